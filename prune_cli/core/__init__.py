@@ -1,0 +1,1 @@
+"""What every layer shares: errors, parameters, random streams, the machine."""

@@ -1,0 +1,1 @@
+"""Engines: where blocks of work run."""

@@ -1,0 +1,1 @@
+"""Files: manifests, images, run folders, and how they are written whole."""

@@ -1,0 +1,1 @@
+"""Methods: arrays in, arrays out; no file, no print, no clock, no global state."""

@@ -1,0 +1,32 @@
+"""Devices and dtypes: what ``--device`` and ``--precision`` mean to torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prune_cli.core.errors import InputError, UnavailableError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the torch device of ``auto`` (CUDA where there is one, else CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: not the name of a device.
+        UnavailableError: a CUDA device that is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in {"cpu", "cuda"} or (number and not number.isdigit()):
+        raise InputError(f"--device {name!r} is not a device", "use auto, cpu, cuda or cuda:1")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
+        raise UnavailableError(
+            f"--device {name}: torch {torch.__version__} finds {torch.cuda.device_count()} CUDA device(s)",
+            "use --device cpu, or pip install torch built for this machine's driver (https://pytorch.org)",
+        )
+    return torch.device(name)

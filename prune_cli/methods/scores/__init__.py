@@ -1,0 +1,1 @@
+"""Scores: a number per sample and its direction."""

@@ -1,0 +1,1 @@
+"""Selections: which samples to keep, in which order."""

@@ -1,0 +1,1 @@
+"""Training: networks, augmentation, and the one loop every recipe runs on."""

@@ -1,0 +1,1 @@
+"""Stages: files to arrays, one method, arrays to files."""
