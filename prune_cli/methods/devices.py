@@ -30,3 +30,11 @@ def resolve_device(name: str) -> torch.device:
             "use --device cpu, or pip install torch built for this machine's driver (https://pytorch.org)",
         )
     return torch.device(name)
+
+
+def device_name(name: str) -> str:
+    """Return what provenance says of a device: ``cpu``, or the name of the CUDA card."""
+    import torch
+
+    device = resolve_device(name)
+    return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)

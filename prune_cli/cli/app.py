@@ -1,0 +1,114 @@
+"""The entry point: the commands, and errors as exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prune_cli import __version__
+from prune_cli.cli.console import Console
+from prune_cli.core.errors import PruneError
+
+if TYPE_CHECKING:
+    from prune_cli.core.progress import Progress
+    from prune_cli.stages.outcome import Outcome
+
+INTERRUPTED = 130
+DEFECT = 70
+CLOSED_PIPE = 141
+"""128 + SIGPIPE: what a shell shows for any tool whose reader went away."""
+
+app = typer.Typer(
+    name="prune",
+    help="Train on less and cleaner data: score, select, train, evaluate. Each command reads files and writes files.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        Console().result(f"prune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version, then stop.")] = False) -> None:
+    pass
+
+
+def run(stage: Callable[[Progress], Outcome], *, json: bool, quiet: bool, verbose: int) -> None:
+    """Run one stage and print what it did.
+
+    Raises:
+        typer.Exit: always, with the exit code; errors go through to `invoke`.
+    """
+    console = Console(-1 if quiet else verbose, json)
+    with console.progress() as progress:
+        outcome = stage(progress)
+    console.show(outcome)
+    raise typer.Exit(0 if outcome.verdict else 1)
+
+
+def _register() -> None:
+    from prune_cli.cli import evaluate, manifest, score, select, train
+
+    app.command("score")(score.score)
+    app.command("select")(select.select)
+    app.command("train")(train.train)
+    app.command("evaluate")(evaluate.evaluate)
+    app.add_typer(manifest.app, name="manifest")
+
+
+def main() -> None:
+    """Run ``prune`` with the process's arguments and exit with its code."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. Tracebacks are shown with ``-vv`` alone."""
+    if not app.registered_commands:
+        _register()
+    click_error = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    try:
+        result = typer.main.get_command(app).main(args=arguments, prog_name="prune", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except PruneError as error:
+        return _failed(str(error), error.exit_code, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed("interrupted", INTERRUPTED, arguments)
+    except BrokenPipeError:
+        return _closed_pipe()
+    except MemoryError as error:
+        return _failed(f"out of memory: {error}\n  cure: --plan says how much a run needs", 2, arguments)
+    except click_error as error:  # type: ignore[misc]
+        error.show()
+        return int(error.exit_code)
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else 1
+    except Exception as error:
+        message = f"a defect of prune, not of your data: {type(error).__name__}: {error}"
+        return _failed(f"{message}\n  cure: run it again with -vv and report what that prints", DEFECT, arguments)
+
+
+def _failed(message: str, code: int, arguments: list[str]) -> int:
+    if any(a == "-vv" for a in arguments) or sum(a in {"-v", "--verbose"} for a in arguments) > 1:
+        traceback.print_exc()
+    Console().error(message)
+    return code
+
+
+def _closed_pipe() -> int:
+    """Leave quietly: what is still in the buffers has no reader."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    return CLOSED_PIPE

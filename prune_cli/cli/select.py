@@ -1,0 +1,70 @@
+"""``prune select``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prune_cli.cli import app
+from prune_cli.cli import options as opt
+
+
+def select(
+    scores: Annotated[str, typer.Argument(metavar="SCORES", help="Score manifest, or - for standard input.", show_default=False)],
+    method: Annotated[str, typer.Option("--method", metavar="NAME", help="How to choose.")] = "top",
+    fraction: Annotated[str | None, typer.Option("--fraction", metavar="F[,F]", help="Share KEPT, above 0 and at most 1.", show_default=False)] = None,
+    count: Annotated[str | None, typer.Option("--count", metavar="N[,N]", help="Rows kept.", show_default=False)] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Keep the budget inside each class.")] = False,
+    keep: Annotated[str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)] = None,
+    drop: Annotated[str | None, typer.Option("--drop", metavar="FILE", help="Ids that must not be kept.", show_default=False)] = None,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option("--direction", metavar="NAME=harder|easier", help="What a high value of a foreign score means.", show_default=False),
+    ] = None,
+    selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False,
+    output: opt.Output = None,
+    param: opt.Params = None,
+    preset: opt.Preset = None,
+    id_column: opt.IdColumn = "id",
+    label_column: opt.LabelColumn = "label",
+    seed: opt.Seed = 0,
+    max_errors: opt.MaxErrors = "0",
+    force: opt.Force = False,
+    plan: opt.Plan = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = 0,
+    list_methods: opt.list_methods_option("selection") = False,  # type: ignore[valid-type]
+) -> None:
+    """Choose which rows to keep: every row comes back, kept or not, with its rank.
+
+    Example: prune select photos.scores.parquet --method top --fraction 0.3
+    """
+    from prune_cli.io.ledger import ErrorAllowance
+    from prune_cli.stages.select import SelectOptions
+    from prune_cli.stages.select import select as stage
+
+    options = SelectOptions(
+        scores=scores,
+        method=method,
+        params=tuple(param or ()),
+        preset=preset,
+        fractions=opt.parse_numbers(fraction, "--fraction", float),
+        counts=opt.parse_numbers(count, "--count", int),
+        threshold=threshold,
+        per_class=per_class,
+        keep=keep,
+        drop=drop,
+        directions=tuple(direction or ()),
+        selected_only=selected_only,
+        id_column=id_column,
+        label_column=label_column,
+        max_errors=ErrorAllowance.parse(max_errors),
+        seed=seed,
+        output=output,
+        force=force,
+        plan=plan,
+    )
+    app.run(lambda progress: stage(options), json=json, quiet=quiet, verbose=verbose)

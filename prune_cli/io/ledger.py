@@ -1,0 +1,118 @@
+"""Rows that are bad: counted, listed with a reason, and never silently lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prune_cli.core.errors import BadRowsError, InputError
+from prune_cli.io.provenance import Provenance, read_provenance
+from prune_cli.io.tables import STDIN, write_table
+
+
+@dataclass(frozen=True)
+class ErrorAllowance:
+    """How many bad rows a run may have: a count, or a share of all rows."""
+
+    count: int = 0
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ErrorAllowance:
+        """Return the allowance of ``N`` or ``P%``.
+
+        >>> ErrorAllowance.parse("10"), ErrorAllowance.parse("0.5%")
+        (ErrorAllowance(count=10, share=None), ErrorAllowance(count=0, share=0.005))
+        """
+        try:
+            if text.endswith("%"):
+                share = float(text[:-1]) / 100
+                if not 0 <= share <= 1:
+                    raise ValueError
+                return cls(share=share)
+            count = int(text)
+            if count < 0:
+                raise ValueError
+            return cls(count=count)
+        except ValueError:
+            raise InputError(f"--max-errors {text!r} is neither a number nor a percentage", "write 10 or 0.5%") from None
+
+    def allows(self, bad: int, rows: int) -> bool:
+        """Return whether that many bad rows are within it."""
+        return bad <= (self.count if self.share is None else self.share * rows)
+
+
+@dataclass
+class Ledger:
+    """The bad rows of one run, each once: position in the dataset, path where it has one, reason."""
+
+    rows: dict[int, tuple[str | None, str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, position: int, reason: str, path: str | None = None) -> None:
+        """List a row; the first reason stays."""
+        self.rows.setdefault(int(position), (path, reason))
+
+    def add_all(self, positions: np.ndarray, reason: str) -> None:
+        """List rows that share a reason."""
+        for position in positions.tolist():
+            self.add(position, reason)
+
+    def good(self, rows: int) -> np.ndarray:
+        """Return (rows,) bool, True where the row is not listed."""
+        good = np.ones(rows, bool)
+        good[list(self.rows)] = False
+        return good
+
+    def table(self, ids: pa.Array) -> pa.Table:
+        """Return ``id``, ``path``, ``reason``, in the order of the dataset."""
+        positions = sorted(self.rows)
+        return pa.table(
+            {
+                "id": ids.take(pa.array(positions, pa.int64())),
+                "path": pa.array([self.rows[p][0] for p in positions], pa.string()),
+                "reason": pa.array([self.rows[p][1] for p in positions], pa.string()),
+            }
+        )
+
+
+def ledger_path(output: str, default_stem: str) -> Path:
+    """Return where the ledger of an output goes: ``scores.parquet`` -> ``scores.errors.parquet``."""
+    path = Path(f"{default_stem}.parquet") if output == STDIN else Path(output)
+    return path.with_name(path.name.removesuffix(".parquet") + ".errors.parquet")
+
+
+def settle(ledger: Ledger, ids: pa.Array, allowance: ErrorAllowance, path: Path, provenance: Provenance) -> None:
+    """Write the ledger where there are bad rows; remove one that an earlier run left where there are none.
+
+    Raises:
+        BadRowsError: more bad rows than allowed; the ledger is written all the same.
+    """
+    if not len(ledger):
+        _remove_stale(path)
+        return
+    write_table(str(path), ledger.table(ids), provenance)
+    if not allowance.allows(len(ledger), len(ids)):
+        position = min(ledger.rows)
+        where, reason = ledger.rows[position]
+        first = f"{ids[position].as_py()}{f' ({where})' if where else ''}: {reason}"
+        raise BadRowsError(
+            f"{len(ledger)} of {len(ids)} rows are bad, more than --max-errors allows; the first: {first}",
+            f"see {path}, mend or remove those rows, or allow them: --max-errors {len(ledger)}",
+        )
+
+
+def _remove_stale(path: Path) -> None:
+    if path.is_file():
+        try:
+            ours = read_provenance(pq.read_schema(path)) is not None
+        except (pa.ArrowException, OSError):
+            return
+        if ours:
+            path.unlink()

@@ -1,0 +1,319 @@
+"""Data manifests: which rows there are, their labels, and their images or embeddings as one array."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prune_cli.core.errors import InputError
+from prune_cli.core.progress import Progress, silent
+from prune_cli.io.columns import ID, Labels, canonical_order, read_ids, read_labels
+from prune_cli.io.images import EncodedImages, ImageSettings, decode_images, measure_images, spool_images
+from prune_cli.io.ledger import ErrorAllowance, Ledger
+from prune_cli.io.tables import ParquetSource
+
+InputKind = Literal["image", "embedding"]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How a data manifest is read: the options that mean the same in every command.
+
+    Args:
+        location: a Parquet file, a folder of them, or ``-``.
+        id_column, label_column, image_column, embedding_column, true_label_column: names of the columns.
+        input: ``image``, ``embedding``, or None for the image where both are there.
+        root: folder that image paths are relative to; None for the folder of the file.
+        split: only rows whose ``split`` column says so.
+        image_size: (height, width) to resize to, or None: all images must then be of one size.
+        max_pixels: images with more, by their header, are bad rows.
+        max_errors: how many bad rows the run may have.
+    """
+
+    location: str
+    id_column: str = ID
+    label_column: str = "label"
+    image_column: str = "image"
+    embedding_column: str = "embedding"
+    true_label_column: str = "true_label"
+    input: InputKind | None = None
+    root: Path | None = None
+    split: str | None = None
+    image_size: tuple[int, int] | None = None
+    max_pixels: int = 100_000_000
+    max_errors: ErrorAllowance = field(default_factory=ErrorAllowance)
+
+    def identity(self) -> dict[str, object]:
+        """Return the options that change what is read, for provenance: no place of this machine among them."""
+        return {
+            "input": self.input,
+            "split": self.split,
+            "image_size": list(self.image_size) if self.image_size else None,
+            "max_pixels": self.max_pixels,
+            "columns": [self.id_column, self.label_column, self.image_column, self.embedding_column],
+        }
+
+
+class Dataset:
+    """The rows of a data manifest after ``--split``: ids and labels at once, images and embeddings when asked for.
+
+    Positions are those among the rows kept by ``--split``, in the order of the files.
+
+    Raises:
+        InputError: see `ParquetSource`, `read_ids`, `read_labels`; no row; no column with an input.
+    """
+
+    def __init__(self, options: DataOptions) -> None:
+        self.options = options
+        self.source = ParquetSource(options.location)
+        ids, self.ids_made_up = read_ids(self.source, options.id_column)
+        self._split_mask = self._read_split()
+        if self._split_mask is not None:
+            ids = ids.filter(pa.array(self._split_mask))
+        self.ids: pa.Array = ids
+        if not len(ids):
+            raise InputError(f"{options.location} has no rows", "check the file")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def order_n(self) -> np.ndarray:
+        """(N,) int64 positions by ascending id."""
+        return canonical_order(self.ids)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The given labels."""
+        return self._read_labels(self.options.label_column, "--label-column")
+
+    @cached_property
+    def true_labels(self) -> Labels | None:
+        """The known true labels, where the file has them: for evaluation alone."""
+        if self.options.true_label_column not in self.source.schema.names:
+            return None
+        return self._read_labels(self.options.true_label_column, "--true-label-column")
+
+    @cached_property
+    def kind(self) -> InputKind:
+        """Whether a sample is an image or an embedding: as asked, else by the columns there are."""
+        options, names = self.options, self.source.schema.names
+        if options.input is not None:
+            column = options.image_column if options.input == "image" else options.embedding_column
+            self.source.require(column, f"--{options.input}-column")
+            return options.input
+        if options.image_column in names:
+            return "image"
+        if options.embedding_column in names:
+            return "embedding"
+        found = ", ".join(names)
+        raise InputError(
+            f"{options.location}: no column '{options.image_column}' and no '{options.embedding_column}'; it has {found}",
+            "name one with --image-column or --embedding-column",
+        )
+
+    def input_width(self) -> int:
+        """Return how many numbers a sample has, judged by the first readable row; 0 where the first 100 are all bad."""
+        head = np.arange(min(len(self), 100))
+        if self.kind == "image":
+            measured = measure_images(lambda: self.image_batches(head), self.image_settings())
+            return int(np.prod(measured)) if measured is not None else 0
+        inputs = self._load_embeddings(head, Ledger(), silent)
+        return inputs.shape[1]
+
+    def load_inputs(
+        self,
+        ledger: Ledger,
+        *,
+        rows: np.ndarray | None = None,
+        workers: int = 1,
+        channels: Literal["auto", 1, 3] = "auto",
+        progress: Progress = silent,
+    ) -> np.ndarray:
+        """Return the inputs of the rows as one array, listing bad ones in the ledger.
+
+        Args:
+            ledger: receives unreadable images, and NaN, infinite, zero or missing vectors, by position.
+            rows: (M,) int64 ascending positions, or None for all.
+            workers: decoding processes.
+            channels: 1, 3, or what the images have.
+            progress: told about rows.
+        Returns:
+            (M, H, W, C) uint8 for images, (M, D) float32 (float64 where stored so) for embeddings; bad rows hold
+            zeros, see `drop_rows`.
+        """
+        positions = np.arange(len(self)) if rows is None else rows
+        if self.kind == "embedding":
+            return self._load_embeddings(positions, ledger, progress)
+        decoded = decode_images(
+            lambda: self.image_batches(positions),
+            len(positions),
+            self.image_settings(channels),
+            workers=workers,
+            progress=progress,
+            name_row=lambda row: self._row_name(positions, row),
+        )
+        for row, path, reason in decoded.bad:
+            ledger.add(int(positions[row]), reason, path)
+        return decoded.images_nhwc
+
+    def spool_inputs(
+        self, ledger: Ledger, folder: Path, *, rows: np.ndarray, workers: int = 1, progress: Progress = silent
+    ) -> SpooledInputs:
+        """Return the images of the rows as a source that decodes them batch by batch: for data that does not fit into memory.
+
+        Args:
+            ledger: receives unreadable images, for which each is decoded once.
+            folder: where the encoded images are spooled; it must outlive the source.
+            rows: (M,) int64 ascending positions.
+            workers: decoding processes.
+            progress: told about rows.
+        """
+        images, bad = spool_images(
+            lambda: self.image_batches(rows),
+            len(rows),
+            self.image_settings(),
+            folder,
+            workers=workers,
+            progress=progress,
+            name_row=lambda row: self._row_name(rows, row),
+        )
+        for row, path, reason in bad:
+            ledger.add(int(rows[row]), reason, path)
+        return SpooledInputs(images, np.flatnonzero(ledger.good(len(self))[rows]))
+
+    def _row_name(self, rows: np.ndarray, row: int) -> str:
+        return f"'{self.ids[int(rows[row])].as_py()}'"
+
+    def image_settings(self, channels: Literal["auto", 1, 3] = "auto") -> ImageSettings:
+        """Return how the images of this dataset are decoded."""
+        root = self.options.root if self.options.root is not None else self.source.folder
+        return ImageSettings(max_pixels=self.options.max_pixels, root=root, size=self.options.image_size, channels=channels)
+
+    def image_batches(self, positions: np.ndarray) -> Iterator[pa.Array]:
+        """Yield the image column of some rows, by row group."""
+        field = self.source.require(self.options.image_column, "--image-column")
+        kind = field.type
+        if not (
+            pa.types.is_struct(kind)
+            or pa.types.is_binary(kind)
+            or pa.types.is_large_binary(kind)
+            or pa.types.is_string(kind)
+            or pa.types.is_large_string(kind)
+        ):
+            raise InputError(
+                f"{self.options.location}: column '{field.name}' is {kind}, not struct<bytes, path>, binary or string",
+                "name the images with --image-column",
+            )
+        yield from self._column_batches(field.name, positions, rows=2048)
+
+    def _load_embeddings(self, positions: np.ndarray, ledger: Ledger, progress: Progress) -> np.ndarray:
+        field = self.source.require(self.options.embedding_column, "--embedding-column")
+        kind = field.type
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+            raise InputError(
+                f"{self.options.location}: column '{field.name}' is {kind}, not a list of floats", "name the vectors with --embedding-column"
+            )
+        dtype = np.float64 if pa.types.is_float64(kind.value_type) else np.float32
+        vectors: np.ndarray | None = None
+        done = 0
+        for batch in self._column_batches(field.name, positions, rows=8192):
+            lengths = pc.list_value_length(batch).fill_null(0).to_numpy(zero_copy_only=False)
+            if vectors is None:
+                if not lengths.any():
+                    ledger.add_all(positions[done : done + len(batch)], "no vector")
+                    done += len(batch)
+                    continue
+                vectors = np.zeros((len(positions), int(lengths[lengths > 0][0])), dtype)
+            width = vectors.shape[1]
+            right = lengths == width
+            flat = batch.filter(pa.array(right)).flatten()
+            values = flat.to_numpy(zero_copy_only=False).astype(dtype).reshape(-1, width)
+            target = vectors[done : done + len(batch)]
+            target[right] = values
+            here = positions[done : done + len(batch)]
+            ledger.add_all(here[lengths == 0], "no vector")
+            for row in np.flatnonzero(~right & (lengths > 0)):
+                ledger.add(int(here[row]), f"a vector of {lengths[row]} numbers, {width} wanted")
+            finite = np.isfinite(target).all(axis=1)
+            ledger.add_all(here[~finite], "NaN or infinite vector")
+            ledger.add_all(here[right & finite & ~target.any(axis=1)], "zero vector")
+            done += len(batch)
+            progress("reading vectors", done, len(positions))
+        if vectors is None:
+            raise InputError(f"{self.options.location}: no row has a vector in '{field.name}'", "check the column")
+        return vectors
+
+    def _column_batches(self, column: str, positions: np.ndarray, rows: int) -> Iterator[pa.Array]:
+        wanted = np.zeros(self.source.rows, bool)
+        in_file = np.arange(self.source.rows) if self._split_mask is None else np.flatnonzero(self._split_mask)
+        wanted[in_file[positions]] = True
+        everything = bool(wanted.all())
+        start, left = 0, len(positions)
+        with contextlib.closing(self.source.batches([column], rows)) as batches:
+            for batch in batches:
+                array = batch.column(0)
+                here = wanted[start : start + len(array)]
+                start += len(array)
+                if everything or here.all():
+                    yield array
+                elif here.any():
+                    yield array.filter(pa.array(here))
+                left -= int(here.sum())
+                if left == 0:
+                    return
+
+    def _read_split(self) -> np.ndarray | None:
+        split = self.options.split
+        if split is None:
+            return None
+        self.source.require("split")
+        column = self.source.read(["split"]).column(0).cast(pa.string())
+        mask: np.ndarray = pc.equal(column, split).fill_null(False).to_numpy()
+        if not mask.any():
+            there = ", ".join(str(v) for v in pc.unique(column).to_pylist()[:10])
+            raise InputError(f"{self.options.location}: no row of --split {split}; it has {there}", "name a split that is there")
+        return mask
+
+    def _read_labels(self, column: str, option: str) -> Labels:
+        labels = read_labels(self.source, column, option)
+        return labels if self._split_mask is None else labels.take(np.flatnonzero(self._split_mask))
+
+
+class SpooledInputs:
+    """Good images of a spool, decoded when a batch of them is asked for; may be sent to other processes."""
+
+    def __init__(self, images: EncodedImages, kept: np.ndarray) -> None:
+        self._images, self._kept = images, kept
+        self.shape: tuple[int, int, int, int] = (len(kept), *images.shape[1:])
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """Return (B, H, W, C) uint8 images at these positions among the good ones."""
+        return self._images.take(self._kept[positions])
+
+
+def drop_rows(array: np.ndarray, good: np.ndarray, chunk: int = 4096) -> np.ndarray:
+    """Return the good rows, moved to the front of the array's own memory: no second array.
+
+    Args:
+        array: (M, ...) owned by the caller, overwritten.
+        good: (M,) bool.
+    """
+    if good.all():
+        return array
+    positions = np.flatnonzero(good)
+    for start in range(0, len(positions), chunk):
+        part = positions[start : start + chunk]
+        array[start : start + len(part)] = array[part]
+    return array[: len(positions)]
+
+

@@ -1,0 +1,231 @@
+"""``prune evaluate``: a run folder and a test set in, a report manifest out."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from prune_cli.core.errors import InputError
+from prune_cli.core.progress import Progress, silent
+from prune_cli.core.runtime import Runtime
+from prune_cli.io.atomic import check_output
+from prune_cli.io.columns import Labels, locate
+from prune_cli.io.ledger import Ledger, ledger_path, settle
+from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
+from prune_cli.io.provenance import InputFile, Provenance, hash_stream
+from prune_cli.io.run_folder import MODEL, WEIGHTS, Run, read_run
+from prune_cli.io.selection import selected_ids
+from prune_cli.io.tables import STDIN, ParquetSource, write_table
+from prune_cli.methods.devices import device_name, resolve_device
+from prune_cli.methods.metrics import classification_metrics
+from prune_cli.methods.training.predict import predict
+from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
+
+PACKAGES = ("numpy", "torch", "torchvision", "torchmetrics", "pyarrow", "pillow")
+
+PROCESS_BYTES = 1500 * 2**20
+"""Resident size of Python with torch and torchmetrics, and a batch on its way through the network."""
+
+REPORT = pa.schema(
+    [
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("unit", pa.string()),
+        ("seed", pa.int64()),
+        ("split", pa.string()),
+        ("subset", pa.string()),
+        ("class", pa.string()),
+        ("predicted", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The options of ``prune evaluate``; see docs/commands.md."""
+
+    run: Path
+    data: DataOptions
+    trained_on: str | None = None
+    subset: str | None = None
+    output: str | None = None
+    force: bool = False
+    plan: bool = False
+    runtime: Runtime = dataclasses.field(default_factory=Runtime)
+
+
+def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
+    """Measure a trained run on a test set.
+
+    Returns:
+        Outcome whose output is a report manifest, one row a number; a share is 0 to 1.
+    Raises:
+        InputError: bad input or options, a class the model does not know; nothing is written.
+        BadRowsError: more bad rows than allowed; the ledger alone is written.
+    """
+    watch = Stopwatch()
+    outcome = Outcome()
+    run = read_run(options.run)
+    data, channels = _as_trained(options.data, run)
+    dataset = Dataset(data)
+    output = options.output or f"{options.run.resolve().name}.evaluate.parquet"
+    if output != STDIN and not options.plan:
+        check_output(Path(output), options.force)
+    if dataset.ids_made_up:
+        outcome.warnings.append(f"no column '{data.id_column}': ids are the positions, row-00000000 and on")
+    names = run.model["class_names"]
+    labels = dataset.labels.recoded(run.model["classes"], names, data.location)
+    if options.plan:
+        input_bytes = len(dataset) * int(np.prod(run.model["input_size"])) * (1 if dataset.kind == "image" else 4)
+        return plan_outcome(
+            "evaluate",
+            {
+                "rows": len(dataset),
+                "passes_over_data": 1,
+                "algorithm": f"{run.model['architecture']} in batches",
+                "flops": run.model["flops"] * len(dataset),
+                "peak_memory_bytes": PROCESS_BYTES + input_bytes,
+                "disk_bytes": 64 * (20 + len(run.model["classes"]) ** 2),
+            },
+        )
+    resolve_device(options.runtime.device)
+
+    ledger = Ledger()
+    ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
+    inputs = dataset.load_inputs(ledger, workers=options.runtime.worker_count(), channels=channels, progress=progress)
+    if list(inputs.shape[1:]) != list(run.model["input_size"]):
+        raise InputError(
+            f"{data.location} has inputs of shape {list(inputs.shape[1:])}, {options.run} was trained on {run.model['input_size']}",
+            "test on data of the same shape",
+        )
+    good = ledger.good(len(dataset))
+    kept = np.flatnonzero(good)
+    inputs = drop_rows(inputs, good)
+    noise, noise_inputs = _label_noise(options, outcome)
+    provenance = Provenance(
+        command="evaluate",
+        method=run.model["recipe"],
+        parameters={"data": data.identity(), "precision": options.runtime.precision, "architecture": run.model["architecture"]},
+        seed=run.model["seed"],
+        inputs=[*_run_inputs(run), *dataset.source.inputs, *noise_inputs],
+        device=device_name(options.runtime.device),
+        packages=PACKAGES,
+        rows={"rows_in": len(dataset), "rows_out": len(kept), "rows_bad": len(ledger)},
+    )
+    errors = ledger_path(output, f"{options.run.name}.evaluate")
+    settle(ledger, dataset.ids, data.max_errors, errors, provenance)
+    if len(ledger):
+        outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
+
+    logits_nc = predict(run.tensors, run.model, inputs, runtime=options.runtime, progress=progress).logits_nc
+    shown_names = list(names) if names else [str(c) for c in run.model["classes"]]
+    report = _Report(run.model["seed"], data.split, run.model["subset"])
+    headline = _measure(report, logits_nc, labels.codes_n[kept], shown_names, "")
+    if dataset.true_labels is not None:
+        true = dataset.true_labels.recoded(run.model["classes"], names, data.location)
+        known = true.codes_n[kept] >= 0
+        if known.any():
+            headline |= _measure(report, logits_nc[known], true.codes_n[kept][known], shown_names, "true_label_", confusion=False)
+    for metric, value in noise.items():
+        report.add(metric, value, "share")
+    headline |= noise
+    write_table(output, report.table(), provenance)
+    outcome.outputs = [output]
+    outcome.summary = {"command": "evaluate", "output": output, "run": str(options.run), **provenance.rows, **headline, **watch.figures()}
+    outcome.tables = report.tables(headline, shown_names) | outcome.tables
+    return outcome
+
+
+class _Report:
+    """Rows of a report manifest, one number each."""
+
+    def __init__(self, seed: int, split: str | None, subset: str | None) -> None:
+        self._common = {"seed": seed, "split": split, "subset": subset}
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, metric: str, value: float, unit: str, class_name: str | None = None, predicted: str | None = None) -> None:
+        self._rows.append({"metric": metric, "value": float(value), "unit": unit, "class": class_name, "predicted": predicted, **self._common})
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_pylist(self._rows, REPORT)
+
+    def tables(self, headline: dict[str, float], names: list[str]) -> dict[str, list[list[str]]]:
+        tables = {"metrics": [["metric", "value"], *([k, f"{v:.4f}"] for k, v in headline.items())]}
+        per_class = {r["class"]: r["value"] for r in self._rows if r["metric"] == "accuracy" and r["class"] is not None}
+        worst = sorted(per_class.items(), key=lambda item: item[1])[:20]
+        tables["accuracy per class, worst first"] = [["class", "accuracy"], *([name, f"{value:.4f}"] for name, value in worst)]
+        if len(names) <= 12:
+            cells = {(r["class"], r["predicted"]): r["value"] for r in self._rows if r["metric"] == "confusion"}
+            rows = [["true class", *names]]
+            rows += [[true, *(f"{cells.get((true, p), 0):.0f}" for p in names)] for true in names]
+            tables["confusion: rows as labeled, columns as predicted"] = rows
+        return tables
+
+
+def _measure(
+    report: _Report, logits_nc: np.ndarray, codes_n: np.ndarray, names: list[str], prefix: str, confusion: bool = True
+) -> dict[str, float]:
+    found = classification_metrics(logits_nc, codes_n, len(names))
+    units = {"accuracy": "share", "top5": "share", "loss": "nats", "ece": "share"}
+    headline = {f"{prefix}{m}": float(found[m]) for m in units if m in found}
+    for metric, value in headline.items():
+        report.add(metric, value, units[metric.removeprefix(prefix)])
+    for name, value in zip(names, found["class_accuracy"], strict=True):
+        if np.isfinite(value):
+            report.add(f"{prefix}accuracy", value, "share", name)
+    if confusion:
+        for i, j in np.argwhere(found["confusion"] > 0).tolist():
+            report.add("confusion", found["confusion"][i, j], "samples", names[i], names[j])
+    return headline
+
+
+def _as_trained(data: DataOptions, run: Run) -> tuple[DataOptions, Any]:
+    """Return the options that give inputs as the run was trained on: the same kind, size and channels."""
+    if run.model["input"] == "embedding":
+        return dataclasses.replace(data, input=data.input or "embedding"), "auto"
+    height, width, channels = run.model["input_size"]
+    return dataclasses.replace(data, input=data.input or "image", image_size=(height, width)), channels
+
+
+def _run_inputs(run: Run) -> list[InputFile]:
+    found = []
+    for name in (MODEL, WEIGHTS):
+        with (run.path / name).open("rb") as file:
+            found.append(InputFile(f"{run.path.resolve().name}/{name}", hash_stream(file)))
+    return found
+
+
+def _label_noise(options: EvaluateOptions, outcome: Outcome) -> tuple[dict[str, float], list[InputFile]]:
+    """Return the share of wrong labels in the training data and in the selection, where true labels are known."""
+    if options.trained_on is None:
+        if options.subset is not None:
+            raise InputError("--subset is given without --data", "name what the run was trained on: --data DATA --subset SELECTION")
+        return {}, []
+    dataset = Dataset(dataclasses.replace(options.data, location=options.trained_on, split=None))
+    true = dataset.true_labels
+    if true is None:
+        outcome.warnings.append(f"{options.trained_on} has no column '{options.data.true_label_column}': the share of wrong labels is not known")
+        return {}, list(dataset.source.inputs)
+    given = _values(dataset.labels)
+    known = (dataset.labels.codes_n >= 0) & (true.codes_n >= 0)
+    wrong = given != _values(true)
+    found = {"label_noise_data": float(wrong[known].mean())} if known.any() else {}
+    inputs = list(dataset.source.inputs)
+    if options.subset is not None:
+        selection = ParquetSource(options.subset)
+        ids = selected_ids(selection)
+        rows = locate(ids, dataset.ids, options.subset, options.trained_on)
+        rows = rows[known[rows]]
+        if len(rows):
+            found["label_noise_subset"] = float(wrong[rows].mean())
+        inputs += selection.inputs
+    return found, inputs
+
+
+def _values(labels: Labels) -> np.ndarray:
+    return np.array([*(str(c) for c in labels.classes), ""], object)[labels.codes_n]

@@ -1,0 +1,56 @@
+"""What a stage hands back to the command line, and how long it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prune_cli.core.runtime import format_size, peak_memory
+
+
+@dataclass
+class Outcome:
+    """The result of one stage.
+
+    Args:
+        outputs: what was written; ``-`` for standard output.
+        summary: the figures of ``--json``, in the order they are shown.
+        tables: title -> rows (the first is the heading), shown on standard error.
+        warnings: sentences for standard error, each once.
+        verdict: False for a negative verdict (exit code 1).
+    """
+
+    outputs: list[str] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, list[list[str]]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    verdict: bool = True
+
+
+def plan_outcome(command: str, figures: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of ``--plan``: figures whose names end in ``_bytes`` are shown as sizes."""
+    return Outcome(
+        summary={"command": command, "plan": dict(figures)},
+        tables={"plan": [["figure", "value"], *([name.removesuffix("_bytes").replace("_", " "), _readable(name, v)] for name, v in figures.items())]},
+    )
+
+
+def _readable(name: str, value: Any) -> str:
+    if name.endswith("_bytes"):
+        return format_size(value)
+    if name.endswith("flops"):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+class Stopwatch:
+    """Measures a stage from its start."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def figures(self) -> Mapping[str, float | int]:
+        """Return seconds since the start and the process's peak memory in bytes."""
+        return {"seconds": round(time.perf_counter() - self._start, 3), "peak_memory_bytes": peak_memory()}

@@ -1,0 +1,59 @@
+"""Small manifests that many tests need, made by hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from making import png, write
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Path:
+    """60 vectors of 8 numbers in three classes, ids in no order."""
+    rng = np.random.default_rng(3)
+    labels = np.arange(60) % 3
+    values = rng.normal(size=(60, 8)) + 2 * np.eye(8)[labels]
+    ids = [f"s{i:03d}" for i in rng.permutation(60)]
+    return write(
+        tmp_path / "vectors.parquet",
+        {"id": ids, "label": labels, "embedding": pa.FixedSizeListArray.from_arrays(values.astype(np.float32).ravel(), 8)},
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """40 grey 8 x 8 pictures in two classes: bright above or bright below."""
+    rng = np.random.default_rng(4)
+    labels = np.arange(40) % 2
+    images = rng.integers(0, 100, (40, 8, 8))
+    images[labels == 0, :4] += 120
+    images[labels == 1, 4:] += 120
+    return write(
+        tmp_path / "pictures.parquet",
+        {"id": [f"p{i:02d}" for i in range(40)], "image": [png(i.astype(np.uint8)) for i in images], "label": labels},
+    )
+
+
+Prune = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def prune(tmp_path: Path) -> Prune:
+    """Run the command line in a process of its own, in the test's folder."""
+
+    def run(*arguments: object, stdin: bytes | None = None, check: int | None = 0, **kwargs: object) -> subprocess.CompletedProcess[bytes]:
+        command: Sequence[str] = [sys.executable, "-m", "prune_cli", *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, timeout=300, **kwargs)  # type: ignore[call-overload]
+        if check is not None:
+            assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout!r}\n{done.stderr.decode()}"
+        return done  # type: ignore[no-any-return]
+
+    return run

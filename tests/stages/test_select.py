@@ -1,0 +1,219 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from making import write
+
+from prune_cli.core.errors import BadRowsError, InputError
+from prune_cli.io.ledger import ErrorAllowance
+from prune_cli.io.provenance import read_provenance
+from prune_cli.io.tables import ParquetSource
+from prune_cli.stages.select import SelectOptions, row_count, select
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    """Ten rows: ids a to j in reverse, cg 0 to 9, classes 0 (seven rows) and 1 (three rows)."""
+    return write(
+        tmp_path / "d.scores.parquet",
+        {"id": list("jihgfedcba"), "label": [0, 0, 1, 0, 0, 1, 0, 0, 0, 1], "cg": np.arange(10.0)},
+    )
+
+
+def run(scores: Path, output: str = "out.parquet", **options: Any) -> pa.Table:
+    out = scores.parent / output
+    outcome = select(SelectOptions(str(scores), output=str(out), **options))
+    assert outcome.outputs == [str(out)]
+    return pq.read_table(out)
+
+
+def kept(table: pa.Table) -> str:
+    return "".join(sorted(table.filter(table.column("selected")).column("id").to_pylist()))
+
+
+def test_the_hardest_by_hand(scores: Path) -> None:
+    table = run(scores, fractions=(0.3,))
+    assert table.column("id").to_pylist() == list("jihgfedcba"), "every input row, once, in its place"
+    assert kept(table) == "abc"
+    assert table.column("rank").to_pylist() == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert table.column("reason").to_pylist() == ["beyond the budget"] * 7 + [None] * 3
+    assert table.column("score").to_pylist() == list(range(10))
+    assert table.schema.names == ["id", "label", "selected", "rank", "score", "reason"]
+
+
+def test_easiest_and_offset(scores: Path) -> None:
+    assert kept(run(scores, fractions=(0.3,), params=("order=easiest",))) == "hij"
+    table = run(scores, "b.parquet", fractions=(0.3,), params=("offset=0.2",))
+    assert kept(table) == "cde"
+    assert table.column("reason").to_pylist()[-2:] == ["skipped by the offset"] * 2
+    everything = run(scores, "c.parquet", fractions=(1.0,), params=("offset=0.2",))
+    assert kept(everything) == "abcdefghij"
+
+
+def test_a_column_that_is_easier_when_high_is_turned(scores: Path) -> None:
+    table = pq.read_table(scores).rename_columns(["id", "label", "aum"])
+    pq.write_table(table, scores)
+    assert kept(run(scores, fractions=(0.3,))) == "hij"
+    assert kept(run(scores, "b.parquet", threshold=2.0)) == "hij", "at least as hard as 2, where high is easy"
+
+
+def test_the_file_says_the_direction_of_its_scores(scores: Path) -> None:
+    table = pq.read_table(scores).rename_columns(["id", "label", "mine"])
+    pq.write_table(table.replace_schema_metadata({"prune": json.dumps({"score_direction": {"mine": "easier"}})}), scores)
+    assert kept(run(scores, fractions=(0.3,))) == "hij"
+
+
+def test_an_unknown_direction_must_be_told(scores: Path) -> None:
+    pq.write_table(pq.read_table(scores).rename_columns(["id", "label", "mine"]), scores)
+    with pytest.raises(InputError, match=r"--direction mine=harder"):
+        run(scores, fractions=(0.3,))
+    assert kept(run(scores, fractions=(0.3,), directions=("mine=easier",))) == "hij"
+    with pytest.raises(InputError, match="not NAME=harder or NAME=easier"):
+        run(scores, "b.parquet", fractions=(0.3,), directions=("mine=up",))
+
+
+def test_several_score_columns_need_a_name(scores: Path) -> None:
+    table = pq.read_table(scores).append_column("el2n", pa.array(np.arange(10.0)[::-1])).append_column("cg_ab", pa.array(np.zeros(10)))
+    pq.write_table(table, scores)
+    with pytest.raises(InputError, match=r"several score columns: cg, el2n(?s:.)*-p key=cg"):
+        run(scores, fractions=(0.3,))
+    assert kept(run(scores, fractions=(0.3,), params=("key=el2n",))) == "hij"
+
+
+@pytest.mark.parametrize(("rule", "ids"), [({"threshold": 7.0}, "abc"), ({"threshold": 2.0, "params": ("order=easiest",)}, "hij"), ({"counts": (4,)}, "abcd")])
+def test_thresholds_and_counts(scores: Path, rule: dict[str, Any], ids: str) -> None:
+    assert kept(run(scores, **rule)) == ids
+
+
+def test_per_class_keeps_the_share_of_each_class(scores: Path) -> None:
+    table = run(scores, fractions=(0.4,), per_class=True)
+    chosen = table.filter(table.column("selected"))
+    assert chosen.column("label").to_pylist().count(1) == 1 and chosen.num_rows == 4
+    assert kept(table) == "abcd"
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "random"}, {"per_class": True}, {"params": ("offset=0.2",)}, {"method": "random", "per_class": True}])
+def test_budgets_are_exact_and_nested_and_ranks_say_so(scores: Path, options: dict[str, Any]) -> None:
+    before: set[str] = set()
+    for k in range(1, 11):
+        table = run(scores, f"{k}.parquet", counts=(k,), **options)
+        ids = set(kept(table))
+        assert len(ids) == k and before <= ids
+        ranked = {i for i, r in zip(table.column("id").to_pylist(), table.column("rank").to_pylist(), strict=True) if r <= k}
+        assert ranked == ids
+        before = ids
+
+
+def test_several_budgets_are_one_file_each_and_equal_to_one_by_one(scores: Path) -> None:
+    out = scores.parent / "many.parquet"
+    outcome = select(SelectOptions(str(scores), fractions=(0.1, 0.3), output=str(out)))
+    assert [Path(o).name for o in outcome.outputs] == ["many-0.1.parquet", "many-0.3.parquet"]
+    alone = run(scores, fractions=(0.3,))
+    assert pq.read_table(outcome.outputs[1]).equals(alone)
+    assert Path(outcome.outputs[1]).read_bytes() == (scores.parent / "out.parquet").read_bytes()
+
+
+def test_keep_and_drop(scores: Path) -> None:
+    (scores.parent / "keep.txt").write_text("j\n\ni\n")
+    write(scores.parent / "drop.parquet", {"id": ["a", "h"], "selected": [True, False]})
+    table = run(scores, counts=(4,), keep=str(scores.parent / "keep.txt"), drop=str(scores.parent / "drop.parquet"))
+    assert kept(table) == "bcij"
+    reasons = dict(zip(table.column("id").to_pylist(), table.column("reason").to_pylist(), strict=True))
+    assert reasons["a"] == "dropped by --drop" and reasons["h"] == "beyond the budget"
+    ranks = dict(zip(table.column("id").to_pylist(), table.column("rank").to_pylist(), strict=True))
+    assert ranks["a"] is None and {ranks["i"], ranks["j"]} == {1, 2}
+
+
+def test_keep_and_drop_that_do_not_fit(scores: Path) -> None:
+    both = scores.parent / "ids.txt"
+    both.write_text("a\nb\n")
+    with pytest.raises(InputError, match=r"in --keep and in --drop, such as"):
+        run(scores, counts=(4,), keep=str(both), drop=str(both))
+    with pytest.raises(InputError, match="budget is 1 rows and --keep"):
+        run(scores, counts=(1,), keep=str(both))
+    with pytest.raises(InputError, match="8 can be selected"):
+        run(scores, counts=(9,), drop=str(both))
+    both.write_text("zz\n")
+    with pytest.raises(InputError, match=r"1 id\(s\) of .*ids.txt are not in .*: zz"):
+        run(scores, counts=(4,), keep=str(both))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs a budget"),
+        ({"fractions": (0.1,), "counts": (2,)}, "exactly one budget, 2 given"),
+        ({"fractions": (0.0,)}, "out of range"),
+        ({"fractions": (1.2,)}, "out of range"),
+        ({"counts": (0,)}, "out of range"),
+        ({"counts": (11,)}, "10 can be selected"),
+        ({"fractions": (0.1, 0.1)}, "twice"),
+        ({"threshold": 1.0, "method": "random"}, "no meaning for random"),
+        ({"threshold": 1.0, "per_class": True}, "no meaning with --threshold"),
+        ({"counts": (1,), "method": "best"}, "unknown selection method 'best'"),
+        ({"counts": (1,), "params": ("offset=2",)}, "out of range"),
+        ({"counts": (1,), "params": ("tau=2",)}, "no parameter 'tau'"),
+        ({"counts": (1,), "params": ("key=label2",)}, "no column 'label2'"),
+        ({"counts": (1,), "params": ("key=id",)}, "not numbers"),
+    ],
+)
+def test_options_that_do_not_fit_write_nothing(scores: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(scores, **options)
+    assert not (scores.parent / "out.parquet").exists()
+
+
+def test_rows_without_a_score_are_bad_rows(scores: Path) -> None:
+    table = pq.read_table(scores).set_column(2, "cg", pa.array([None, float("nan"), *range(8)], pa.float64()))
+    pq.write_table(table, scores)
+    with pytest.raises(BadRowsError, match=r"2 of 10 rows are bad(?s:.)*out.errors.parquet"):
+        run(scores, fractions=(0.3,))
+    assert pq.read_table(scores.parent / "out.errors.parquet").column("id").to_pylist() == ["j", "i"]
+    assert not (scores.parent / "out.parquet").exists()
+    found = run(scores, fractions=(0.3,), max_errors=ErrorAllowance.parse("20%"))
+    assert kept(found) == "abc" and found.column("rank").to_pylist()[:2] == [None, None]
+    assert found.column("reason").to_pylist()[:2] == ["no score"] * 2
+
+
+def test_the_order_of_the_rows_changes_nothing(scores: Path) -> None:
+    table = pq.read_table(scores)
+    shuffled = table.take(pa.array(np.random.default_rng(0).permutation(10)))
+    pq.write_table(shuffled, scores.parent / "s.parquet")
+    for options in ({"method": "random"}, {}, {"per_class": True, "method": "random"}):
+        a = run(scores, f"a{len(options)}.parquet", counts=(5,), **options)  # type: ignore[arg-type]
+        b = run(scores.parent / "s.parquet", f"b{len(options)}.parquet", counts=(5,), **options)  # type: ignore[arg-type]
+        assert kept(a) == kept(b)
+        assert a.sort_by("id").column("rank").equals(b.sort_by("id").column("rank"))
+
+
+def test_the_seed_matters_to_random_and_is_recorded(scores: Path) -> None:
+    picks = {kept(run(scores, f"{seed}.parquet", counts=(5,), method="random", seed=seed)) for seed in range(5)}
+    assert len(picks) > 1
+    found = read_provenance(ParquetSource(str(scores.parent / "3.parquet")).schema)
+    assert found is not None and found["seed"] == 3 and found["parameters"]["count"] == 5
+
+
+def test_selected_only_writes_the_kept_rows(scores: Path) -> None:
+    assert run(scores, counts=(2,), selected_only=True).column("id").to_pylist() == ["b", "a"]
+
+
+def test_random_needs_no_score_and_no_label(tmp_path: Path) -> None:
+    path = write(tmp_path / "ids.parquet", {"id": [3, 1, 2]})
+    table = run(path, counts=(2,), method="random")
+    assert table.schema.names == ["id", "selected", "rank", "reason"] and table.column("id").type == pa.int64()
+
+
+def test_an_existing_output_is_kept_without_force(scores: Path) -> None:
+    run(scores, counts=(2,))
+    with pytest.raises(InputError, match="exists already"):
+        run(scores, counts=(3,))
+    assert kept(run(scores, counts=(3,), force=True)) == "abc"
+
+
+@pytest.mark.parametrize(("fraction", "rows", "count"), [(0.29, 100, 29), (0.001, 100, 1), (0.5, 5, 3), (1.0, 7, 7), (0.145, 1000, 145)])
+def test_row_counts(fraction: float, rows: int, count: int) -> None:
+    assert row_count(fraction, rows) == count
