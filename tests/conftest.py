@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from making import png, write
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture
 def vectors(tmp_path: Path) -> Path:
@@ -24,7 +26,11 @@ def vectors(tmp_path: Path) -> Path:
     ids = [f"s{i:03d}" for i in rng.permutation(60)]
     return write(
         tmp_path / "vectors.parquet",
-        {"id": ids, "label": labels, "embedding": pa.FixedSizeListArray.from_arrays(values.astype(np.float32).ravel(), 8)},
+        {
+            "id": ids,
+            "label": labels,
+            "embedding": pa.FixedSizeListArray.from_arrays(values.astype(np.float32).ravel(), 8),
+        },
     )
 
 
@@ -46,14 +52,32 @@ Prune = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 @pytest.fixture
-def prune(tmp_path: Path) -> Prune:
-    """Run the command line in a process of its own, in the test's folder."""
+def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prune:
+    """Run a command line in the test's folder: in this process, or in one of its own where the environment matters."""
+    from prune_cli.cli.app import invoke
 
-    def run(*arguments: object, stdin: bytes | None = None, check: int | None = 0, **kwargs: object) -> subprocess.CompletedProcess[bytes]:
-        command: Sequence[str] = [sys.executable, "-m", "prune_cli", *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, timeout=300, **kwargs)  # type: ignore[call-overload]
+    def within(arguments: list[str], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+        out, err = io.BytesIO(), io.BytesIO()
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr(sys, "stdout", io.TextIOWrapper(out, write_through=True))
+            patch.setattr(sys, "stderr", io.TextIOWrapper(err, write_through=True))
+            code = invoke(arguments)
+            return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+    def run(
+        *arguments: object, stdin: bytes = b"", check: int | None = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        texts = [str(a) for a in arguments]
+        if env is None:
+            done = within(texts, stdin)
+        else:
+            command = [sys.executable, "-m", "prune_cli", *texts]
+            done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, timeout=300, env=env)
         if check is not None:
             assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout!r}\n{done.stderr.decode()}"
-        return done  # type: ignore[no-any-return]
+        return done
 
+    run.folder = tmp_path  # type: ignore[attr-defined]
     return run

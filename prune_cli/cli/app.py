@@ -12,16 +12,14 @@ import typer
 
 from prune_cli import __version__
 from prune_cli.cli.console import Console
-from prune_cli.core.errors import PruneError
+from prune_cli.core.errors import ClosedPipeError, InterruptedRun, PruneError
 
 if TYPE_CHECKING:
     from prune_cli.core.progress import Progress
     from prune_cli.stages.outcome import Outcome
 
-INTERRUPTED = 130
 DEFECT = 70
-CLOSED_PIPE = 141
-"""128 + SIGPIPE: what a shell shows for any tool whose reader went away."""
+"""EX_SOFTWARE: an error that is ours."""
 
 app = typer.Typer(
     name="prune",
@@ -41,7 +39,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version, then stop.")] = False) -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version, then stop.")
+    ] = False,
+) -> None:
     pass
 
 
@@ -52,8 +54,11 @@ def run(stage: Callable[[Progress], Outcome], *, json: bool, quiet: bool, verbos
         typer.Exit: always, with the exit code; errors go through to `invoke`.
     """
     console = Console(-1 if quiet else verbose, json)
-    with console.progress() as progress:
-        outcome = stage(progress)
+    try:
+        with console.progress() as progress:
+            outcome = stage(progress)
+    except KeyboardInterrupt:
+        raise InterruptedRun("interrupted") from None
     console.show(outcome)
     raise typer.Exit(0 if outcome.verdict else 1)
 
@@ -82,12 +87,13 @@ def invoke(arguments: list[str]) -> int:
         result = typer.main.get_command(app).main(args=arguments, prog_name="prune", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except ClosedPipeError as error:
+        _abandon_stdout()
+        return error.exit_code
     except PruneError as error:
         return _failed(str(error), error.exit_code, arguments)
     except (KeyboardInterrupt, typer.Abort):
-        return _failed("interrupted", INTERRUPTED, arguments)
-    except BrokenPipeError:
-        return _closed_pipe()
+        return _failed("interrupted", InterruptedRun.exit_code, arguments)
     except MemoryError as error:
         return _failed(f"out of memory: {error}\n  cure: --plan says how much a run needs", 2, arguments)
     except click_error as error:  # type: ignore[misc]
@@ -107,8 +113,6 @@ def _failed(message: str, code: int, arguments: list[str]) -> int:
     return code
 
 
-def _closed_pipe() -> int:
-    """Leave quietly: what is still in the buffers has no reader."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    return CLOSED_PIPE
+def _abandon_stdout() -> None:
+    """Let what is still in the buffers go nowhere: it has no reader."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from prune_cli.core.errors import ClosedPipeError
 from prune_cli.core.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ class Console:
 
     def result(self, text: str) -> None:
         """Print a line of the result to standard output."""
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise ClosedPipeError("standard output is closed") from None
 
     def say(self, text: str) -> None:
         """Print a line for people to standard error, unless quiet."""

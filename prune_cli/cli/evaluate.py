@@ -16,10 +16,21 @@ def evaluate(
     test: Annotated[str, typer.Argument(metavar="TEST", help="Data manifest to test on, or -.", show_default=False)],
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="DATA", help="What the run was trained on: its true_label gives the share of wrong labels.", show_default=False),
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="What the run was trained on: its true_label gives the share of wrong labels.",
+            show_default=False,
+        ),
     ] = None,
     subset: Annotated[
-        str | None, typer.Option("--subset", metavar="SELECTION", help="The selection the run was trained on, for --data.", show_default=False)
+        str | None,
+        typer.Option(
+            "--subset",
+            metavar="SELECTION",
+            help="The selection the run was trained on, for --data.",
+            show_default=False,
+        ),
     ] = None,
     output: opt.Output = None,
     id_column: opt.IdColumn = "id",
@@ -72,7 +83,12 @@ def evaluate(
         force=force,
         plan=plan,
         runtime=opt.make_runtime(
-            device=device, precision=precision, batch_size=batch_size, workers=workers, seed=0, memory_limit=memory_limit
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+            seed=0,
+            memory_limit=memory_limit,
         ),
     )
     app.run(lambda progress: stage(options, progress), json=json, quiet=quiet, verbose=verbose)

@@ -15,8 +15,12 @@ app = typer.Typer(help="Make and verify manifests.", no_args_is_help=True, rich_
 
 @app.command("create")
 def create(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder per class, or one with metadata.csv.", show_default=False)],
-    paths: Annotated[bool, typer.Option("--paths", help="Keep the paths alone instead of the images' bytes; use with --root FOLDER.")] = False,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder per class, or one with metadata.csv.", show_default=False)
+    ],
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Keep the paths alone instead of the images' bytes; use with --root FOLDER.")
+    ] = False,
     output: opt.Output = None,
     force: opt.Force = False,
     plan: opt.Plan = False,

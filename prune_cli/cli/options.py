@@ -13,58 +13,107 @@ from prune_cli.core.errors import InputError
 if TYPE_CHECKING:
     from prune_cli.core.runtime import Runtime
     from prune_cli.io.manifest import DataOptions
+    from prune_cli.methods.registry import Kind
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="Parquet file, folder of them, or - for standard input.", show_default=False)]
+Data = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="Parquet file, folder of them, or - for standard input.", show_default=False),
+]
 Output = Annotated[
     str | None,
-    typer.Option("-o", "--output", metavar="PATH", help="Where the result goes; - is standard output.", show_default="from the input's name"),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="Where the result goes; - is standard output.",
+        show_default="from the input's name",
+    ),
 ]
 Params = Annotated[
     list[str] | None,
-    typer.Option("-p", "--param", metavar="NAME=VALUE", help="A parameter of the method; repeatable. See --list-methods.", show_default=False),
+    typer.Option(
+        "-p",
+        "--param",
+        metavar="NAME=VALUE",
+        help="A parameter of the method; repeatable. See --list-methods.",
+        show_default=False,
+    ),
 ]
-Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="The parameters of a published table.", show_default=False)]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="The parameters of a published table.", show_default=False),
+]
 IdColumn = Annotated[str, typer.Option("--id-column", metavar="NAME", help="Column with the ids.")]
 LabelColumn = Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column with the labels.")]
 ImageColumn = Annotated[str, typer.Option("--image-column", metavar="NAME", help="Column with the images.")]
 EmbeddingColumn = Annotated[str, typer.Option("--embedding-column", metavar="NAME", help="Column with the vectors.")]
-TrueLabelColumn = Annotated[str, typer.Option("--true-label-column", metavar="NAME", help="Column with the known true labels.")]
+TrueLabelColumn = Annotated[
+    str, typer.Option("--true-label-column", metavar="NAME", help="Column with the known true labels.")
+]
 Input = Annotated[
     str | None,
     typer.Option("--input", metavar="image|embedding", help="Which to use where both are there.", show_default="image"),
 ]
 Root = Annotated[
     Path | None,
-    typer.Option("--root", metavar="DIR", help="Folder that image paths are relative to; nothing outside is opened.", show_default="the file's"),
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="Folder that image paths are relative to; nothing outside is opened.",
+        show_default="the file's",
+    ),
 ]
-Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Only rows whose 'split' column says so.", show_default=False)]
+Split = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Only rows whose 'split' column says so.", show_default=False),
+]
 ImageSize = Annotated[
     str | None,
-    typer.Option("--image-size", metavar="N|HxW", help="Resize images (shorter side, then centre crop).", show_default="as they are"),
+    typer.Option(
+        "--image-size",
+        metavar="N|HxW",
+        help="Resize images (shorter side, then centre crop).",
+        show_default="as they are",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:1", help="Where it runs.")]
-Precision = Annotated[str, typer.Option("--precision", metavar="NAME", help="float32, float64 or bfloat16, as the method takes.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, metavar="N", help="Samples a step.", show_default="the method's")]
+Precision = Annotated[
+    str, typer.Option("--precision", metavar="NAME", help="float32, float64 or bfloat16, as the method takes.")
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", min=1, metavar="N", help="Samples a step.", show_default="the method's")
+]
 Workers = Annotated[int, typer.Option("--workers", min=0, metavar="N", help="Processes that decode; 0 is one a core.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="INT", help="Seed of every random draw.")]
 MaxErrors = Annotated[str, typer.Option("--max-errors", metavar="N|P%", help="How many bad rows the run may have.")]
-MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, metavar="N", help="Larger images are bad rows, unopened.")]
+MaxPixels = Annotated[
+    int, typer.Option("--max-pixels", min=1, metavar="N", help="Larger images are bad rows, unopened.")
+]
 MemoryLimit = Annotated[
     str | None,
-    typer.Option("--memory-limit", metavar="SIZE", help="Memory the run may use, as 4GiB.", show_default="3/4 of what is free"),
+    typer.Option(
+        "--memory-limit", metavar="SIZE", help="Memory the run may use, as 4GiB.", show_default="3/4 of what is free"
+    ),
 ]
 WorkDir = Annotated[
     Path | None,
-    typer.Option("--work-dir", metavar="DIR", help="Keeps finished blocks for a re-run after a kill.", show_default="beside the output"),
+    typer.Option(
+        "--work-dir",
+        metavar="DIR",
+        help="Keeps finished blocks for a re-run after a kill.",
+        show_default="beside the output",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Print rows, passes, peak memory, disk and algorithm, then stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Results and errors alone.")]
-Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="More; -vv shows tracebacks.", show_default=False)]
+Verbose = Annotated[
+    int, typer.Option("-v", "--verbose", count=True, help="More; -vv shows tracebacks.", show_default=False)
+]
 
 
-def list_methods_option(kind: str) -> Any:
+def list_methods_option(kind: Kind) -> Any:
     """Return the ``--list-methods`` option of one kind of method."""
 
     def show(wanted: bool) -> None:
@@ -76,7 +125,12 @@ def list_methods_option(kind: str) -> Any:
 
     return Annotated[
         bool,
-        typer.Option("--list-methods", is_eager=True, callback=_flag(show), help="Every method with parameters, defaults, cost, source; then stop."),
+        typer.Option(
+            "--list-methods",
+            is_eager=True,
+            callback=_flag(show),
+            help="Every method with parameters, defaults, cost, source; then stop.",
+        ),
     ]
 
 
@@ -134,7 +188,9 @@ def make_runtime(
     from prune_cli.core.runtime import Runtime, parse_size
 
     limit = parse_size(memory_limit) if memory_limit is not None else None
-    return Runtime(device=device, precision=precision, batch_size=batch_size, workers=workers, seed=seed, memory_limit=limit)
+    return Runtime(
+        device=device, precision=precision, batch_size=batch_size, workers=workers, seed=seed, memory_limit=limit
+    )
 
 
 def parse_image_size(text: str | None) -> tuple[int, int] | None:
@@ -163,7 +219,9 @@ def parse_numbers(text: str | None, option: str, kind: type[int] | type[float]) 
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
         wanted = "whole numbers" if kind is int else "numbers"
-        raise InputError(f"{option} {text!r} is not a list of {wanted}", f"write {option} {'100,500' if kind is int else '0.1,0.3'}") from None
+        raise InputError(
+            f"{option} {text!r} is not a list of {wanted}", f"write {option} {'100,500' if kind is int else '0.1,0.3'}"
+        ) from None
 
 
 def parse_names(text: str) -> tuple[str, ...]:

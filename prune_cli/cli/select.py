@@ -11,17 +11,35 @@ from prune_cli.cli import options as opt
 
 
 def select(
-    scores: Annotated[str, typer.Argument(metavar="SCORES", help="Score manifest, or - for standard input.", show_default=False)],
+    scores: Annotated[
+        str, typer.Argument(metavar="SCORES", help="Score manifest, or - for standard input.", show_default=False)
+    ],
     method: Annotated[str, typer.Option("--method", metavar="NAME", help="How to choose.")] = "top",
-    fraction: Annotated[str | None, typer.Option("--fraction", metavar="F[,F]", help="Share KEPT, above 0 and at most 1.", show_default=False)] = None,
-    count: Annotated[str | None, typer.Option("--count", metavar="N[,N]", help="Rows kept.", show_default=False)] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)] = None,
+    fraction: Annotated[
+        str | None,
+        typer.Option("--fraction", metavar="F[,F]", help="Share KEPT, above 0 and at most 1.", show_default=False),
+    ] = None,
+    count: Annotated[
+        str | None, typer.Option("--count", metavar="N[,N]", help="Rows kept.", show_default=False)
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)
+    ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Keep the budget inside each class.")] = False,
-    keep: Annotated[str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)] = None,
-    drop: Annotated[str | None, typer.Option("--drop", metavar="FILE", help="Ids that must not be kept.", show_default=False)] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)
+    ] = None,
+    drop: Annotated[
+        str | None, typer.Option("--drop", metavar="FILE", help="Ids that must not be kept.", show_default=False)
+    ] = None,
     direction: Annotated[
         list[str] | None,
-        typer.Option("--direction", metavar="NAME=harder|easier", help="What a high value of a foreign score means.", show_default=False),
+        typer.Option(
+            "--direction",
+            metavar="NAME=harder|easier",
+            help="What a high value of a foreign score means.",
+            show_default=False,
+        ),
     ] = None,
     selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False,
     output: opt.Output = None,

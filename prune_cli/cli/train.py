@@ -13,19 +13,37 @@ from prune_cli.cli import options as opt
 def train(
     data: opt.Data,
     subset: Annotated[
-        str | None, typer.Option("--subset", metavar="SELECTION", help="Selection manifest: train on its selected rows.", show_default="all rows")
+        str | None,
+        typer.Option(
+            "--subset",
+            metavar="SELECTION",
+            help="Selection manifest: train on its selected rows.",
+            show_default="all rows",
+        ),
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", "--method", metavar="NAME", help="How to train.")] = "standard",
     arch: Annotated[
         str | None,
-        typer.Option("--arch", metavar="NAME[:WIDTH]", help="Network and width of its first layer.", show_default="resnet9:16, or mlp"),
+        typer.Option(
+            "--arch",
+            metavar="NAME[:WIDTH]",
+            help="Network and width of its first layer.",
+            show_default="resnet9:16, or mlp",
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the selection.", show_default="20")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the selection.", show_default="20")
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="Steps, whatever is selected: comparable budgets.", show_default=False)
+        int | None,
+        typer.Option(
+            "--steps", min=1, metavar="N", help="Steps, whatever is selected: comparable budgets.", show_default=False
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
-    checkpoint_seconds: Annotated[float, typer.Option("--checkpoint-seconds", min=0, metavar="S", help="Time between checkpoints.")] = 60.0,
+    checkpoint_seconds: Annotated[
+        float, typer.Option("--checkpoint-seconds", min=0, metavar="S", help="Time between checkpoints.")
+    ] = 60.0,
     output: opt.Output = None,
     param: opt.Params = None,
     preset: opt.Preset = None,
@@ -88,7 +106,12 @@ def train(
         force=force,
         plan=plan,
         runtime=opt.make_runtime(
-            device=device, precision=precision, batch_size=batch_size, workers=workers, seed=seed, memory_limit=memory_limit
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+            memory_limit=memory_limit,
         ),
     )
     app.run(lambda progress: stage(options, progress), json=json, quiet=quiet, verbose=verbose)

@@ -39,6 +39,12 @@ class UnavailableError(PruneError):
     exit_code = 4
 
 
+class ClosedPipeError(PruneError):
+    """The reader of our standard output went away: exit code 141 (128 + SIGPIPE), without a word."""
+
+    exit_code = 141
+
+
 class InterruptedRun(PruneError):
     """The user stopped the run (Ctrl-C, SIGTERM): exit code 130."""
 

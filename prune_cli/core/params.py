@@ -51,7 +51,9 @@ def build_params(params_class: type[ParamsT], values: Mapping[str, str | Value],
     for name, value in values.items():
         if name not in fields:
             known = ", ".join(f"{n} ({_type_name(hints[n])}, default {f.default})" for n, f in fields.items())
-            raise InputError(f"{owner} has no parameter '{name}'", f"use one of: {known or 'none, it takes no parameter'}")
+            raise InputError(
+                f"{owner} has no parameter '{name}'", f"use one of: {known or 'none, it takes no parameter'}"
+            )
         result = _parse(value, hints[name], f"{owner}: {name}") if isinstance(value, str) else value
         _check_range(result, fields[name].metadata, f"{owner}: {name}")
         parsed[name] = result
@@ -74,7 +76,9 @@ def split_assignments(assignments: Iterable[str], methods: Sequence[str]) -> dic
             raise InputError(f"-p {text!r} is not NAME=VALUE", "write it as -p repeats=4")
         owner, dot, rest = name.partition(".")
         if dot and owner not in result:
-            raise InputError(f"-p {text!r} names the method '{owner}', which does not run here", f"methods: {', '.join(methods)}")
+            raise InputError(
+                f"-p {text!r} names the method '{owner}', which does not run here", f"methods: {', '.join(methods)}"
+            )
         for method in [owner] if dot else methods:
             result[method][rest if dot else name] = value.strip()
     return result

@@ -51,9 +51,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise InputError(f"cannot write {path}: {error.strerror or error}", "free disk space or name another place with -o") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}", "free disk space or name another place with -o"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -44,7 +44,7 @@ class BlockFolder:
         """Keep a finished block's arrays, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(self._path(block)) as file:
-            file.write(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+            file.write(save({k: np.asarray(v, order="C") for k, v in arrays.items()}))
 
     def remove(self) -> None:
         """Remove the blocks, and the folder unless something else is in it."""
@@ -55,4 +55,7 @@ class BlockFolder:
             self.folder.rmdir()
 
     def _path(self, block: str) -> Path:
-        return self.folder / f"{hashlib.sha256(f'{self._identity}/{block}'.encode()).hexdigest()[:_NAME_LENGTH]}.safetensors"
+        return (
+            self.folder
+            / f"{hashlib.sha256(f'{self._identity}/{block}'.encode()).hexdigest()[:_NAME_LENGTH]}.safetensors"
+        )

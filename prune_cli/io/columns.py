@@ -47,14 +47,23 @@ def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
     elif pa.types.is_integer(kind):
         ids = ids.cast(pa.int64())
     elif not pa.types.is_string(kind):
-        raise InputError(f"{source.location}: column '{column}' is {kind}, not a string or an integer", "name the ids with --id-column")
+        raise InputError(
+            f"{source.location}: column '{column}' is {kind}, not a string or an integer",
+            "name the ids with --id-column",
+        )
     if ids.null_count:
         where = pc.index(ids.is_null(), True).as_py()
-        raise InputError(f"{source.location}: {ids.null_count} null id(s) in '{column}', the first in row {where}", "give every row an id")
+        raise InputError(
+            f"{source.location}: {ids.null_count} null id(s) in '{column}', the first in row {where}",
+            "give every row an id",
+        )
     if pc.count_distinct(ids).as_py() != len(ids):
         counts = pc.value_counts(ids)
         twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-        raise InputError(f"{source.location}: {len(twice)} id(s) stand more than once in '{column}': {some(twice)}", "make the ids unique")
+        raise InputError(
+            f"{source.location}: {len(twice)} id(s) stand more than once in '{column}': {some(twice)}",
+            "make the ids unique",
+        )
     return ids, False
 
 
@@ -70,7 +79,8 @@ def position_ids(rows: int) -> pa.Array:
 
 def canonical_order(ids: pa.Array) -> np.ndarray:
     """Return (N,) int64 positions by ascending id: the order that ties and random draws go by, whatever the file's order."""
-    return pc.sort_indices(ids).to_numpy(zero_copy_only=False).astype(np.int64)
+    order_n: np.ndarray = pc.sort_indices(ids).to_numpy(zero_copy_only=False).astype(np.int64)
+    return order_n
 
 
 def locate(wanted: pa.Array, ids: pa.Array, wanted_in: str, ids_in: str) -> np.ndarray:
@@ -84,16 +94,23 @@ def locate(wanted: pa.Array, ids: pa.Array, wanted_in: str, ids_in: str) -> np.n
             try:
                 wanted = wanted.cast(pa.int64())
             except pa.ArrowInvalid:
-                raise InputError(f"{wanted_in} has string ids, {ids_in} has integers", "use files of the same dataset") from None
+                raise InputError(
+                    f"{wanted_in} has string ids, {ids_in} has integers", "use files of the same dataset"
+                ) from None
         else:
             wanted = wanted.cast(pa.string())
     if wanted.type != ids.type:
-        raise InputError(f"{wanted_in} has ids of type {wanted.type}, {ids_in} of {ids.type}", "use files of the same dataset")
+        raise InputError(
+            f"{wanted_in} has ids of type {wanted.type}, {ids_in} of {ids.type}", "use files of the same dataset"
+        )
     positions = pc.index_in(wanted, value_set=ids)
     if positions.null_count:
         missing = wanted.filter(positions.is_null())
-        raise InputError(f"{len(missing)} id(s) of {wanted_in} are not in {ids_in}: {some(missing)}", "use files of the same dataset")
-    return positions.to_numpy(zero_copy_only=False).astype(np.int64)
+        raise InputError(
+            f"{len(missing)} id(s) of {wanted_in} are not in {ids_in}: {some(missing)}", "use files of the same dataset"
+        )
+    found: np.ndarray = positions.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
 
 
 @dataclass(frozen=True)
@@ -169,7 +186,9 @@ def read_labels(source: ParquetSource, column: str, option: str = "--label-colum
         indices = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
         codes = np.where(np.asarray(array.is_valid()), rank[indices], MISSING)
         return Labels(codes.astype(np.int64), tuple(values[i] for i in order), None, pa.string())
-    raise InputError(f"{source.location}: column '{column}' is {kind}, not integers or strings", f"name the labels with {option}")
+    raise InputError(
+        f"{source.location}: column '{column}' is {kind}, not integers or strings", f"name the labels with {option}"
+    )
 
 
 def _integer_labels(source: ParquetSource, column: str, array: pa.Array) -> Labels:
@@ -183,7 +202,8 @@ def _integer_labels(source: ParquetSource, column: str, array: pa.Array) -> Labe
         if outside.any():
             row = int(np.flatnonzero(outside)[0])
             raise InputError(
-                f"{source.location}: row {row} has the unknown class {codes[row]}; the metadata names {len(names)} classes, 0 to {len(names) - 1}",
+                f"{source.location}: row {row} has the unknown class {codes[row]}; "
+                f"the metadata names {len(names)} classes, 0 to {len(names) - 1}",
                 "correct the labels or the class names",
             )
         return Labels(codes, tuple(range(len(names))), names, kind)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.io.columns import ID, Labels, canonical_order, read_ids, read_labels
-from prune_cli.io.images import EncodedImages, ImageSettings, decode_images, measure_images, spool_images
+from prune_cli.io.images import EncodedImages, ImageSettings, decode_images, measure_images, spool_images, verify_images
 from prune_cli.io.ledger import ErrorAllowance, Ledger
 from prune_cli.io.tables import ParquetSource
 
@@ -127,7 +127,7 @@ class Dataset:
             measured = measure_images(lambda: self.image_batches(head), self.image_settings())
             return int(np.prod(measured)) if measured is not None else 0
         inputs = self._load_embeddings(head, Ledger(), silent)
-        return inputs.shape[1]
+        return int(inputs.shape[1])
 
     def load_inputs(
         self,
@@ -193,10 +193,23 @@ class Dataset:
     def _row_name(self, rows: np.ndarray, row: int) -> str:
         return f"'{self.ids[int(rows[row])].as_py()}'"
 
+    def verify_inputs(self, ledger: Ledger, *, workers: int = 1, progress: Progress = silent) -> tuple[int, ...] | None:
+        """Return the shape of an input after every row was read and none kept; None where images differ in size."""
+        everything = np.arange(len(self))
+        if self.kind == "embedding":
+            return self._load_embeddings(everything, ledger, progress).shape[1:]
+        batches = lambda: self.image_batches(everything)  # noqa: E731
+        bad, shape = verify_images(batches, len(self), self.image_settings(), workers=workers, progress=progress)
+        for row, path, reason in bad:
+            ledger.add(row, reason, path)
+        return shape
+
     def image_settings(self, channels: Literal["auto", 1, 3] = "auto") -> ImageSettings:
         """Return how the images of this dataset are decoded."""
         root = self.options.root if self.options.root is not None else self.source.folder
-        return ImageSettings(max_pixels=self.options.max_pixels, root=root, size=self.options.image_size, channels=channels)
+        return ImageSettings(
+            max_pixels=self.options.max_pixels, root=root, size=self.options.image_size, channels=channels
+        )
 
     def image_batches(self, positions: np.ndarray) -> Iterator[pa.Array]:
         """Yield the image column of some rows, by row group."""
@@ -221,7 +234,8 @@ class Dataset:
         is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
         if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
             raise InputError(
-                f"{self.options.location}: column '{field.name}' is {kind}, not a list of floats", "name the vectors with --embedding-column"
+                f"{self.options.location}: column '{field.name}' is {kind}, not a list of floats",
+                "name the vectors with --embedding-column",
             )
         dtype = np.float64 if pa.types.is_float64(kind.value_type) else np.float32
         vectors: np.ndarray | None = None
@@ -281,7 +295,9 @@ class Dataset:
         mask: np.ndarray = pc.equal(column, split).fill_null(False).to_numpy()
         if not mask.any():
             there = ", ".join(str(v) for v in pc.unique(column).to_pylist()[:10])
-            raise InputError(f"{self.options.location}: no row of --split {split}; it has {there}", "name a split that is there")
+            raise InputError(
+                f"{self.options.location}: no row of --split {split}; it has {there}", "name a split that is there"
+            )
         return mask
 
     def _read_labels(self, column: str, option: str) -> Labels:
@@ -315,5 +331,3 @@ def drop_rows(array: np.ndarray, good: np.ndarray, chunk: int = 4096) -> np.ndar
         part = positions[start : start + chunk]
         array[start : start + len(part)] = array[part]
     return array[: len(positions)]
-
-

@@ -127,7 +127,7 @@ def class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
 def hash_stream(file: BinaryIO) -> str:
     """Return the SHA-256 of a file's bytes from its start; the file is left at its start."""
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     file.seek(0)
     return digest
 

@@ -89,16 +89,22 @@ class RunBuilder:
         folder.mkdir(exist_ok=True)
         text = json.dumps({"settings": self._settings, "state": state}, sort_keys=True)
         with atomic_file(folder / WEIGHTS) as file:
-            file.write(save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_STATE_KEY: text}))
+            file.write(save({k: np.asarray(v, order="C") for k, v in tensors.items()}, metadata={_STATE_KEY: text}))
 
     def finish(
         self, model: Mapping[str, Any], tensors: Mapping[str, np.ndarray], history: pa.Table, provenance: Provenance
     ) -> None:
         """Write the model, weights and history, put the folder in place, and only then remove the checkpoint."""
         with atomic_file(self.building / WEIGHTS) as file:
-            file.write(save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={"prune": provenance.to_json()}))
+            file.write(
+                save(
+                    {k: np.asarray(v, order="C") for k, v in tensors.items()}, metadata={"prune": provenance.to_json()}
+                )
+            )
         with atomic_file(self.building / MODEL) as file:
-            file.write((json.dumps({**model, "provenance": provenance.to_dict()}, sort_keys=True, indent=1) + "\n").encode())
+            file.write(
+                (json.dumps({**model, "provenance": provenance.to_dict()}, sort_keys=True, indent=1) + "\n").encode()
+            )
         write_table(str(self.building / HISTORY), history, provenance)
         shutil.rmtree(self.building / SPOOL, ignore_errors=True)
         publish_folder(self.building, self.final)
@@ -148,7 +154,11 @@ def read_run(path: Path) -> Run:
     if not path.is_dir():
         raise InputError(f"{path} is not a run folder", "give the folder that prune train wrote")
     if not (path / MODEL).is_file():
-        cure = "finish it: prune train ... --resume" if path.name.endswith(".incomplete") else "give the folder that prune train wrote"
+        cure = (
+            "finish it: prune train ... --resume"
+            if path.name.endswith(".incomplete")
+            else "give the folder that prune train wrote"
+        )
         raise InputError(f"{path} has no {MODEL}", cure)
     try:
         model = json.loads((path / MODEL).read_text())

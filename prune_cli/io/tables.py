@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prune_cli.core.errors import InputError
+from prune_cli.core.errors import ClosedPipeError, InputError
 from prune_cli.io.atomic import atomic_file
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream, with_provenance
 
@@ -96,7 +96,7 @@ class ParquetSource:
         schema = pa.schema([self.schema.field(c) for c in columns])
         return pa.Table.from_batches(list(self.batches(columns)), schema=schema)
 
-    def batches(self, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], rows: int = 8192) -> Generator[pa.RecordBatch, None, None]:
         """Yield batches of the columns in file order, one row group in memory at a time.
 
         Raises:
@@ -111,7 +111,12 @@ class ParquetSource:
 
 
 def write_table(
-    output: str, table: pa.Table, provenance: Provenance, source: ParquetSource | None = None, *, row_group_rows: int = ROW_GROUP_ROWS
+    output: str,
+    table: pa.Table,
+    provenance: Provenance,
+    source: ParquetSource | None = None,
+    *,
+    row_group_rows: int = ROW_GROUP_ROWS,
 ) -> None:
     """Write one Parquet file, whole or not at all, with the provenance in its metadata.
 
@@ -122,7 +127,10 @@ def write_table(
         source: where it came from; what that says of its classes is kept.
         row_group_rows: rows a row group.
     """
-    write_batches(output, table.schema, table.to_batches(row_group_rows), provenance, source, row_group_rows=row_group_rows)
+    metadata = source.schema.metadata if source is not None else None
+    write_batches(
+        output, table.schema, table.to_batches(row_group_rows), provenance, metadata, row_group_rows=row_group_rows
+    )
 
 
 def write_batches(
@@ -130,12 +138,12 @@ def write_batches(
     schema: pa.Schema,
     batches: Iterable[pa.RecordBatch],
     provenance: Provenance,
-    source: ParquetSource | None = None,
+    source_metadata: Mapping[bytes, bytes] | None = None,
     *,
     row_group_rows: int = ROW_GROUP_ROWS,
 ) -> None:
-    """Write one Parquet file from a stream of batches: see `write_table`."""
-    schema = with_provenance(schema, provenance, source.schema.metadata if source is not None else None)
+    """Write one Parquet file from a stream of batches; ``source_metadata`` says what is known of the classes."""
+    schema = with_provenance(schema, provenance, source_metadata)
     with open_output(output) as file, pq.ParquetWriter(file, schema, compression="zstd", version="2.6") as writer:
         for batch in batches:
             writer.write_batch(batch.replace_schema_metadata(schema.metadata), row_group_size=row_group_rows)
@@ -151,14 +159,20 @@ def open_output(output: str) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as spool:
         yield spool
         spool.seek(0)
-        shutil.copyfileobj(spool, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        try:
+            shutil.copyfileobj(spool, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise ClosedPipeError("standard output is closed") from None
 
 
 def _spool_stdin() -> BinaryIO:
     if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("standard input is a terminal, not Parquet bytes", "pipe a file into it: prune score ... -o - | prune select -")
-    spool = tempfile.TemporaryFile()
+        raise InputError(
+            "standard input is a terminal, not Parquet bytes",
+            "pipe a file into it: prune score ... -o - | prune select -",
+        )
+    spool = tempfile.TemporaryFile()  # noqa: SIM115
     shutil.copyfileobj(sys.stdin.buffer, spool)
     if spool.tell() == 0:
         raise InputError("standard input is empty", "look for an error of the command before the pipe")
@@ -185,7 +199,9 @@ def _open_parquet(place: Path | BinaryIO, name: str) -> pq.ParquetFile:
     except PermissionError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}", "check its permissions") from error
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name} is not a whole Parquet file: {_first_line(error)}", "make or fetch the file again") from error
+        raise InputError(
+            f"{name} is not a whole Parquet file: {_first_line(error)}", "make or fetch the file again"
+        ) from error
 
 
 def _columns(schema: pa.Schema) -> str:

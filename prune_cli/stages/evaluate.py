@@ -110,7 +110,11 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
     provenance = Provenance(
         command="evaluate",
         method=run.model["recipe"],
-        parameters={"data": data.identity(), "precision": options.runtime.precision, "architecture": run.model["architecture"]},
+        parameters={
+            "data": data.identity(),
+            "precision": options.runtime.precision,
+            "architecture": run.model["architecture"],
+        },
         seed=run.model["seed"],
         inputs=[*_run_inputs(run), *dataset.source.inputs, *noise_inputs],
         device=device_name(options.runtime.device),
@@ -130,13 +134,22 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
         true = dataset.true_labels.recoded(run.model["classes"], names, data.location)
         known = true.codes_n[kept] >= 0
         if known.any():
-            headline |= _measure(report, logits_nc[known], true.codes_n[kept][known], shown_names, "true_label_", confusion=False)
+            headline |= _measure(
+                report, logits_nc[known], true.codes_n[kept][known], shown_names, "true_label_", confusion=False
+            )
     for metric, value in noise.items():
         report.add(metric, value, "share")
     headline |= noise
     write_table(output, report.table(), provenance)
     outcome.outputs = [output]
-    outcome.summary = {"command": "evaluate", "output": output, "run": str(options.run), **provenance.rows, **headline, **watch.figures()}
+    outcome.summary = {
+        "command": "evaluate",
+        "output": output,
+        "run": str(options.run),
+        **provenance.rows,
+        **headline,
+        **watch.figures(),
+    }
     outcome.tables = report.tables(headline, shown_names) | outcome.tables
     return outcome
 
@@ -148,8 +161,19 @@ class _Report:
         self._common = {"seed": seed, "split": split, "subset": subset}
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, metric: str, value: float, unit: str, class_name: str | None = None, predicted: str | None = None) -> None:
-        self._rows.append({"metric": metric, "value": float(value), "unit": unit, "class": class_name, "predicted": predicted, **self._common})
+    def add(
+        self, metric: str, value: float, unit: str, class_name: str | None = None, predicted: str | None = None
+    ) -> None:
+        self._rows.append(
+            {
+                "metric": metric,
+                "value": float(value),
+                "unit": unit,
+                "class": class_name,
+                "predicted": predicted,
+                **self._common,
+            }
+        )
 
     def table(self) -> pa.Table:
         return pa.Table.from_pylist(self._rows, REPORT)
@@ -158,7 +182,10 @@ class _Report:
         tables = {"metrics": [["metric", "value"], *([k, f"{v:.4f}"] for k, v in headline.items())]}
         per_class = {r["class"]: r["value"] for r in self._rows if r["metric"] == "accuracy" and r["class"] is not None}
         worst = sorted(per_class.items(), key=lambda item: item[1])[:20]
-        tables["accuracy per class, worst first"] = [["class", "accuracy"], *([name, f"{value:.4f}"] for name, value in worst)]
+        tables["accuracy per class, worst first"] = [
+            ["class", "accuracy"],
+            *([name, f"{value:.4f}"] for name, value in worst),
+        ]
         if len(names) <= 12:
             cells = {(r["class"], r["predicted"]): r["value"] for r in self._rows if r["metric"] == "confusion"}
             rows = [["true class", *names]]
@@ -171,11 +198,10 @@ def _measure(
     report: _Report, logits_nc: np.ndarray, codes_n: np.ndarray, names: list[str], prefix: str, confusion: bool = True
 ) -> dict[str, float]:
     found = classification_metrics(logits_nc, codes_n, len(names))
-    units = {"accuracy": "share", "top5": "share", "loss": "nats", "ece": "share"}
-    headline = {f"{prefix}{m}": float(found[m]) for m in units if m in found}
+    headline = {f"{prefix}{m}": float(found[m]) for m in ("accuracy", "top5", "loss", "ece") if m in found}
     for metric, value in headline.items():
-        report.add(metric, value, units[metric.removeprefix(prefix)])
-    for name, value in zip(names, found["class_accuracy"], strict=True):
+        report.add(metric, value, "nats" if metric.endswith("loss") else "share")
+    for name, value in zip(names, found["class_accuracy"].tolist(), strict=True):
         if np.isfinite(value):
             report.add(f"{prefix}accuracy", value, "share", name)
     if confusion:
@@ -204,12 +230,16 @@ def _label_noise(options: EvaluateOptions, outcome: Outcome) -> tuple[dict[str, 
     """Return the share of wrong labels in the training data and in the selection, where true labels are known."""
     if options.trained_on is None:
         if options.subset is not None:
-            raise InputError("--subset is given without --data", "name what the run was trained on: --data DATA --subset SELECTION")
+            raise InputError(
+                "--subset is given without --data", "name what the run was trained on: --data DATA --subset SELECTION"
+            )
         return {}, []
     dataset = Dataset(dataclasses.replace(options.data, location=options.trained_on, split=None))
     true = dataset.true_labels
     if true is None:
-        outcome.warnings.append(f"{options.trained_on} has no column '{options.data.true_label_column}': the share of wrong labels is not known")
+        outcome.warnings.append(
+            f"{options.trained_on} has no column '{options.data.true_label_column}': the share of wrong labels is not known"
+        )
         return {}, list(dataset.source.inputs)
     given = _values(dataset.labels)
     known = (dataset.labels.codes_n >= 0) & (true.codes_n >= 0)
@@ -228,4 +258,5 @@ def _label_noise(options: EvaluateOptions, outcome: Outcome) -> tuple[dict[str, 
 
 
 def _values(labels: Labels) -> np.ndarray:
-    return np.array([*(str(c) for c in labels.classes), ""], object)[labels.codes_n]
+    names: np.ndarray = np.array([*(str(c) for c in labels.classes), ""], object)
+    return names[labels.codes_n]  # type: ignore[no-any-return]

@@ -33,7 +33,12 @@ def plan_outcome(command: str, figures: Mapping[str, Any]) -> Outcome:
     """Return the outcome of ``--plan``: figures whose names end in ``_bytes`` are shown as sizes."""
     return Outcome(
         summary={"command": command, "plan": dict(figures)},
-        tables={"plan": [["figure", "value"], *([name.removesuffix("_bytes").replace("_", " "), _readable(name, v)] for name, v in figures.items())]},
+        tables={
+            "plan": [
+                ["figure", "value"],
+                *([name.removesuffix("_bytes").replace("_", " "), _readable(name, v)] for name, v in figures.items()),
+            ]
+        },
     )
 
 

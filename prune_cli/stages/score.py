@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from prune_cli.core.errors import InputError
+from prune_cli.core.errors import InputError, InterruptedRun
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime, format_size
@@ -68,7 +68,6 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     if dataset.ids_made_up:
         outcome.warnings.append(f"no column '{options.data.id_column}': ids are the positions, row-00000000 and on")
     labels = dataset.labels
-    blocks = complexity_gap.plan_blocks(labels.codes_n, params)
     if not options.plan:
         resolve_device(options.runtime.device)
     estimate = _estimate(dataset, params, options.runtime)
@@ -88,13 +87,19 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     if len(kept):
         zero = complexity_gap.zero_rows(complexity_gap.make_rows(values, channels, center))
         if zero.any():
-            ledger.add_all(kept[zero], "zero vector after the mean is subtracted" if center or channels else "zero vector")
+            ledger.add_all(
+                kept[zero], "zero vector after the mean is subtracted" if center or channels else "zero vector"
+            )
             values, kept = drop_rows(values, ~zero), kept[~zero]
 
     provenance = Provenance(
         command="score",
         method=",".join(options.methods),
-        parameters={"cg": dataclasses.asdict(params), "data": options.data.identity(), "precision": _precision(options.runtime)},
+        parameters={
+            "cg": dataclasses.asdict(params),
+            "data": options.data.identity(),
+            "precision": _precision(options.runtime),
+        },
         seed=options.runtime.seed,
         inputs=dataset.source.inputs,
         device=device_name(options.runtime.device),
@@ -109,11 +114,17 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
 
     ids = dataset.ids.take(pa.array(kept))
     kept_labels = labels.take(kept)
-    columns, facts = _complexity_gap(values, channels, kept_labels.codes_n, ids, params, options, output, provenance, progress)
+    columns, facts = _complexity_gap(
+        values, channels, kept_labels.codes_n, ids, params, options, output, provenance, progress
+    )
     outcome.warnings.extend(facts.pop("warnings"))
 
     table = pa.table(
-        {ID: ids, "label": kept_labels.values(), **{name: pa.array(column, pa.float64()) for name, column in columns.items()}}
+        {
+            ID: ids,
+            "label": kept_labels.values(),
+            **{name: pa.array(column, pa.float64()) for name, column in columns.items()},
+        }
     )
     write_table(output, table, provenance, dataset.source)
     outcome.outputs = [output]
@@ -128,7 +139,13 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     }
     rows = [["score", "direction", "lowest", "median", "highest"]]
     for name, column in columns.items():
-        rows.append([name, f"{provenance.score_direction[name]} when high", *(f"{v:.6g}" for v in np.quantile(column, [0, 0.5, 1]))])
+        rows.append(
+            [
+                name,
+                f"{provenance.score_direction[name]} when high",
+                *(f"{v:.6g}" for v in np.quantile(column, [0, 0.5, 1])),
+            ]
+        )
     outcome.tables["scores"] = rows
     return outcome
 
@@ -138,7 +155,9 @@ def _parameters(options: ScoreOptions) -> dict[str, Any]:
         find_method("score", name)
     given = split_assignments(options.params, options.methods)
     return {
-        name: build_params(find_method("score", name).params_class(), {**preset_params(options.preset, name), **given[name]}, name)
+        name: build_params(
+            find_method("score", name).params_class(), {**preset_params(options.preset, name), **given[name]}, name
+        )
         for name in options.methods
     }
 
@@ -158,7 +177,7 @@ def _complexity_gap(
     rows = complexity_gap.make_rows(values, channels, params.center)
     order_n = canonical_order(ids)
     blocks = complexity_gap.plan_blocks(codes_n, params)
-    settings = {"seed": runtime.seed, "device": runtime.device, "precision": runtime.precision}
+    settings: dict[str, Any] = {"seed": runtime.seed, "device": runtime.device, "precision": runtime.precision}
     done = 0
 
     def compute(block: complexity_gap.Block) -> Mapping[str, np.ndarray]:
@@ -171,7 +190,15 @@ def _complexity_gap(
     folder = options.work_dir or (None if output == STDIN else Path(f"{output}.work"))
     store = BlockFolder(folder, {**provenance.to_dict(), "rows": len(codes_n)}) if folder is not None else None
     progress("scoring", 0, len(blocks))
-    found = map_blocks(blocks, lambda b: f"{b.class_code}/{b.repeat}", compute, store)
+    try:
+        found = map_blocks(blocks, lambda b: f"{b.class_code}/{b.repeat}", compute, store)
+    except KeyboardInterrupt:
+        kept = (
+            f"; finished blocks are kept in {folder}, the same command goes on from there"
+            if store is not None and done
+            else ""
+        )
+        raise InterruptedRun(f"interrupted after {done} of {len(blocks)} blocks{kept}") from None
     results = [_from_arrays(arrays) for arrays in found]
     columns = complexity_gap.combine_blocks(results, len(codes_n), params)
     facts: dict[str, Any] = {
@@ -187,9 +214,13 @@ def _complexity_gap(
             "there (state your own with -p ridge=1e-6)"
         )
     if runtime.precision == "float32":
-        error = complexity_gap.float32_error(rows, codes_n, order_n, blocks[0], params, seed=runtime.seed, device=runtime.device)
+        error = complexity_gap.float32_error(
+            rows, codes_n, order_n, blocks[0], params, seed=runtime.seed, device=runtime.device
+        )
         facts["float32_relative_error"] = error
-        facts["warnings"].append(f"float32: largest relative error {error:.1e}, measured against float64 on one block of at most 2,000 rows")
+        facts["warnings"].append(
+            f"float32: largest relative error {error:.1e}, measured against float64 on one block of at most 2,000 rows"
+        )
     if store is not None and options.work_dir is None:
         store.remove()
     return columns, facts
@@ -200,7 +231,7 @@ def _to_arrays(result: complexity_gap.BlockResult) -> dict[str, np.ndarray]:
 
 
 def _from_arrays(arrays: Mapping[str, np.ndarray]) -> complexity_gap.BlockResult:
-    return complexity_gap.BlockResult(**{k: v if v.ndim else v.item() for k, v in arrays.items()})
+    return complexity_gap.BlockResult(**{k: v if v.ndim else v.item() for k, v in arrays.items()})  # type: ignore[arg-type]
 
 
 def _directions(methods: tuple[str, ...], params: complexity_gap.ComplexityGapParams) -> dict[str, str]:
@@ -217,7 +248,9 @@ def _estimate(dataset: Dataset, params: complexity_gap.ComplexityGapParams, runt
     stored = 1 if dataset.kind == "image" else 4
     codes_n = dataset.labels.codes_n
     dtype = _precision(runtime)
-    sizes = {b.class_code: complexity_gap.block_size(codes_n, b, params) for b in complexity_gap.plan_blocks(codes_n, params)}
+    sizes = {
+        b.class_code: complexity_gap.block_size(codes_n, b, params) for b in complexity_gap.plan_blocks(codes_n, params)
+    }
     largest = max(sizes.values(), key=sum)
     block_bytes = max(complexity_gap.block_memory(p, n, width, dtype) for p, n in sizes.values())
     input_bytes = len(dataset) * width * stored

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -96,7 +97,9 @@ def select(options: SelectOptions) -> Outcome:
     method = find_method("selection", options.method)
     assignments = split_assignments(options.params, (options.method,))[options.method]
     wanted_key = assignments.pop("key", None)
-    params = build_params(method.params_class(), {**preset_params(options.preset, options.method), **assignments}, options.method)
+    params: Any = build_params(
+        method.params_class(), {**preset_params(options.preset, options.method), **assignments}, options.method
+    )
 
     source = ParquetSource(options.scores)
     budgets: list[float | int] = [*options.fractions, *options.counts] or [0]
@@ -183,7 +186,13 @@ def select(options: SelectOptions) -> Outcome:
         if kept == 0:
             outcome.warnings.append(f"{shown}: no row is selected")
     outcome.outputs = outputs
-    outcome.summary = {"command": "select", "method": options.method, "outputs": files, **provenance.rows, **watch.figures()}
+    outcome.summary = {
+        "command": "select",
+        "method": options.method,
+        "outputs": files,
+        **provenance.rows,
+        **watch.figures(),
+    }
     return outcome
 
 
@@ -197,13 +206,17 @@ def _order(options: SelectOptions, params: object, rows: _Rows) -> tuple[np.ndar
     number = np.full(len(eligible), -1, np.int64)
     number[positions] = np.arange(len(positions))
     difficulty = rows.key.difficulty()[positions] if rows.key is not None else None
-    ranking = find_method("selection", options.method).load()(Candidates(number[by_id], difficulty), params, seed=options.seed)
+    ranking = find_method("selection", options.method).load()(
+        Candidates(number[by_id], difficulty), params, seed=options.seed
+    )
     order_n: np.ndarray = positions[ranking.order_n]
     end = len(order_n) - ranking.skipped
     front, back = order_n[:end], order_n[end:]
     if options.per_class:
         assert rows.labels is not None
-        front = proportional_order(np.concatenate([front[rows.keep[front]], front[~rows.keep[front]]]), rows.labels.codes_n)
+        front = proportional_order(
+            np.concatenate([front[rows.keep[front]], front[~rows.keep[front]]]), rows.labels.codes_n
+        )
     order_n = np.concatenate([front, back])
     first = rows.keep[order_n]
     skipped_n = np.zeros(len(eligible), bool)
@@ -254,7 +267,9 @@ def _check_budget(options: SelectOptions) -> None:
         )
     for fraction in options.fractions:
         if not 0 < fraction <= 1:
-            raise InputError(f"--fraction {fraction:g} is out of range", "give the share to KEEP, above 0 and at most 1")
+            raise InputError(
+                f"--fraction {fraction:g} is out of range", "give the share to KEEP, above 0 and at most 1"
+            )
     for count in options.counts:
         if count < 1:
             raise InputError(f"--count {count} is out of range", "give the number of rows to keep, at least 1")
@@ -263,16 +278,23 @@ def _check_budget(options: SelectOptions) -> None:
             raise InputError(f"{name} names a budget twice", "name each once")
     if options.threshold is not None:
         if options.method != "top":
-            raise InputError(f"--threshold has no meaning for {options.method}", "use --fraction or --count, or --method top")
+            raise InputError(
+                f"--threshold has no meaning for {options.method}", "use --fraction or --count, or --method top"
+            )
         if options.per_class:
             raise InputError("--per-class has no meaning with --threshold", "use --fraction or --count")
 
 
 def _check_count(count: int, eligible: int, kept: int, options: SelectOptions) -> None:
     if count > eligible:
-        raise InputError(f"the budget is {count:,} rows and {eligible:,} can be selected", "give a smaller budget or drop less")
+        raise InputError(
+            f"the budget is {count:,} rows and {eligible:,} can be selected", "give a smaller budget or drop less"
+        )
     if count < kept:
-        raise InputError(f"the budget is {count:,} rows and --keep {options.keep} names {kept:,}", "give a larger budget or keep less")
+        raise InputError(
+            f"the budget is {count:,} rows and --keep {options.keep} names {kept:,}",
+            "give a larger budget or keep less",
+        )
 
 
 def _outputs(options: SelectOptions, stem: str, budgets: list[float | int]) -> list[str]:
@@ -280,7 +302,9 @@ def _outputs(options: SelectOptions, stem: str, budgets: list[float | int]) -> l
     if len(budgets) == 1:
         outputs = [base]
     elif base == STDIN:
-        raise InputError("several budgets make several files, and standard output is one", "name a file with -o, or one budget")
+        raise InputError(
+            "several budgets make several files, and standard output is one", "name a file with -o, or one budget"
+        )
     else:
         path = Path(base)
         outputs = [str(path.with_name(f"{path.name.removesuffix('.parquet')}-{b:.10g}.parquet")) for b in budgets]
@@ -296,10 +320,16 @@ def _read_key(source: ParquetSource, wanted: str | None, given: tuple[str, ...])
     for text in given:
         name, _, direction = text.partition("=")
         if direction not in {"harder", "easier"}:
-            raise InputError(f"--direction {text!r} is not NAME=harder or NAME=easier", "write --direction margin=easier")
+            raise InputError(
+                f"--direction {text!r} is not NAME=harder or NAME=easier", "write --direction margin=easier"
+            )
         directions[name] = direction
     recorded = (read_provenance(source.schema) or {}).get("score_direction", {})
-    numeric = [f.name for f in source.schema if f.name not in _NOT_SCORES and (pa.types.is_floating(f.type) or pa.types.is_integer(f.type))]
+    numeric = [
+        f.name
+        for f in source.schema
+        if f.name not in _NOT_SCORES and (pa.types.is_floating(f.type) or pa.types.is_integer(f.type))
+    ]
     if wanted is None:
         known = [n for n in numeric if n in directions or n in recorded or published_direction(n)]
         candidates = known or numeric
@@ -311,17 +341,25 @@ def _read_key(source: ParquetSource, wanted: str | None, given: tuple[str, ...])
                 "make one with prune score, or use --method random",
             )
         if len(main) > 1:
-            raise InputError(f"{source.location} has several score columns: {', '.join(main)}", f"name one: -p key={main[0]}")
+            raise InputError(
+                f"{source.location} has several score columns: {', '.join(main)}", f"name one: -p key={main[0]}"
+            )
         wanted = main[0]
     field = source.require(wanted, "-p key=NAME")
     if not (pa.types.is_floating(field.type) or pa.types.is_integer(field.type)):
-        raise InputError(f"{source.location}: column '{wanted}' is {field.type}, not numbers", f"name one of {', '.join(numeric) or 'none there'}")
-    direction = directions.get(wanted) or recorded.get(wanted) or published_direction(wanted)
-    if direction not in {"harder", "easier"}:
-        raise InputError(f"whether a high '{wanted}' is hard or easy is not known", f"say it: --direction {wanted}=harder (or easier)")
+        raise InputError(
+            f"{source.location}: column '{wanted}' is {field.type}, not numbers",
+            f"name one of {', '.join(numeric) or 'none there'}",
+        )
+    stated: str | None = directions.get(wanted) or recorded.get(wanted) or published_direction(wanted)
+    if stated not in {"harder", "easier"}:
+        raise InputError(
+            f"whether a high '{wanted}' is hard or easy is not known",
+            f"say it: --direction {wanted}=harder (or easier)",
+        )
     column = source.read([wanted]).column(0).cast(pa.float64())
     values = pc.fill_null(column, math.nan).to_numpy()
-    return _Key(wanted, "harder" if direction == "harder" else "easier", values)
+    return _Key(wanted, "harder" if stated == "harder" else "easier", values)
 
 
 def _listed(file: str | None, ids: pa.Array, ids_in: str) -> np.ndarray:
@@ -339,7 +377,9 @@ def _listed(file: str | None, ids: pa.Array, ids_in: str) -> np.ndarray:
         try:
             lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         except UnicodeDecodeError:
-            raise InputError(f"{file} is neither Parquet nor text", "give a Parquet file with ids, or one id a line") from None
+            raise InputError(
+                f"{file} is neither Parquet nor text", "give a Parquet file with ids, or one id a line"
+            ) from None
         wanted = pa.array([line for line in lines if line], pa.string())
     if len(wanted):
         listed[locate(wanted, ids, file, ids_in)] = True

@@ -85,10 +85,14 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     outcome = Outcome()
     recipe = find_method("recipe", options.recipe)
     assignments = split_assignments(options.params, (options.recipe,))[options.recipe]
-    params = build_params(recipe.params_class(), {**preset_params(options.preset, options.recipe), **assignments}, options.recipe)
+    params: Any = build_params(
+        recipe.params_class(), {**preset_params(options.preset, options.recipe), **assignments}, options.recipe
+    )
     budget = _budget(options)
     if options.subset == STDIN and options.data.location == STDIN:
-        raise InputError("the data and the selection cannot both come from standard input", "name a file for one of them")
+        raise InputError(
+            "the data and the selection cannot both come from standard input", "name a file for one of them"
+        )
     dataset = Dataset(options.data)
     final = _output(options, dataset)
     if not options.plan:
@@ -108,7 +112,9 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         cost = training_cost(architecture, first.shape[1:], len(labels.classes), budget, len(rows), options.runtime)
         cost["input_bytes"] = 0 if streamed else row_bytes * len(rows)
         cost["peak_memory_bytes"] += cost["input_bytes"]
-        cost["algorithm"] = f"{options.recipe}, {architecture}, images {'streamed from disk' if streamed else 'in memory'}"
+        cost["algorithm"] = (
+            f"{options.recipe}, {architecture}, images {'streamed from disk' if streamed else 'in memory'}"
+        )
         return plan_outcome("train", cost)
 
     settings = {
@@ -124,7 +130,10 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     }
     if options.resume and final.exists() and not options.force:
         if not same_settings(read_run(final), settings):
-            raise InputError(f"output {final} exists already, made with other settings", "pass --force to replace it, or name another with -o")
+            raise InputError(
+                f"output {final} exists already, made with other settings",
+                "pass --force to replace it, or name another with -o",
+            )
         outcome.warnings.append(f"{final} is whole already; nothing to resume")
         outcome.outputs = [str(final)]
         outcome.summary = {"command": "train", "output": str(final), "rows_in": len(dataset), **watch.figures()}
@@ -133,9 +142,13 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     builder = RunBuilder(final, force=options.force, resume=options.resume, settings=settings)
     found = builder.open()
     if options.resume:
-        outcome.warnings.append("no checkpoint to resume from: started at the beginning" if found is None else "resumed from the checkpoint")
+        outcome.warnings.append(
+            "no checkpoint to resume from: started at the beginning" if found is None else "resumed from the checkpoint"
+        )
     with builder.building_on():
-        inputs, rows = _load(dataset, rows, ledger, builder.spool_folder() if streamed else None, options.runtime, progress)
+        inputs, rows = _load(
+            dataset, rows, ledger, builder.spool_folder() if streamed else None, options.runtime, progress
+        )
         provenance = Provenance(
             command="train",
             method=options.recipe,
@@ -153,12 +166,18 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         rank_n = np.empty(len(dataset), np.int64)
         rank_n[dataset.order_n] = np.arange(len(dataset))
         data = TrainingSet(
-            inputs=inputs, labels_m=labels.codes_n[rows], ranks_m=rank_n[rows], n_ranks=len(dataset), n_classes=len(labels.classes)
+            inputs=inputs,
+            labels_m=labels.codes_n[rows],
+            ranks_m=rank_n[rows],
+            n_ranks=len(dataset),
+            n_classes=len(labels.classes),
         )
         observer = _Observer(builder, progress, options.checkpoint_seconds, found[1]["history"] if found else [])
         checkpoint = Checkpoint(found[0], found[1]["loop"]) if found else None
         with observer.listening():
-            trained = recipe.load()(data, architecture, params, budget, runtime=options.runtime, observer=observer, resume=checkpoint)
+            trained = recipe.load()(
+                data, architecture, params, budget, runtime=options.runtime, observer=observer, resume=checkpoint
+            )
         last = observer.history[-1]
         model = {
             **trained.model,
@@ -177,7 +196,13 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
 
 
 def _report(
-    outcome: Outcome, final: Path, options: TrainOptions, model: dict[str, Any], rows: Mapping[str, int], rate: float, watch: Stopwatch
+    outcome: Outcome,
+    final: Path,
+    options: TrainOptions,
+    model: dict[str, Any],
+    rows: Mapping[str, int],
+    rate: float,
+    watch: Stopwatch,
 ) -> None:
     figures = model["metrics"]
     outcome.outputs = [str(final)]
@@ -211,7 +236,9 @@ def _report(
 class _Observer:
     """Watches a training run: bars, history, checkpoints by the clock, and the user's wish to stop."""
 
-    def __init__(self, builder: RunBuilder, progress: Progress, checkpoint_seconds: float, history: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, builder: RunBuilder, progress: Progress, checkpoint_seconds: float, history: list[dict[str, Any]]
+    ) -> None:
         self.history: list[dict[str, Any]] = list(history)
         self._builder, self._progress, self._checkpoint_seconds = builder, progress, checkpoint_seconds
         self._stop = False
@@ -276,7 +303,9 @@ class _Observer:
 
 def _budget(options: TrainOptions) -> Budget:
     if options.epochs is not None and options.steps is not None:
-        raise InputError("--epochs and --steps are both given", "give one: --steps makes selections of different sizes comparable")
+        raise InputError(
+            "--epochs and --steps are both given", "give one: --steps makes selections of different sizes comparable"
+        )
     epochs = DEFAULT_EPOCHS if options.epochs is None and options.steps is None else options.epochs
     return Budget(epochs=epochs, steps=options.steps)
 

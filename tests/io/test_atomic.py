@@ -63,7 +63,11 @@ def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(b"")
     check_output(tmp_path / "new", force=False)
     check_output(tmp_path / "there", force=True)
-    for path, message in [(tmp_path / "there", "exists already"), (tmp_path, "is a folder"), (tmp_path / "no" / "a", "does not exist")]:
+    for path, message in [
+        (tmp_path / "there", "exists already"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "a", "does not exist"),
+    ]:
         with pytest.raises(InputError, match=message):
             check_output(path, force=False)
 

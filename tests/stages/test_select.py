@@ -63,7 +63,9 @@ def test_a_column_that_is_easier_when_high_is_turned(scores: Path) -> None:
 
 def test_the_file_says_the_direction_of_its_scores(scores: Path) -> None:
     table = pq.read_table(scores).rename_columns(["id", "label", "mine"])
-    pq.write_table(table.replace_schema_metadata({"prune": json.dumps({"score_direction": {"mine": "easier"}})}), scores)
+    pq.write_table(
+        table.replace_schema_metadata({"prune": json.dumps({"score_direction": {"mine": "easier"}})}), scores
+    )
     assert kept(run(scores, fractions=(0.3,))) == "hij"
 
 
@@ -77,14 +79,25 @@ def test_an_unknown_direction_must_be_told(scores: Path) -> None:
 
 
 def test_several_score_columns_need_a_name(scores: Path) -> None:
-    table = pq.read_table(scores).append_column("el2n", pa.array(np.arange(10.0)[::-1])).append_column("cg_ab", pa.array(np.zeros(10)))
+    table = (
+        pq.read_table(scores)
+        .append_column("el2n", pa.array(np.arange(10.0)[::-1]))
+        .append_column("cg_ab", pa.array(np.zeros(10)))
+    )
     pq.write_table(table, scores)
     with pytest.raises(InputError, match=r"several score columns: cg, el2n(?s:.)*-p key=cg"):
         run(scores, fractions=(0.3,))
     assert kept(run(scores, fractions=(0.3,), params=("key=el2n",))) == "hij"
 
 
-@pytest.mark.parametrize(("rule", "ids"), [({"threshold": 7.0}, "abc"), ({"threshold": 2.0, "params": ("order=easiest",)}, "hij"), ({"counts": (4,)}, "abcd")])
+@pytest.mark.parametrize(
+    ("rule", "ids"),
+    [
+        ({"threshold": 7.0}, "abc"),
+        ({"threshold": 2.0, "params": ("order=easiest",)}, "hij"),
+        ({"counts": (4,)}, "abcd"),
+    ],
+)
 def test_thresholds_and_counts(scores: Path, rule: dict[str, Any], ids: str) -> None:
     assert kept(run(scores, **rule)) == ids
 
@@ -96,14 +109,25 @@ def test_per_class_keeps_the_share_of_each_class(scores: Path) -> None:
     assert kept(table) == "abcd"
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "random"}, {"per_class": True}, {"params": ("offset=0.2",)}, {"method": "random", "per_class": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"method": "random"},
+        {"per_class": True},
+        {"params": ("offset=0.2",)},
+        {"method": "random", "per_class": True},
+    ],
+)
 def test_budgets_are_exact_and_nested_and_ranks_say_so(scores: Path, options: dict[str, Any]) -> None:
     before: set[str] = set()
     for k in range(1, 11):
         table = run(scores, f"{k}.parquet", counts=(k,), **options)
         ids = set(kept(table))
         assert len(ids) == k and before <= ids
-        ranked = {i for i, r in zip(table.column("id").to_pylist(), table.column("rank").to_pylist(), strict=True) if r <= k}
+        ranked = {
+            i for i, r in zip(table.column("id").to_pylist(), table.column("rank").to_pylist(), strict=True) if r <= k
+        }
         assert ranked == ids
         before = ids
 
@@ -214,6 +238,8 @@ def test_an_existing_output_is_kept_without_force(scores: Path) -> None:
     assert kept(run(scores, counts=(3,), force=True)) == "abc"
 
 
-@pytest.mark.parametrize(("fraction", "rows", "count"), [(0.29, 100, 29), (0.001, 100, 1), (0.5, 5, 3), (1.0, 7, 7), (0.145, 1000, 145)])
+@pytest.mark.parametrize(
+    ("fraction", "rows", "count"), [(0.29, 100, 29), (0.001, 100, 1), (0.5, 5, 3), (1.0, 7, 7), (0.145, 1000, 145)]
+)
 def test_row_counts(fraction: float, rows: int, count: int) -> None:
     assert row_count(fraction, rows) == count

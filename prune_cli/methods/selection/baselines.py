@@ -63,6 +63,9 @@ def top_order(candidates: Candidates, params: TopParams, *, seed: int) -> Rankin
         InputError: no score at hand.
     Cost:
         N log N.
+    Source:
+        The usual baseline; keeping the hardest or the easiest as in Sorscher 2022 (arXiv:2206.14486), skipping the extreme as
+        in Zheng 2023 (arXiv:2210.15809). Deviation: the skipped samples are ranked last instead of lost.
     Example:
         >>> hard = Candidates(np.arange(4), np.array([0.1, 0.9, 0.5, 0.9]))
         >>> top_order(hard, TopParams(), seed=0).order_n.tolist()
