@@ -250,13 +250,14 @@ def main() -> None:
         print(measure_peak(values, n_pos, arguments.peak))
         return
     table: Table = [("what", "measured", "wanted", "how")]
-    for measure in (
+    measures: list[Callable[[], Table]] = [
         lambda: against_published_form(values, 1000, 20, arguments.turns),
         lambda: against_floor(values, n_pos, arguments.turns),
         lambda: peak_memory(arguments, n_pos),
         lambda: float32_against_float64(values, n_pos, arguments.turns),
         lambda: whole_data_set(values, labels),
-    ):
+    ]
+    for measure in measures:
         for row in measure():
             print(*row, sep=" | ", file=sys.stderr, flush=True)
             table.append(row)

@@ -1,0 +1,19 @@
+#!/bin/sh
+# What wants a CUDA device: the tests marked so, the complexity gap on it, and a training run. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
+# Nothing is installed: python must have this package and its dependencies.
+set -eu
+cd "$(dirname "$0")/.."
+data=${1:-../shared/data}
+out=$(mktemp -d)
+python -c "import torch; assert torch.cuda.is_available(), 'no CUDA device'; print(torch.cuda.get_device_name(), torch.__version__)"
+python -m pytest -m gpu
+for precision in float64 float32; do
+  python -m prune_cli score "$data/fashion_mnist_train.parquet" --device cuda --precision $precision --json -q -o "$out/$precision.parquet"
+done
+python -m prune_cli select "$out/float64.parquet" --fraction 0.3 -q -o "$out/kept.parquet"
+for arch in resnet9:64 resnet18; do
+  python -m prune_cli train "$data/fashion_mnist_train.parquet" --subset "$out/kept.parquet" --arch $arch --steps 1000 --batch-size 256 \
+    --device cuda --json -q -o "$out/$arch"
+  python -m prune_cli evaluate "$out/$arch" "$data/fashion_mnist_test.parquet" --device cuda --json -q -o "$out/$arch.report.parquet"
+done
+rm -rf "$out"
