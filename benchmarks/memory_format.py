@@ -37,6 +37,7 @@ CASES: list[tuple[str, tuple[int, ...], int]] = [
     ("vgg16:16", (32, 32, 3), 32),
     ("torchvision:resnet18", (112, 112, 3), 16),
     ("torchvision:mobilenet_v3_small", (112, 112, 3), 16),
+    ("torchvision:vit_b_32", (64, 64, 3), 16),
 ]
 VARIANTS = [
     (memory_format, dtype)
@@ -102,19 +103,18 @@ def main() -> None:
         [
             "# Memory format and precision",
             "",
-            f"Made by `python benchmarks/memory_format.py --rounds {options.rounds} --write`. Samples per second of"
-            " training steps (forward, backward,",
-            f"update), medians of steps taken in turns, {torch.get_num_threads()} threads, torch {torch.__version__},"
-            f" {machine()}.",
-            "Where the input is a vector there is one memory format, and the first two columns repeat the last two.",
+            f"Made by `python benchmarks/memory_format.py --rounds {options.rounds} --write`. Samples per second of",
+            "training steps (forward, backward, update), medians of steps taken in turns,",
+            f"{torch.get_num_threads()} threads, torch {torch.__version__}, {machine()}.",
+            "A vector has one memory format: its first two columns are measured again in the last two.",
             "",
             *lines,
             "",
             "What follows, as fixed rules, so that a run repeats itself on a machine:",
             "",
             "- Networks with convolutions are channels-last, others contiguous.",
-            "- `--precision auto` trains networks with convolutions in bfloat16 on a CPU with matrix tiles (AMX), and",
-            "  in float32 on any other CPU and without convolutions. The last layer and the loss are float32 always.",
+            "- `--precision auto` trains in bfloat16 on a CPU with matrix tiles (AMX) where the network has convolutions",
+            "  and none of them is depthwise, and in float32 otherwise. The last layer and the loss are float32 always.",
             "- Predictions are float32 unless asked otherwise, so that scores are not rounded.",
             "",
         ]

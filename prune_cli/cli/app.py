@@ -12,6 +12,7 @@ import typer
 
 from prune_cli import __version__
 from prune_cli.cli.console import Console
+from prune_cli.cli.options import PrintFlags
 from prune_cli.core.errors import ClosedPipeError, InterruptedRun, PruneError
 
 if TYPE_CHECKING:
@@ -47,13 +48,13 @@ def _root(
     pass
 
 
-def run(stage: Callable[[Progress], Outcome], *, json: bool, quiet: bool, verbose: int) -> None:
+def run(stage: Callable[[Progress], Outcome], printing: PrintFlags) -> None:
     """Run one stage and print what it did.
 
     Raises:
         typer.Exit: always, with the exit code; errors go through to `invoke`.
     """
-    console = Console(-1 if quiet else verbose, json)
+    console = Console(-1 if printing.quiet else printing.verbose, printing.json)
     try:
         with console.progress() as progress:
             outcome = stage(progress)

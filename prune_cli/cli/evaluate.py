@@ -11,9 +11,11 @@ from prune_cli.cli import app
 from prune_cli.cli import options as opt
 
 
+@opt.spread
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that prune train wrote.", show_default=False)],
     test: Annotated[str, typer.Argument(metavar="TEST", help="Data manifest to test on, or -.", show_default=False)],
+    *,
     data: Annotated[
         str | None,
         typer.Option(
@@ -33,26 +35,14 @@ def evaluate(
         ),
     ] = None,
     output: opt.Output = None,
-    id_column: opt.IdColumn = "id",
-    label_column: opt.LabelColumn = "label",
     true_label_column: opt.TrueLabelColumn = "true_label",
-    image_column: opt.ImageColumn = "image",
-    embedding_column: opt.EmbeddingColumn = "embedding",
-    input: opt.Input = None,
-    root: opt.Root = None,
-    split: opt.Split = None,
-    device: opt.Device = "auto",
-    precision: opt.Precision = "auto",
     batch_size: opt.BatchSize = None,
-    workers: opt.Workers = 0,
     max_errors: opt.MaxErrors = "0",
-    max_pixels: opt.MaxPixels = 100_000_000,
-    memory_limit: opt.MemoryLimit = None,
     force: opt.Force = False,
     plan: opt.Plan = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = 0,
+    columns: opt.DataFlags,
+    machine: opt.MachineFlags,
+    printing: opt.PrintFlags,
 ) -> None:
     """Measure a trained run on a test set; the result is a report manifest, one row a number.
 
@@ -63,32 +53,12 @@ def evaluate(
 
     options = EvaluateOptions(
         run=run,
-        data=opt.make_data_options(
-            test,
-            id_column=id_column,
-            label_column=label_column,
-            true_label_column=true_label_column,
-            image_column=image_column,
-            embedding_column=embedding_column,
-            input=input,
-            root=root,
-            split=split,
-            image_size=None,
-            max_pixels=max_pixels,
-            max_errors=max_errors,
-        ),
+        data=columns.options(test, max_errors=max_errors, true_label_column=true_label_column),
         trained_on=data,
         subset=subset,
         output=output,
         force=force,
         plan=plan,
-        runtime=opt.make_runtime(
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
-            seed=0,
-            memory_limit=memory_limit,
-        ),
+        runtime=machine.runtime(batch_size=batch_size),
     )
-    app.run(lambda progress: stage(options, progress), json=json, quiet=quiet, verbose=verbose)
+    app.run(lambda progress: stage(options, progress), printing)

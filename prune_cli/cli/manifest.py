@@ -14,19 +14,19 @@ app = typer.Typer(help="Make and verify manifests.", no_args_is_help=True, rich_
 
 
 @app.command("create")
+@opt.spread
 def create(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="A folder per class, or one with metadata.csv.", show_default=False)
     ],
+    *,
     paths: Annotated[
         bool, typer.Option("--paths", help="Keep the paths alone instead of the images' bytes; use with --root FOLDER.")
     ] = False,
     output: opt.Output = None,
     force: opt.Force = False,
     plan: opt.Plan = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = 0,
+    printing: opt.PrintFlags,
 ) -> None:
     """Make a data manifest of a folder of images.
 
@@ -36,24 +36,17 @@ def create(
     from prune_cli.stages.manifest import create as stage
 
     options = CreateOptions(folder=folder, paths=paths, output=output, force=force, plan=plan)
-    cli.run(lambda progress: stage(options, progress), json=json, quiet=quiet, verbose=verbose)
+    cli.run(lambda progress: stage(options, progress), printing)
 
 
 @app.command("check")
+@opt.spread
 def check(
     data: opt.Data,
-    id_column: opt.IdColumn = "id",
-    label_column: opt.LabelColumn = "label",
-    image_column: opt.ImageColumn = "image",
-    embedding_column: opt.EmbeddingColumn = "embedding",
-    input: opt.Input = None,
-    root: opt.Root = None,
-    split: opt.Split = None,
+    *,
     workers: opt.Workers = 0,
-    max_pixels: opt.MaxPixels = 100_000_000,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = 0,
+    columns: opt.DataFlags,
+    printing: opt.PrintFlags,
 ) -> None:
     """Verify a manifest: every row is read; exit code 1 when one is bad. Nothing is written.
 
@@ -61,17 +54,5 @@ def check(
     """
     from prune_cli.stages.manifest import check as stage
 
-    options = opt.make_data_options(
-        data,
-        id_column=id_column,
-        label_column=label_column,
-        image_column=image_column,
-        embedding_column=embedding_column,
-        input=input,
-        root=root,
-        split=split,
-        image_size=None,
-        max_pixels=max_pixels,
-        max_errors="100%",
-    )
-    cli.run(lambda progress: stage(options, workers, progress), json=json, quiet=quiet, verbose=verbose)
+    options = columns.options(data, max_errors="100%")
+    cli.run(lambda progress: stage(options, workers, progress), printing)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -142,55 +145,100 @@ def _flag(show: Callable[[bool], None]) -> Callable[[bool], bool]:
     return callback
 
 
-def make_data_options(
-    location: str,
-    *,
-    id_column: str,
-    label_column: str,
-    image_column: str,
-    embedding_column: str,
-    input: str | None,
-    root: Path | None,
-    split: str | None,
-    image_size: str | None,
-    max_pixels: int,
-    max_errors: str,
-    true_label_column: str = "true_label",
-) -> DataOptions:
-    """Return how a data manifest is read, from the texts of the command line."""
-    from prune_cli.io.ledger import ErrorAllowance
-    from prune_cli.io.manifest import DataOptions
+@dataclass(frozen=True)
+class DataFlags:
+    """Where a data manifest's columns and images are."""
 
-    if input not in (None, "image", "embedding"):
-        raise InputError(f"--input {input!r} is neither image nor embedding", "use one of them")
-    if root is not None and not root.is_dir():
-        raise InputError(f"--root {root} is not a folder", "check the path")
-    return DataOptions(
-        location=location,
-        id_column=id_column,
-        label_column=label_column,
-        image_column=image_column,
-        embedding_column=embedding_column,
-        true_label_column=true_label_column,
-        input=input,  # type: ignore[arg-type]
-        root=root,
-        split=split,
-        image_size=parse_image_size(image_size),
-        max_pixels=max_pixels,
-        max_errors=ErrorAllowance.parse(max_errors),
-    )
+    id_column: IdColumn = "id"
+    label_column: LabelColumn = "label"
+    image_column: ImageColumn = "image"
+    embedding_column: EmbeddingColumn = "embedding"
+    input: Input = None
+    root: Root = None
+    split: Split = None
+    max_pixels: MaxPixels = 100_000_000
+
+    def options(
+        self, location: str, *, max_errors: str, image_size: str | None = None, true_label_column: str = "true_label"
+    ) -> DataOptions:
+        """Return how the manifest is read, from the texts of the command line."""
+        from prune_cli.io.ledger import ErrorAllowance
+        from prune_cli.io.manifest import DataOptions
+
+        if self.input not in (None, "image", "embedding"):
+            raise InputError(f"--input {self.input!r} is neither image nor embedding", "use one of them")
+        if self.root is not None and not self.root.is_dir():
+            raise InputError(f"--root {self.root} is not a folder", "check the path")
+        return DataOptions(
+            location=location,
+            **dataclasses.asdict(self),
+            true_label_column=true_label_column,
+            image_size=parse_image_size(image_size),
+            max_errors=ErrorAllowance.parse(max_errors),
+        )
 
 
-def make_runtime(
-    *, device: str, precision: str, batch_size: int | None, workers: int, seed: int, memory_limit: str | None
-) -> Runtime:
-    """Return where and how a run goes, from the texts of the command line."""
-    from prune_cli.core.runtime import Runtime, parse_size
+@dataclass(frozen=True)
+class MachineFlags:
+    """Where and how a run goes."""
 
-    limit = parse_size(memory_limit) if memory_limit is not None else None
-    return Runtime(
-        device=device, precision=precision, batch_size=batch_size, workers=workers, seed=seed, memory_limit=limit
-    )
+    device: Device = "auto"
+    precision: Precision = "auto"
+    workers: Workers = 0
+    memory_limit: MemoryLimit = None
+
+    def runtime(self, *, seed: int = 0, batch_size: int | None = None) -> Runtime:
+        """Return the runtime, from the texts of the command line."""
+        from prune_cli.core.runtime import Runtime, parse_size
+
+        limit = parse_size(self.memory_limit) if self.memory_limit is not None else None
+        return Runtime(
+            device=self.device,
+            precision=self.precision,
+            workers=self.workers,
+            memory_limit=limit,
+            seed=seed,
+            batch_size=batch_size,
+        )
+
+
+@dataclass(frozen=True)
+class PrintFlags:
+    """What is printed."""
+
+    json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = 0
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with every flags dataclass of its signature spread into single options, as typer wants them."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    options: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in groups:
+            group = groups[parameter.name]
+            types = get_type_hints(group, include_extras=True)
+            options += [
+                inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name])
+                for f in dataclasses.fields(group)
+            ]
+        else:
+            options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]))
+
+    def spread_command(**values: Any) -> None:
+        made = {
+            name: group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **made)
+
+    spread_command.__doc__ = command.__doc__
+    spread_command.__name__ = command.__name__
+    spread_command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    spread_command.__annotations__ = {option.name: option.annotation for option in options}
+    return spread_command
 
 
 def parse_image_size(text: str | None) -> tuple[int, int] | None:

@@ -10,10 +10,12 @@ from prune_cli.cli import app
 from prune_cli.cli import options as opt
 
 
+@opt.spread
 def select(
     scores: Annotated[
         str, typer.Argument(metavar="SCORES", help="Score manifest, or - for standard input.", show_default=False)
     ],
+    *,
     method: Annotated[str, typer.Option("--method", metavar="NAME", help="How to choose.")] = "top",
     fraction: Annotated[
         str | None,
@@ -51,10 +53,8 @@ def select(
     max_errors: opt.MaxErrors = "0",
     force: opt.Force = False,
     plan: opt.Plan = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = 0,
     list_methods: opt.list_methods_option("selection") = False,  # type: ignore[valid-type]
+    printing: opt.PrintFlags,
 ) -> None:
     """Choose which rows to keep: every row comes back, kept or not, with its rank.
 
@@ -85,4 +85,4 @@ def select(
         force=force,
         plan=plan,
     )
-    app.run(lambda progress: stage(options), json=json, quiet=quiet, verbose=verbose)
+    app.run(lambda progress: stage(options), printing)

@@ -10,8 +10,10 @@ from prune_cli.cli import app
 from prune_cli.cli import options as opt
 
 
+@opt.spread
 def train(
     data: opt.Data,
+    *,
     subset: Annotated[
         str | None,
         typer.Option(
@@ -47,29 +49,17 @@ def train(
     output: opt.Output = None,
     param: opt.Params = None,
     preset: opt.Preset = None,
-    id_column: opt.IdColumn = "id",
-    label_column: opt.LabelColumn = "label",
-    image_column: opt.ImageColumn = "image",
-    embedding_column: opt.EmbeddingColumn = "embedding",
-    input: opt.Input = None,
-    root: opt.Root = None,
-    split: opt.Split = None,
     image_size: opt.ImageSize = None,
-    device: opt.Device = "auto",
-    precision: opt.Precision = "auto",
     batch_size: opt.BatchSize = None,
-    workers: opt.Workers = 0,
     seed: opt.Seed = 0,
     max_errors: opt.MaxErrors = "0",
-    max_pixels: opt.MaxPixels = 100_000_000,
-    memory_limit: opt.MemoryLimit = None,
     work_dir: opt.WorkDir = None,
     force: opt.Force = False,
     plan: opt.Plan = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = 0,
     list_methods: opt.list_methods_option("recipe") = False,  # type: ignore[valid-type]
+    columns: opt.DataFlags,
+    machine: opt.MachineFlags,
+    printing: opt.PrintFlags,
 ) -> None:
     """Train a network on the selected rows; the result is a run folder.
 
@@ -79,19 +69,7 @@ def train(
     from prune_cli.stages.train import train as stage
 
     options = TrainOptions(
-        data=opt.make_data_options(
-            data,
-            id_column=id_column,
-            label_column=label_column,
-            image_column=image_column,
-            embedding_column=embedding_column,
-            input=input,
-            root=root,
-            split=split,
-            image_size=image_size,
-            max_pixels=max_pixels,
-            max_errors=max_errors,
-        ),
+        data=columns.options(data, image_size=image_size, max_errors=max_errors),
         subset=subset,
         recipe=recipe,
         architecture=arch,
@@ -105,13 +83,6 @@ def train(
         work_dir=work_dir,
         force=force,
         plan=plan,
-        runtime=opt.make_runtime(
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
-            seed=seed,
-            memory_limit=memory_limit,
-        ),
+        runtime=machine.runtime(seed=seed, batch_size=batch_size),
     )
-    app.run(lambda progress: stage(options, progress), json=json, quiet=quiet, verbose=verbose)
+    app.run(lambda progress: stage(options, progress), printing)

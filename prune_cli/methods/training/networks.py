@@ -38,6 +38,12 @@ class Network(nn.Module):
         """Return whether the network has a convolution, which is what memory formats are about."""
         return any(isinstance(module, nn.Conv2d) for module in self.modules())
 
+    @property
+    def gains_from_tiles(self) -> bool:
+        """Return whether matrix tiles make bfloat16 fast: there are convolutions, and none goes channel by channel."""
+        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        return bool(convolutions) and all(c.groups == 1 or c.groups < c.in_channels for c in convolutions)
+
     def features(self, inputs: Tensor) -> Tensor:
         """Return the penultimate embedding, (B, D)."""
         raise NotImplementedError

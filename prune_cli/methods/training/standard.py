@@ -125,7 +125,7 @@ def train_standard(
     augmentation = choose_augmentation(
         params.augment, data.input_shape, params.crop_padding, params.min_crop_area, network.is_convolutional
     )
-    dtype = choose_precision(runtime.precision, device, network.is_convolutional)
+    dtype = choose_precision(runtime.precision, device, network.gains_from_tiles)
     memory_format = torch.channels_last if network.is_convolutional else torch.contiguous_format
     network = network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     mean, std = channel_statistics(data.inputs, data.order_m(), runtime.worker_count())
@@ -185,12 +185,12 @@ def train_standard(
     return TrainedModel(export_tensors(network), model)
 
 
-def choose_precision(precision: str, device: torch.device, convolutional: bool) -> torch.dtype:
+def choose_precision(precision: str, device: torch.device, gains_from_tiles: bool) -> torch.dtype:
     """Return the dtype of convolutions and matrix products in training.
 
-    ``auto`` is bfloat16 on a CUDA device that has it, and on a CPU with matrix tiles (AMX) for convolutional networks,
-    where it was measured to be about twice as fast (docs/results/memory_format.md); float32 elsewhere. It depends on
-    the machine alone, never on a timing, so that a run repeats itself.
+    ``auto`` is bfloat16 on a CUDA device that has it, and on a CPU with matrix tiles (AMX) for networks that gain from
+    them, up to twice as fast as measured in docs/results/memory_format.md; float32 elsewhere. It depends on the
+    machine and the network, never on a timing, so that a run repeats itself.
 
     Raises:
         InputError: another name.
@@ -205,7 +205,7 @@ def choose_precision(precision: str, device: torch.device, convolutional: bool) 
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return torch.bfloat16 if has_tiles and convolutional else torch.float32
+    return torch.bfloat16 if has_tiles and gains_from_tiles else torch.float32
 
 
 def _fingerprint(data: TrainingSet) -> str:

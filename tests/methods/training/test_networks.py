@@ -122,6 +122,14 @@ def test_torchvision_weights_keep_torchvision_names(name):
     torch.testing.assert_close(original(inputs), network(inputs))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "gains"),
+    [("resnet9:2", True), ("linear", False), ("torchvision:resnet18", True), ("torchvision:mobilenet_v3_small", False)],
+)
+def test_depthwise_convolutions_gain_nothing_from_tiles(architecture, gains):
+    assert build_network(architecture, COLOUR, 3, seed=0).gains_from_tiles == gains
+
+
 def test_torchvision_takes_grey_as_three_equal_channels():
     network = build_network("torchvision:resnet18", GREY, 3, seed=0).eval()
     inputs = torch.rand(2, 1, 28, 28)
