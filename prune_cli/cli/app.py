@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -95,6 +96,9 @@ def invoke(arguments: list[str]) -> int:
         return _failed(str(error), error.exit_code, arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _failed("interrupted", InterruptedRun.exit_code, arguments)
+    except OSError as error:
+        _abandon_stdout()
+        return _failed(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2, arguments)
     except MemoryError as error:
         return _failed(f"out of memory: {error}\n  cure: --plan says how much a run needs", 2, arguments)
     except click_error as error:  # type: ignore[misc]
@@ -116,4 +120,5 @@ def _failed(message: str, code: int, arguments: list[str]) -> int:
 
 def _abandon_stdout() -> None:
     """Let what is still in the buffers go nowhere: it has no reader."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -94,12 +94,14 @@ def settle(ledger: Ledger, ids: pa.Array, allowance: ErrorAllowance, path: Path,
     """Write the ledger where there are bad rows; remove one that an earlier run left where there are none.
 
     Raises:
-        BadRowsError: more bad rows than allowed; the ledger is written all the same.
+        BadRowsError: more bad rows than allowed, or no good one; the ledger is written all the same.
     """
     if not len(ledger):
         _remove_stale(path)
         return
     write_table(str(path), ledger.table(ids), provenance)
+    if len(ledger) == len(ids):
+        raise BadRowsError(f"all {len(ids)} rows are bad", f"see {path}")
     if not allowance.allows(len(ledger), len(ids)):
         position = min(ledger.rows)
         where, reason = ledger.rows[position]

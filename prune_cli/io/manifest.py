@@ -136,6 +136,7 @@ class Dataset:
         rows: np.ndarray | None = None,
         workers: int = 1,
         channels: Literal["auto", 1, 3] = "auto",
+        as_float32: bool = False,
         progress: Progress = silent,
     ) -> np.ndarray:
         """Return the inputs of the rows as one array, listing bad ones in the ledger.
@@ -145,6 +146,7 @@ class Dataset:
             rows: (M,) int64 ascending positions, or None for all.
             workers: decoding processes.
             channels: 1, 3, or what the images have.
+            as_float32: whether embeddings stored as float64 come as float32.
             progress: told about rows.
         Returns:
             (M, H, W, C) uint8 for images, (M, D) float32 (float64 where stored so) for embeddings; bad rows hold
@@ -152,7 +154,7 @@ class Dataset:
         """
         positions = np.arange(len(self)) if rows is None else rows
         if self.kind == "embedding":
-            return self._load_embeddings(positions, ledger, progress)
+            return self._load_embeddings(positions, ledger, progress, as_float32)
         decoded = decode_images(
             lambda: self.image_batches(positions),
             len(positions),
@@ -228,7 +230,9 @@ class Dataset:
             )
         yield from self._column_batches(field.name, positions, rows=2048)
 
-    def _load_embeddings(self, positions: np.ndarray, ledger: Ledger, progress: Progress) -> np.ndarray:
+    def _load_embeddings(
+        self, positions: np.ndarray, ledger: Ledger, progress: Progress, as_float32: bool = False
+    ) -> np.ndarray:
         field = self.source.require(self.options.embedding_column, "--embedding-column")
         kind = field.type
         is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
@@ -237,7 +241,7 @@ class Dataset:
                 f"{self.options.location}: column '{field.name}' is {kind}, not a list of floats",
                 "name the vectors with --embedding-column",
             )
-        dtype = np.float64 if pa.types.is_float64(kind.value_type) else np.float32
+        dtype = np.float64 if pa.types.is_float64(kind.value_type) and not as_float32 else np.float32
         vectors: np.ndarray | None = None
         done = 0
         for batch in self._column_batches(field.name, positions, rows=8192):

@@ -164,6 +164,8 @@ def open_output(output: str) -> Iterator[BinaryIO]:
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             raise ClosedPipeError("standard output is closed") from None
+        except OSError as error:
+            raise InputError(f"cannot write to standard output: {error.strerror}", "free disk space") from error
 
 
 def _spool_stdin() -> BinaryIO:

@@ -97,7 +97,9 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
 
     ledger = Ledger()
     ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
-    inputs = dataset.load_inputs(ledger, workers=options.runtime.worker_count(), channels=channels, progress=progress)
+    inputs = dataset.load_inputs(
+        ledger, workers=options.runtime.worker_count(), channels=channels, as_float32=True, progress=progress
+    )
     if list(inputs.shape[1:]) != list(run.model["input_size"]):
         raise InputError(
             f"{data.location} has inputs of shape {list(inputs.shape[1:])}, {options.run} was trained on {run.model['input_size']}",

@@ -104,7 +104,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     ledger = Ledger()
     ledger.add_all(rows[labels.codes_n[rows] < 0], "missing label")
 
-    first = dataset.load_inputs(Ledger(), rows=rows[:64])
+    first = dataset.load_inputs(Ledger(), rows=rows[:64], as_float32=True)
     architecture = options.architecture or default_architecture(first.shape[1:])
     row_bytes = int(np.prod(first.shape[1:])) * first.itemsize
     streamed = dataset.kind == "image" and row_bytes * len(rows) > options.runtime.memory_budget() // 2
@@ -332,6 +332,6 @@ def _load(
     if spool is not None:
         inputs = dataset.spool_inputs(ledger, spool, rows=rows, workers=workers, progress=progress)
         return inputs, rows[ledger.good(len(dataset))[rows]]
-    inputs = dataset.load_inputs(ledger, rows=rows, workers=workers, progress=progress)
+    inputs = dataset.load_inputs(ledger, rows=rows, workers=workers, as_float32=True, progress=progress)
     good = ledger.good(len(dataset))[rows]
     return drop_rows(inputs, good), rows[good]

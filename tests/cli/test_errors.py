@@ -197,6 +197,22 @@ def test_a_full_disk(prune, vectors: Path, tmp_path: Path) -> None:  # type: ign
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_standard_output(vectors: Path) -> None:
+    for output in ("-", vectors.with_name("out.parquet")):
+        with Path("/dev/full").open("wb") as full:
+            command = [sys.executable, "-m", "prune_cli", "score", str(vectors), "-q", "-o", str(output)]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 2 and b"No space left on device" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_no_good_row_is_no_answer_whatever_is_allowed(prune, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write(tmp_path / "d.parquet", {"label": [0, 1], "image": [b"x", b"y"]})
+    for command in ("score", "train"):
+        written = {f"d.{'scores' if command == 'score' else 'train'}.errors.parquet"}
+        fails(prune, 3, ["all 2 rows are bad"], command, "d.parquet", "--max-errors", "100%", written=written)
+
+
 def test_a_closed_pipe_is_quiet(prune, vectors: Path) -> None:  # type: ignore[no-untyped-def]
     reader, writer = os.pipe()
     os.close(reader)

@@ -182,6 +182,13 @@ def test_label_noise_is_reported_where_the_truth_is_known(prune: Any, vectors: P
     assert b"--subset is given without --data" in missing.stderr
 
 
+def test_float64_vectors_train_and_evaluate(prune: Any, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(20, 3))
+    write(tmp_path / "d.parquet", {"label": [0, 1] * 10, "embedding": list(values)})
+    prune("train", "d.parquet", "--steps", 2)
+    prune("evaluate", "d.train", "d.parquet")
+
+
 def test_an_unknown_class_in_the_test_set(prune: Any, vectors: Path, tmp_path: Path) -> None:
     prune("train", vectors, "--steps", 3, "-o", "run")
     table = pq.read_table(vectors)

@@ -31,6 +31,7 @@ def test_vectors_of_every_list_type(tmp_path: Path, kind: pa.DataType) -> None:
     found = dataset(path).load_inputs(ledger)
     assert found.tolist() == [[1, 2], [3, 4]] and not len(ledger)
     assert found.dtype == (np.float64 if kind.value_type == pa.float64() else np.float32)
+    assert dataset(path).load_inputs(ledger, as_float32=True).dtype == np.float32
 
 
 def test_every_bad_vector_is_listed_with_its_reason(tmp_path: Path) -> None:
