@@ -6,19 +6,14 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from prune_cli import __version__
+from prune_cli.cli import evaluate, manifest, score, select, train
 from prune_cli.cli.console import Console
-from prune_cli.cli.options import PrintFlags
 from prune_cli.core.errors import ClosedPipeError, InterruptedRun, PruneError
-
-if TYPE_CHECKING:
-    from prune_cli.core.progress import Progress
-    from prune_cli.stages.outcome import Outcome
 
 DEFECT = 70
 """EX_SOFTWARE: an error that is ours."""
@@ -49,30 +44,11 @@ def _root(
     pass
 
 
-def run(stage: Callable[[Progress], Outcome], printing: PrintFlags) -> None:
-    """Run one stage and print what it did.
-
-    Raises:
-        typer.Exit: always, with the exit code; errors go through to `invoke`.
-    """
-    console = Console(-1 if printing.quiet else printing.verbose, printing.json)
-    try:
-        with console.progress() as progress:
-            outcome = stage(progress)
-    except KeyboardInterrupt:
-        raise InterruptedRun("interrupted") from None
-    console.show(outcome)
-    raise typer.Exit(0 if outcome.verdict else 1)
-
-
-def _register() -> None:
-    from prune_cli.cli import evaluate, manifest, score, select, train
-
-    app.command("score")(score.score)
-    app.command("select")(select.select)
-    app.command("train")(train.train)
-    app.command("evaluate")(evaluate.evaluate)
-    app.add_typer(manifest.app, name="manifest")
+app.command("score")(score.score)
+app.command("select")(select.select)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(manifest.app, name="manifest")
 
 
 def main() -> None:
@@ -82,8 +58,6 @@ def main() -> None:
 
 def invoke(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Tracebacks are shown with ``-vv`` alone."""
-    if not app.registered_commands:
-        _register()
     click_error = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
         result = typer.main.get_command(app).main(args=arguments, prog_name="prune", standalone_mode=False)

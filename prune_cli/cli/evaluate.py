@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from prune_cli.cli import app
 from prune_cli.cli import options as opt
+from prune_cli.cli import running
 
 
 @opt.spread
@@ -61,4 +61,4 @@ def evaluate(
         plan=plan,
         runtime=machine.runtime(batch_size=batch_size),
     )
-    app.run(lambda progress: stage(options, progress), printing)
+    running.run(lambda progress: stage(options, progress), printing)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from prune_cli.cli import app as cli
 from prune_cli.cli import options as opt
+from prune_cli.cli.running import run
 
 app = typer.Typer(help="Make and verify manifests.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -36,7 +36,7 @@ def create(
     from prune_cli.stages.manifest import create as stage
 
     options = CreateOptions(folder=folder, paths=paths, output=output, force=force, plan=plan)
-    cli.run(lambda progress: stage(options, progress), printing)
+    run(lambda progress: stage(options, progress), printing)
 
 
 @app.command("check")
@@ -55,4 +55,4 @@ def check(
     from prune_cli.stages.manifest import check as stage
 
     options = columns.options(data, max_errors="100%")
-    cli.run(lambda progress: stage(options, workers, progress), printing)
+    run(lambda progress: stage(options, workers, progress), printing)

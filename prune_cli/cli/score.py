@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from prune_cli.cli import app
 from prune_cli.cli import options as opt
+from prune_cli.cli.running import run
 
 
 @opt.spread
@@ -47,4 +47,4 @@ def score(
         plan=plan,
         runtime=machine.runtime(seed=seed),
     )
-    app.run(lambda progress: stage(options, progress), printing)
+    run(lambda progress: stage(options, progress), printing)

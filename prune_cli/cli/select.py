@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from prune_cli.cli import app
 from prune_cli.cli import options as opt
+from prune_cli.cli.running import run
 
 
 @opt.spread
@@ -85,4 +85,4 @@ def select(
         force=force,
         plan=plan,
     )
-    app.run(lambda progress: stage(options), printing)
+    run(lambda progress: stage(options), printing)

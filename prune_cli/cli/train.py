@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from prune_cli.cli import app
 from prune_cli.cli import options as opt
+from prune_cli.cli.running import run
 
 
 @opt.spread
@@ -85,4 +85,4 @@ def train(
         plan=plan,
         runtime=machine.runtime(seed=seed, batch_size=batch_size),
     )
-    app.run(lambda progress: stage(options, progress), printing)
+    run(lambda progress: stage(options, progress), printing)

@@ -178,13 +178,16 @@ def _complexity_gap(
     order_n = canonical_order(ids)
     blocks = complexity_gap.plan_blocks(codes_n, params)
     settings: dict[str, Any] = {"seed": runtime.seed, "device": runtime.device, "precision": runtime.precision}
-    done = 0
+    finished = 0
+
+    def within(task: str, done: int, total: int, facts: Mapping[str, float] | None = None) -> None:
+        progress("scoring", finished, len(blocks), {"% of the block": 100 * done / max(total, 1)})
 
     def compute(block: complexity_gap.Block) -> Mapping[str, np.ndarray]:
-        nonlocal done
-        result = complexity_gap.score_block(rows, codes_n, order_n, block, params, **settings)
-        done += 1
-        progress("scoring", done, len(blocks), {"class": block.class_code})
+        nonlocal finished
+        result = complexity_gap.score_block(rows, codes_n, order_n, block, params, **settings, progress=within)
+        finished += 1
+        progress("scoring", finished, len(blocks), {"class": block.class_code})
         return _to_arrays(result)
 
     folder = options.work_dir or (None if output == STDIN else Path(f"{output}.work"))
@@ -195,10 +198,10 @@ def _complexity_gap(
     except KeyboardInterrupt:
         kept = (
             f"; finished blocks are kept in {folder}, the same command goes on from there"
-            if store is not None and done
+            if store is not None and finished
             else ""
         )
-        raise InterruptedRun(f"interrupted after {done} of {len(blocks)} blocks{kept}") from None
+        raise InterruptedRun(f"interrupted after {finished} of {len(blocks)} blocks{kept}") from None
     results = [_from_arrays(arrays) for arrays in found]
     columns = complexity_gap.combine_blocks(results, len(codes_n), params)
     facts: dict[str, Any] = {

@@ -41,8 +41,6 @@ def test_every_option_is_in_the_documentation() -> None:
 
     from prune_cli.cli import app
 
-    if not app.app.registered_commands:
-        app._register()
     group: Any = typer.main.get_command(app.app)
     documented = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
     documented += (Path(__file__).parents[2] / "README.md").read_text()

@@ -1,0 +1,61 @@
+"""One stage, run for one command: progress shown, Ctrl-C heeded, the outcome printed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+from prune_cli.cli.console import Console
+from prune_cli.core.errors import InterruptedRun
+
+if TYPE_CHECKING:
+    from prune_cli.cli.options import PrintFlags
+    from prune_cli.core.progress import Progress
+    from prune_cli.stages.outcome import Outcome
+
+
+def run(stage: Callable[[Progress], Outcome], printing: PrintFlags) -> None:
+    """Run one stage and print what it did.
+
+    Raises:
+        typer.Exit: always, with the exit code; errors go through.
+    """
+    console = Console(-1 if printing.quiet else printing.verbose, printing.json)
+    try:
+        with console.progress() as progress, _interruptible(progress) as watched:
+            outcome = stage(watched)
+    except KeyboardInterrupt:
+        raise InterruptedRun("interrupted") from None
+    console.show(outcome)
+    raise typer.Exit(0 if outcome.verdict else 1)
+
+
+@contextlib.contextmanager
+def _interruptible(progress: Progress) -> Iterator[Progress]:
+    """Yield the progress sink, made to remember a Ctrl-C: some libraries swallow the first one while they are imported."""
+    heard = False
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
+        raise KeyboardInterrupt
+
+    def watched(task: str, done: int, total: int, facts: Mapping[str, float] | None = None) -> None:
+        if heard:
+            raise KeyboardInterrupt
+        progress(task, done, total, facts)
+
+    try:
+        before = signal.signal(signal.SIGINT, remember)
+    except ValueError:  # not the main thread, which alone hears signals
+        yield watched
+        return
+    try:
+        yield watched
+    finally:
+        signal.signal(signal.SIGINT, before)
