@@ -310,6 +310,8 @@ def build_network(architecture: str, input_shape: tuple[int, ...], n_classes: in
 def network_cost(network: Network, input_shape: tuple[int, ...]) -> NetworkCost:
     """Return the parameters and the forward flops of a network, by one forward pass of an empty sample.
 
+    Torch counts what attention itself multiplies from 2.15 on; with older ones the flops of transformers come out lower.
+
     Args:
         network: on the CPU, as `build_network` made it.
         input_shape: (H, W, C) or (D,), as it was built for.
