@@ -62,13 +62,17 @@ def seconds(action: Callable[[], Any]) -> float:
 
 def write_page(name: str, title: str, table: Table, notes: list[str]) -> None:
     """Write docs/results/<name>.md: the command that made it, the hardware, the table, the notes."""
-    hardware = (
-        f"{os.cpu_count()} cores, CPU, {torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}"
-    )
+    threads, load = torch.get_num_threads(), os.getloadavg()[1]
+    hardware = f"{os.cpu_count()} cores (CPU), {threads} threads, torch {torch.__version__.split('+')[0]}"
+    busy = f"Load average over the last five minutes: {load:.1f}"
+    if load > threads + 0.5:
+        busy += (
+            "; other work had part of the cores, so the seconds are too high, while ratios are of times taken in turns"
+        )
     command = f"python benchmarks/{name}.py --write"
     if policy := os.environ.get("OMP_WAIT_POLICY"):
         command = f"OMP_WAIT_POLICY={policy} {command}"
-    text = f"# {title}\n\nMade by `{command}` on {hardware}.\n\n{markdown(table)}\n"
+    text = f"# {title}\n\nMade by `{command}` on {hardware}. {busy}.\n\n{markdown(table)}\n"
     (RESULTS / f"{name}.md").write_text(text + "".join(f"\n{note}\n" for note in notes))
 
 
