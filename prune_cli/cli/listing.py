@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prune_cli.cli.console import Console
 from prune_cli.core.params import describe_params
-from prune_cli.methods.registry import PRESETS, Kind, methods_of
+from prune_cli.methods.registry import PRESETS, TRAINING, Kind, methods_of, training_params
 
 
 def list_methods(kind: Kind) -> None:
@@ -14,10 +14,16 @@ def list_methods(kind: Kind) -> None:
         console.result(f"{method.name}\n  {method.summary}")
         for column, direction in method.columns.items():
             console.result(f"  column {column}: {direction} when high")
-        for name, type_name, default, help in describe_params(method.params_class()):
-            console.result(f"  -p {name}={'none' if default is None else default}  ({type_name})  {help}")
-        for preset, methods in PRESETS.items():
-            if method.name in methods:
-                values = ", ".join(f"{k}={v}" for k, v in methods[method.name].items())
-                console.result(f"  --preset {preset}: {values}")
+        _list_params(console, method.name, method.params_class())
         console.result(f"  cost: {method.cost}\n  source: {method.source}\n")
+    if kind == "score":
+        console.result(f"{TRAINING}\n  what the scores of one training share; -p standard.NAME=VALUE is for its recipe")
+        _list_params(console, TRAINING, training_params())
+
+
+def _list_params(console: Console, owner: str, params_class: type) -> None:
+    for name, type_name, default, help in describe_params(params_class):
+        console.result(f"  -p {name}={'none' if default is None else default}  ({type_name})  {help}")
+    for preset, owners in PRESETS.items():
+        if owner in owners:
+            console.result(f"  --preset {preset}: {', '.join(f'{k}={v}' for k, v in owners[owner].items())}")

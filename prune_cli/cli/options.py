@@ -46,6 +46,18 @@ Preset = Annotated[
     str | None,
     typer.Option("--preset", metavar="NAME", help="The parameters of a published table.", show_default=False),
 ]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        metavar="NAME[:WIDTH]",
+        help="Network and width of its first layer.",
+        show_default="resnet9:16, or mlp",
+    ),
+]
+CheckpointSeconds = Annotated[
+    float, typer.Option("--checkpoint-seconds", min=0, metavar="S", help="Time between checkpoints of a training.")
+]
 IdColumn = Annotated[str, typer.Option("--id-column", metavar="NAME", help="Column with the ids.")]
 LabelColumn = Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column with the labels.")]
 ImageColumn = Annotated[str, typer.Option("--image-column", metavar="NAME", help="Column with the images.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,9 +13,54 @@ from prune_cli.cli.running import run
 
 @opt.spread
 def score(
-    data: opt.Data,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA", help="Parquet file, folder of them, or - for standard input.", show_default=False
+        ),
+    ] = None,
     *,
     method: Annotated[str, typer.Option("--method", metavar="NAME[,NAME]", help="Which scores.")] = "cg",
+    arch: opt.Arch = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs", min=1, metavar="N", help="Passes of the training that scores share.", show_default="200"
+        ),
+    ] = None,
+    batch_size: opt.BatchSize = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="RUN|torchvision:NAME",
+            help="Score with a network that exists: a run folder, or torchvision's with --weights.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="Its weights: safetensors, or torch's.", show_default=False),
+    ] = None,
+    save_features: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-features", metavar="FILE", help="Also write embeddings and probabilities.", show_default=False
+        ),
+    ] = None,
+    save_dynamics: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-dynamics", metavar="FILE", help="Also write what training said of each row.", show_default=False
+        ),
+    ] = None,
+    from_dynamics: Annotated[
+        str | None,
+        typer.Option(
+            "--from-dynamics", metavar="FILE", help="Score from such a file: no data, no training.", show_default=False
+        ),
+    ] = None,
+    checkpoint_seconds: opt.CheckpointSeconds = 60.0,
     output: opt.Output = None,
     param: opt.Params = None,
     preset: opt.Preset = None,
@@ -31,20 +77,28 @@ def score(
 ) -> None:
     """Score every sample: how hard it is, how likely its label is wrong.
 
-    Example: prune score photos.parquet --method cg -p repeats=4
+    Example: prune score photos.parquet --method forgetting,el2n --preset fast
     """
     from prune_cli.stages.score import ScoreOptions
     from prune_cli.stages.score import score as stage
 
     options = ScoreOptions(
-        data=columns.options(data, image_size=image_size, max_errors=max_errors),
+        data=columns.options(data, image_size=image_size, max_errors=max_errors) if data is not None else None,
         methods=opt.parse_names(method),
         params=tuple(param or ()),
         preset=preset,
         output=output,
+        architecture=arch,
+        epochs=epochs,
+        model=model,
+        weights=weights,
+        from_dynamics=from_dynamics,
+        save_dynamics=save_dynamics,
+        save_features=save_features,
+        checkpoint_seconds=checkpoint_seconds,
         work_dir=work_dir,
         force=force,
         plan=plan,
-        runtime=machine.runtime(seed=seed),
+        runtime=machine.runtime(seed=seed, batch_size=batch_size),
     )
     run(lambda progress: stage(options, progress), printing)

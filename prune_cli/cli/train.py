@@ -24,15 +24,7 @@ def train(
         ),
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", "--method", metavar="NAME", help="How to train.")] = "standard",
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            "--arch",
-            metavar="NAME[:WIDTH]",
-            help="Network and width of its first layer.",
-            show_default="resnet9:16, or mlp",
-        ),
-    ] = None,
+    arch: opt.Arch = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the selection.", show_default="20")
     ] = None,
@@ -43,9 +35,10 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
-    checkpoint_seconds: Annotated[
-        float, typer.Option("--checkpoint-seconds", min=0, metavar="S", help="Time between checkpoints.")
-    ] = 60.0,
+    checkpoint_seconds: opt.CheckpointSeconds = 60.0,
+    save_dynamics: Annotated[
+        bool, typer.Option("--save-dynamics", help="Keep what every pass said of every sample: dynamics.parquet.")
+    ] = False,
     output: opt.Output = None,
     param: opt.Params = None,
     preset: opt.Preset = None,
@@ -77,6 +70,7 @@ def train(
         steps=steps,
         resume=resume,
         checkpoint_seconds=checkpoint_seconds,
+        save_dynamics=save_dynamics,
         params=tuple(param or ()),
         preset=preset,
         output=output,

@@ -60,15 +60,23 @@ def build_params(params_class: type[ParamsT], values: Mapping[str, str | Value],
     return params_class(**parsed)
 
 
-def split_assignments(assignments: Iterable[str], methods: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return ``{method: {name: text}}`` from ``NAME=VALUE`` and ``METHOD.NAME=VALUE`` texts.
+def split_assignments(
+    assignments: Iterable[str], owners: Mapping[str, type] | Sequence[str], *, by_prefix: Sequence[str] = ()
+) -> dict[str, dict[str, str]]:
+    """Return ``{owner: {name: text}}`` from ``NAME=VALUE`` and ``OWNER.NAME=VALUE`` texts.
 
-    A plain ``NAME=VALUE`` goes to every method of ``methods``; with a method's name in front, to that one alone.
+    A plain ``NAME=VALUE`` goes to every owner that has the parameter (to all of them where none has it, so that they can
+    say so); with an owner's name in front, to that one alone.
 
+    Args:
+        assignments: texts.
+        owners: name -> parameter dataclass, or names alone, which then take any parameter.
+        by_prefix: owners that take no plain assignment.
     Raises:
-        InputError: no ``=``, an empty name, or a method that does not run here.
+        InputError: no ``=``, an empty name, or an owner that does not run here.
     """
-    result: dict[str, dict[str, str]] = {m: {} for m in methods}
+    result: dict[str, dict[str, str]] = {owner: {} for owner in owners}
+    plain = [owner for owner in owners if owner not in by_prefix]
     for text in assignments:
         name, equals, value = text.partition("=")
         name = name.strip()
@@ -77,11 +85,22 @@ def split_assignments(assignments: Iterable[str], methods: Sequence[str]) -> dic
         owner, dot, rest = name.partition(".")
         if dot and owner not in result:
             raise InputError(
-                f"-p {text!r} names the method '{owner}', which does not run here", f"methods: {', '.join(methods)}"
+                f"-p {text!r} names the method '{owner}', which does not run here", f"methods: {', '.join(owners)}"
             )
-        for method in [owner] if dot else methods:
-            result[method][rest if dot else name] = value.strip()
+        if dot:
+            result[owner][rest] = value.strip()
+            continue
+        taking = [o for o in plain if not isinstance(owners, Mapping) or _has(owners[o], name)]
+        if not taking and len(plain) > 1 and isinstance(owners, Mapping):
+            known = [f"{o}.{f.name}" for o in plain for f in dataclasses.fields(owners[o])]
+            raise InputError(f"no method that runs here has a parameter '{name}'", f"use one of: {', '.join(known)}")
+        for target in taking or plain:
+            result[target][name] = value.strip()
     return result
+
+
+def _has(params_class: type, name: str) -> bool:
+    return any(field.name == name for field in dataclasses.fields(params_class))
 
 
 def _parse(text: str, kind: Any, where: str) -> Value:

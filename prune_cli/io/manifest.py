@@ -21,6 +21,7 @@ from prune_cli.io.ledger import ErrorAllowance, Ledger
 from prune_cli.io.tables import ParquetSource
 
 InputKind = Literal["image", "embedding"]
+PROB = "prob"
 
 
 @dataclass(frozen=True)
@@ -233,13 +234,46 @@ class Dataset:
     def _load_embeddings(
         self, positions: np.ndarray, ledger: Ledger, progress: Progress, as_float32: bool = False
     ) -> np.ndarray:
-        field = self.source.require(self.options.embedding_column, "--embedding-column")
+        return self._load_vectors(
+            self.options.embedding_column, "--embedding-column", positions, ledger, progress, as_float32
+        )
+
+    def load_embeddings(self, ledger: Ledger, *, progress: Progress = silent) -> np.ndarray:
+        """Return the embedding column of all rows, (N, D), whatever the input is; bad rows go to the ledger."""
+        return self._load_embeddings(np.arange(len(self)), ledger, progress)
+
+    def load_probabilities(self, ledger: Ledger, *, progress: Progress = silent) -> np.ndarray:
+        """Return the ``prob`` column of all rows, (N, C) float64, a column for each class of the labels in their order.
+
+        Args:
+            ledger: receives rows that are no probabilities: outside 0 to 1, or with a sum that is not 1 to 1e-3.
+            progress: told about rows.
+        Raises:
+            InputError: as many numbers as there are no classes.
+        """
+        probs_nc = self._load_vectors(PROB, "a column 'prob'", np.arange(len(self)), ledger, progress, False)
+        probs_nc = probs_nc.astype(np.float64, copy=False)
+        n_classes = len(self.labels.classes)
+        if probs_nc.shape[1] != n_classes:
+            raise InputError(
+                f"{self.options.location}: '{PROB}' has {probs_nc.shape[1]} numbers a row and the labels have {n_classes} classes",
+                "give one probability a class, in the order of the classes",
+            )
+        outside = ((probs_nc < -1e-6) | (probs_nc > 1 + 1e-6)).any(axis=1)
+        ledger.add_all(np.flatnonzero(outside), "a probability below 0 or above 1")
+        ledger.add_all(np.flatnonzero(np.abs(probs_nc.sum(axis=1) - 1) > 1e-3), "probabilities that do not sum to 1")
+        return probs_nc
+
+    def _load_vectors(
+        self, column: str, option: str, positions: np.ndarray, ledger: Ledger, progress: Progress, as_float32: bool
+    ) -> np.ndarray:
+        field = self.source.require(column, option)
         kind = field.type
         is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
         if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
             raise InputError(
                 f"{self.options.location}: column '{field.name}' is {kind}, not a list of floats",
-                "name the vectors with --embedding-column",
+                f"name the vectors with {option}",
             )
         dtype = np.float64 if pa.types.is_float64(kind.value_type) and not as_float32 else np.float32
         vectors: np.ndarray | None = None

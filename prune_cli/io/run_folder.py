@@ -17,7 +17,7 @@ from safetensors.numpy import load, load_file, save
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.atomic import atomic_file, publish_folder
-from prune_cli.io.provenance import Provenance
+from prune_cli.io.provenance import InputFile, Provenance, hash_stream
 from prune_cli.io.tables import write_table
 
 MODEL = "model.json"
@@ -58,9 +58,9 @@ class RunBuilder:
 
     def open(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Make the folder and return the checkpoint (tensors, state) to go on from, or None to start at the beginning."""
-        if self.building.exists() and not self._resume:
-            shutil.rmtree(self.building)
         found = self._read_checkpoint() if self._resume else None
+        if self.building.exists() and found is None:
+            shutil.rmtree(self.building)
         self.building.mkdir(exist_ok=True)
         return found
 
@@ -166,6 +166,27 @@ def read_run(path: Path) -> Run:
     except (ValueError, OSError, SafetensorError) as error:
         raise InputError(f"{path} is damaged: {error}", "train again") from error
     return Run(path, model, tensors)
+
+
+def run_files(run: Run) -> tuple[InputFile, ...]:
+    """Return the name and SHA-256 of the files that say what a run is."""
+    found = []
+    for name in (MODEL, WEIGHTS):
+        with (run.path / name).open("rb") as file:
+            found.append(InputFile(f"{run.path.resolve().name}/{name}", hash_stream(file)))
+    return tuple(found)
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a safetensors file, whatever their dtype, as float32.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return {name: np.asarray(array, np.float32) for name, array in load_file(path).items()}
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is not a whole safetensors file: {error}", "make or fetch the file again") from error
 
 
 def same_settings(run: Run, settings: Mapping[str, Any]) -> bool:

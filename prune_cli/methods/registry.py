@@ -7,7 +7,7 @@ the command line, ``--list-methods`` and the contract tests read this table and 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from prune_cli.core.errors import InputError
 
 Direction = Literal["harder", "easier"]
 Kind = Literal["score", "selection", "recipe"]
+Needs = Literal["inputs", "record", "features"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Method:
         cost: time and memory in words and symbols.
         source: paper or origin.
         columns: score columns it can return -> the direction of a high value.
+        needs: what a score is computed from: ``inputs`` (pixels or embeddings as they are), ``record`` (what a
+            training run or a model says of each sample) or ``features`` (a network's embeddings, or those given).
     """
 
     name: str
@@ -42,6 +45,7 @@ class Method:
     cost: str
     source: str
     columns: Mapping[str, Direction] = field(default_factory=dict)
+    needs: Needs = "inputs"
 
     def load(self) -> Callable[..., Any]:
         """Return the method's function, importing its module."""
@@ -50,6 +54,21 @@ class Method:
     def params_class(self) -> type:
         """Return the method's parameter dataclass, importing its module (which imports nothing heavy by itself)."""
         return getattr(importlib.import_module(self.module), self.params)  # type: ignore[no-any-return]
+
+
+def _of_record(name: str, params: str, direction: Direction, summary: str, cost: str, source: str) -> Method:
+    return Method(
+        name=name,
+        kind="score",
+        module="prune_cli.methods.scores.dynamics",
+        function=f"{name}_scores",
+        params=params,
+        summary=summary,
+        cost=cost,
+        source=source,
+        columns={name: direction},
+        needs="record",
+    )
 
 
 _METHODS = (
@@ -63,6 +82,130 @@ _METHODS = (
         cost="3/8 n^3 flops and one n x n matrix for each class and repeat, n = (1 + ratio) * class size",
         source="Ki, Choi, Chung, ICLR 2023, arXiv:2301.00930",
         columns={"cg": "harder", "cg_a2": "harder", "cg_ab": "harder", "cg_b2": "harder"},
+    ),
+    _of_record(
+        "el2n",
+        "El2nParams",
+        "harder",
+        "norm of the error softmax - onehot early in training, un-augmented",
+        "a tenth of a training, or one model's probabilities",
+        "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075",
+    ),
+    _of_record(
+        "grand",
+        "GrandParams",
+        "harder",
+        "norm of the gradient of the loss over all parameters, early in training",
+        "a tenth of a training, and three forward passes a sample, one by one",
+        "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075",
+    ),
+    _of_record(
+        "forgetting",
+        "ForgettingParams",
+        "harder",
+        "how often right became wrong; never right counts as the number of epochs",
+        "one training",
+        "Toneva et al., ICLR 2019, arXiv:1812.05159",
+    ),
+    _of_record(
+        "aum",
+        "AumParams",
+        "easier",
+        "area under the margin: mean over the epochs of the label's logit less the best other",
+        "one training",
+        "Pleiss et al., NeurIPS 2020, arXiv:2001.10528",
+    ),
+    _of_record(
+        "dyn_unc",
+        "DynUncParams",
+        "harder",
+        "mean over windows of epochs of the deviation of the label's probability",
+        "one training",
+        "He et al., 2024, arXiv:2306.05175",
+    ),
+    _of_record(
+        "dual",
+        "DualParams",
+        "harder",
+        "deviation of the label's probability times its difficulty, early in training",
+        "30 epochs",
+        "Cho et al., ICML 2025, arXiv:2502.06905",
+    ),
+    _of_record(
+        "tdds",
+        "TddsParams",
+        "harder",
+        "how unevenly the probabilities move while a sample is learned",
+        "90 epochs, and N x C numbers",
+        "Zhang et al., CVPR 2024, arXiv:2311.13613",
+    ),
+    _of_record(
+        "loss",
+        "LossParams",
+        "harder",
+        "cross-entropy of the given label",
+        "one training, or one model's probabilities",
+        "the small-loss criterion, Han et al., NeurIPS 2018, arXiv:1804.06872",
+    ),
+    _of_record(
+        "margin",
+        "MarginParams",
+        "easier",
+        "probability of the label less that of the best other",
+        "one training, or one model's probabilities",
+        "Scheffer 2001; Northcutt et al., JAIR 2021, arXiv:1911.00068",
+    ),
+    _of_record(
+        "entropy",
+        "EntropyParams",
+        "harder",
+        "entropy of the probabilities",
+        "one training, or one model's probabilities",
+        "Shannon 1948; Settles 2009",
+    ),
+    _of_record(
+        "confidence",
+        "ConfidenceParams",
+        "easier",
+        "highest probability",
+        "one training, or one model's probabilities",
+        "Hendrycks, Gimpel, ICLR 2017, arXiv:1610.02136",
+    ),
+    Method(
+        name="moderate",
+        kind="score",
+        module="prune_cli.methods.scores.geometry",
+        function="moderate_scores",
+        params="ModerateParams",
+        summary="distance of the features to the median of the class",
+        cost="N D",
+        source="Xia et al., ICLR 2023",
+        columns={"moderate": "harder"},
+        needs="features",
+    ),
+    Method(
+        name="prototype",
+        kind="score",
+        module="prune_cli.methods.scores.geometry",
+        function="prototype_scores",
+        params="PrototypeParams",
+        summary="distance of the features to the nearest k-means centroid; needs no labels",
+        cost="N D clusters iterations",
+        source="Sorscher et al., NeurIPS 2022, arXiv:2206.14486",
+        columns={"prototype": "harder"},
+        needs="features",
+    ),
+    Method(
+        name="zcore",
+        kind="score",
+        module="prune_cli.methods.scores.geometry",
+        function="zcore_scores",
+        params="ZcoreParams",
+        summary="coverage of random subspaces of the features, less what neighbours cover too; needs no labels",
+        cost="draws x log N, and the neighbours of each draw",
+        source="Griffin, Marks, Corso, arXiv:2411.15349",
+        columns={"zcore": "harder"},
+        needs="features",
     ),
     Method(
         name="random",
@@ -99,24 +242,23 @@ _METHODS = (
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cg-paper": {"cg": {"ratio": 1.0, "repeats": 10}},
     "cg-paper-cifar100": {"cg": {"ratio": 4.0, "repeats": 10}},
+    "fast": {"training": {"epochs": 20}},
+    "el2n-paper": {"training": {"epochs": 200, "runs": 10}, "el2n": {"epoch": 20}},
+    "dual-paper": {"training": {"epochs": 200}, "dual": {"epochs": 30, "window": 10}},
+    "tdds-paper": {"training": {"epochs": 200}, "tdds": {"epochs": 90, "window": 10}},
 }
 """Preset name -> method -> parameters, each from a published table (methods.md says which values are recalled)."""
 
-# Directions of scores that other tools write under these names; ours are in the entries above.
-_PUBLISHED_DIRECTIONS: Mapping[str, Direction] = {
-    "el2n": "harder",
-    "grand": "harder",
-    "forgetting": "harder",
-    "loss": "harder",
-    "entropy": "harder",
-    "dyn_unc": "harder",
-    "dual": "harder",
-    "tdds": "harder",
-    "aum": "easier",
-    "margin": "easier",
-    "confidence": "easier",
-    "cscore": "easier",
-}
+# Directions of scores that other tools write; ours are in the entries above.
+_PUBLISHED_DIRECTIONS: Mapping[str, Direction] = {"cscore": "easier"}
+
+TRAINING = "training"
+"""Owner of the parameters that the scores of one training share."""
+
+
+def training_params() -> type:
+    """Return the parameter dataclass of the training that scores of a record share."""
+    return getattr(importlib.import_module("prune_cli.methods.scores.dynamics"), "TrainingParams")  # type: ignore[no-any-return]  # noqa: B009
 
 
 def methods_of(kind: Kind) -> dict[str, Method]:
@@ -136,19 +278,20 @@ def find_method(kind: Kind, name: str) -> Method:
     return known[name]
 
 
-def preset_params(preset: str | None, method: str) -> dict[str, Any]:
-    """Return the preset's parameters for one method, empty without a preset.
+def preset_params(preset: str | None, owners: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the preset's parameters for each of the owners that run; empty ones where it says nothing.
 
     Raises:
-        InputError: no such preset, or it says nothing about this method.
+        InputError: no such preset, or it says nothing about any of them.
     """
     if preset is None:
-        return {}
+        return {owner: {} for owner in owners}
     if preset not in PRESETS:
         raise InputError(f"unknown preset '{preset}'", f"use one of: {', '.join(PRESETS)}")
-    if method not in PRESETS[preset]:
-        raise InputError(f"preset '{preset}' is for {', '.join(PRESETS[preset])}, not for {method}", "leave it out")
-    return dict(PRESETS[preset][method])
+    found = {owner: dict(PRESETS[preset].get(owner, {})) for owner in owners}
+    if not any(found.values()):
+        raise InputError(f"preset '{preset}' is for {', '.join(PRESETS[preset])}, not for {owners[0]}", "leave it out")
+    return found
 
 
 def published_direction(column: str) -> Direction | None:

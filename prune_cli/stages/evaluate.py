@@ -17,8 +17,8 @@ from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import Labels, locate
 from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
-from prune_cli.io.provenance import InputFile, Provenance, hash_stream
-from prune_cli.io.run_folder import MODEL, WEIGHTS, Run, read_run
+from prune_cli.io.provenance import InputFile, Provenance
+from prune_cli.io.run_folder import Run, read_run, run_files
 from prune_cli.io.selection import selected_ids
 from prune_cli.io.tables import STDIN, ParquetSource, write_table
 from prune_cli.methods.devices import device_name, resolve_device
@@ -71,7 +71,7 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
     watch = Stopwatch()
     outcome = Outcome()
     run = read_run(options.run)
-    data, channels = _as_trained(options.data, run)
+    data, channels = as_trained(options.data, run)
     dataset = Dataset(data)
     output = options.output or f"{options.run.resolve().name}.evaluate.parquet"
     if output != STDIN and not options.plan:
@@ -118,7 +118,7 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
             "architecture": run.model["architecture"],
         },
         seed=run.model["seed"],
-        inputs=[*_run_inputs(run), *dataset.source.inputs, *noise_inputs],
+        inputs=[*run_files(run), *dataset.source.inputs, *noise_inputs],
         device=device_name(options.runtime.device),
         packages=PACKAGES,
         rows={"rows_in": len(dataset), "rows_out": len(kept), "rows_bad": len(ledger)},
@@ -212,20 +212,12 @@ def _measure(
     return headline
 
 
-def _as_trained(data: DataOptions, run: Run) -> tuple[DataOptions, Any]:
+def as_trained(data: DataOptions, run: Run) -> tuple[DataOptions, Any]:
     """Return the options that give inputs as the run was trained on: the same kind, size and channels."""
     if run.model["input"] == "embedding":
         return dataclasses.replace(data, input=data.input or "embedding"), "auto"
     height, width, channels = run.model["input_size"]
     return dataclasses.replace(data, input=data.input or "image", image_size=(height, width)), channels
-
-
-def _run_inputs(run: Run) -> list[InputFile]:
-    found = []
-    for name in (MODEL, WEIGHTS):
-        with (run.path / name).open("rb") as file:
-            found.append(InputFile(f"{run.path.resolve().name}/{name}", hash_stream(file)))
-    return found
 
 
 def _label_noise(options: EvaluateOptions, outcome: Outcome) -> tuple[dict[str, float], list[InputFile]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,274 +13,599 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from prune_cli.core.errors import InputError, InterruptedRun
+from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
-from prune_cli.core.runtime import Runtime, format_size
-from prune_cli.engines.local import map_blocks
+from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
 from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import ID, canonical_order
 from prune_cli.io.ledger import Ledger, ledger_path, settle
-from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
-from prune_cli.io.provenance import Provenance
-from prune_cli.io.tables import STDIN, write_table
+from prune_cli.io.manifest import PROB, DataOptions, Dataset, drop_rows
+from prune_cli.io.provenance import InputFile, Provenance
+from prune_cli.io.record import RecordFile
+from prune_cli.io.run_folder import read_run
+from prune_cli.io.tables import STDIN, ParquetSource, write_table
 from prune_cli.methods.devices import device_name, resolve_device
-from prune_cli.methods.registry import find_method, preset_params
+from prune_cli.methods.registry import TRAINING, Method, find_method, preset_params, training_params
 from prune_cli.methods.scores import complexity_gap
+from prune_cli.methods.scores.dynamics import Record, TrainingParams, early_epoch, record_of_probabilities
+from prune_cli.methods.training.inputs import ImageSource
+from prune_cli.methods.training.plan import default_architecture
+from prune_cli.methods.training.predict import Prediction, predict
+from prune_cli.methods.training.standard import StandardParams
+from prune_cli.stages.evaluate import as_trained
+from prune_cli.stages.kernel_score import kernel_estimate, kernel_precision, kernel_scores, require_kernel_memory
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.record_score import (
+    FROM_PROBABILITIES,
+    NEED_TRAINING,
+    FeaturesFrom,
+    Model,
+    RecordFrom,
+    TrainingSpec,
+    average_scores,
+    fit_model,
+    look_with,
+    read_model,
+    record_facts,
+    records_of_runs,
+    remove_runs,
+    require_record_memory,
+    save_dynamics,
+    train_records,
+    training_estimate,
+    write_features,
+)
+from prune_cli.stages.training import load_inputs
 
 PACKAGES = ("numpy", "torch", "pyarrow", "pillow")
-PROCESS_BYTES = 900 * 2**20
-"""Resident size of Python with torch, pyarrow and Pillow loaded and a few buffers, measured; stated by ``--plan``."""
+RECIPE = "standard"
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """The options of ``prune score``; see docs/commands.md."""
+    """The options of ``prune score``; see docs/commands.md. ``data`` is None where the record comes from a file."""
 
-    data: DataOptions
+    data: DataOptions | None
     methods: tuple[str, ...]
     params: tuple[str, ...] = ()
     preset: str | None = None
     output: str | None = None
+    architecture: str | None = None
+    epochs: int | None = None
+    model: str | None = None
+    weights: Path | None = None
+    from_dynamics: str | None = None
+    save_dynamics: Path | None = None
+    save_features: Path | None = None
+    checkpoint_seconds: float = 60.0
     work_dir: Path | None = None
     force: bool = False
     plan: bool = False
     runtime: Runtime = dataclasses.field(default_factory=Runtime)
 
 
+@dataclass(frozen=True)
+class _Sources:
+    """What is scored, and from what.
+
+    Args:
+        methods: name -> entry of the registry.
+        params: owner -> its parameters; owners are the methods, `TRAINING` and the recipe.
+        record: where the record comes from, None where no score needs one.
+        features: where the features come from, None where nothing needs them.
+    """
+
+    methods: Mapping[str, Method]
+    params: Mapping[str, Any]
+    record: RecordFrom | None
+    features: FeaturesFrom | None
+
+    def of(self, needs: str) -> dict[str, Any]:
+        """Return the methods that need that, with their parameters."""
+        return {name: self.params[name] for name, method in self.methods.items() if method.needs == needs}
+
+    @property
+    def kernel(self) -> complexity_gap.ComplexityGapParams | None:
+        """Return the parameters of the complexity gap, where it is wanted."""
+        return self.of("inputs").get("cg")
+
+
 def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
-    """Score every row of a data manifest.
+    """Score every row of a data manifest, or of a dynamics record.
 
     Returns:
         Outcome whose output is a score manifest: ``id``, ``label``, one float64 column per score.
     Raises:
         InputError: bad input or options; nothing is written.
         BadRowsError: more bad rows than allowed; the ledger alone is written.
+        InterruptedRun: stopped by the user; finished work is kept.
     """
     watch = Stopwatch()
     outcome = Outcome()
-    parameters = _parameters(options)
-    params = parameters["cg"]
-    dataset = Dataset(options.data)
+    params = _parameters(options)
+    if options.from_dynamics is not None:
+        return _score_record(options, params, outcome, watch)
+    if options.data is None:
+        raise InputError("DATA is missing", "name a Parquet file, or a record with --from-dynamics")
+    found_model = read_model(options.model, options.weights) if options.model is not None else None
+    if options.weights is not None and options.model is None:
+        raise InputError("--weights is given without --model", "say which network: --model torchvision:resnet18")
+    data, channels = options.data, "auto"
+    if isinstance(found_model, Model):
+        data, channels = as_trained(options.data, read_run(Path(str(options.model))))
+    dataset = Dataset(data)
+    sources = _sources(options, params, dataset)
     output = options.output or f"{dataset.source.stem}.scores.parquet"
-    if output != STDIN and not options.plan:
-        check_output(Path(output), options.force)
+    if not options.plan:
+        for path in (output, options.save_dynamics, options.save_features):
+            if path is not None and str(path) != STDIN:
+                check_output(Path(path), options.force)
     if dataset.ids_made_up:
-        outcome.warnings.append(f"no column '{options.data.id_column}': ids are the positions, row-00000000 and on")
+        outcome.warnings.append(f"no column '{data.id_column}': ids are the positions, row-00000000 and on")
     labels = dataset.labels
+    empty = [
+        name
+        for name, count in zip(
+            labels.display_names(),
+            np.bincount(labels.codes_n[labels.codes_n >= 0], minlength=len(labels.classes)),
+            strict=True,
+        )
+        if count == 0
+    ]
+    if empty:
+        outcome.warnings.append(f"{len(empty)} class(es) have no row here: {', '.join(empty[:5])}")
     if not options.plan:
         resolve_device(options.runtime.device)
-    estimate = _estimate(dataset, params, options.runtime)
+    if (sources.record == "training" or sources.kernel is not None) and len(labels.classes) - len(empty) < 2:
+        raise InputError(
+            f"scores compare each class with the others, and the data has samples of {len(labels.classes) - len(empty)} class(es)",
+            "give data of two classes or more, or check --label-column",
+        )
+
+    spec = _training_spec(options, sources, dataset) if sources.record == "training" else None
+    estimate = _estimate(dataset, sources, spec, options.runtime)
     if options.plan:
         return plan_outcome("score", estimate)
-    _require_memory(estimate, options.runtime)
+    if sources.kernel is not None:
+        require_kernel_memory(estimate, options.runtime)
+    if spec is not None:
+        require_record_memory(spec, len(dataset), len(labels.classes))
 
-    ledger = Ledger()
-    ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
-    values = dataset.load_inputs(ledger, workers=options.runtime.worker_count(), progress=progress)
-    kept = np.arange(len(dataset))
-    channels = values.shape[-1] if dataset.kind == "image" else None
-    values = values.reshape(len(values), -1)
-    good = ledger.good(len(dataset))
-    values, kept = drop_rows(values, good), kept[good]
-    center = params.center
-    if len(kept):
-        zero = complexity_gap.zero_rows(complexity_gap.make_rows(values, channels, center))
-        if zero.any():
-            ledger.add_all(
-                kept[zero], "zero vector after the mean is subtracted" if center or channels else "zero vector"
+    with _work_folder(options, output) as folder:
+        ledger = Ledger()
+        ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
+        loaded = _load(dataset, sources, channels, ledger, folder, options.runtime, progress)
+        rows = loaded.rows
+        provenance = Provenance(
+            command="score",
+            method=",".join(options.methods),
+            parameters=_stated(options, sources, spec, data),
+            seed=options.runtime.seed,
+            inputs=(*dataset.source.inputs, *_model_files(found_model)),
+            device=device_name(options.runtime.device),
+            packages=PACKAGES,
+            score_direction=_directions(sources),
+            rows={"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": len(ledger)},
+        )
+        errors = ledger_path(output, f"{dataset.source.stem}.scores")
+        settle(ledger, dataset.ids, data.max_errors, errors, provenance)
+        if len(ledger):
+            outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
+        ids, kept_labels = dataset.ids.take(pa.array(rows)), labels.take(rows)
+        note = outcome.warnings.append
+
+        columns: dict[str, np.ndarray] = {}
+        facts: dict[str, Any] = {}
+        records: list[Record] = []
+        prediction: Prediction | None = None
+        classes: pa.Array | None = pa.array(list(labels.classes), labels.type)
+        finals: list[Path] = []
+        if sources.kernel is not None:
+            values = loaded.array()
+            columns, facts = kernel_scores(
+                values.reshape(len(values), -1),
+                loaded.channels,
+                kept_labels.codes_n,
+                ids,
+                sources.kernel,
+                options.runtime,
+                folder,
+                provenance,
+                progress,
             )
-            values, kept = drop_rows(values, ~zero), kept[~zero]
+            outcome.warnings.extend(facts.pop("warnings"))
+        if spec is not None:
+            assert loaded.inputs is not None
+            inputs = loaded.inputs
+            if isinstance(inputs, np.ndarray) and inputs.dtype == np.float64:
+                inputs = inputs.astype(np.float32)
+            finals = train_records(spec, dataset, inputs, rows, folder or Path(), provenance, progress, note)
+            records = records_of_runs(finals)
+            if sources.features == "training":
+                run = read_run(finals[0])
+                prediction = predict(
+                    run.tensors,
+                    run.model,
+                    inputs,
+                    runtime=options.runtime,
+                    progress=progress,
+                    embeddings=True,
+                    note=note,
+                )
+        elif found_model is not None:
+            assert loaded.inputs is not None
+            model = fit_model(found_model, tuple(loaded.inputs.shape[1:]))
+            prediction, record = look_with(
+                model,
+                loaded.inputs,
+                kept_labels,
+                data.location,
+                sources.of("record"),
+                options.runtime,
+                progress,
+                note,
+                embeddings=sources.features == "model",
+            )
+            records = [record] if record is not None else []
+            if model.classes is not None:
+                classes = pa.array(list(model.classes))
+            elif record is None:
+                classes = None
+        elif sources.record == "prob":
+            assert loaded.probs_nc is not None
+            records = [record_of_probabilities(loaded.probs_nc, kept_labels.codes_n)]
+        stated = dict(provenance.parameters)
+        for name, method_params in sources.of("record").items():
+            assert sources.record is not None
+            columns |= average_scores(sources.methods[name], method_params, records)
+            stated[name] = {**stated[name], **record_facts(name, method_params, records, sources.record)}
+        if geometry := sources.of("features"):
+            features_nd = prediction.embeddings_nd if prediction is not None else loaded.features_nd
+            assert features_nd is not None
+            for name, method_params in geometry.items():
+                columns |= sources.methods[name].load()(
+                    features_nd,
+                    kept_labels.codes_n,
+                    method_params,
+                    order_n=canonical_order(ids),
+                    seed=options.runtime.seed,
+                    device=options.runtime.device,
+                    progress=progress,
+                )
+                stated[name] = {**stated[name], "source": sources.features}
+        provenance = dataclasses.replace(provenance, parameters=stated)
 
+        if options.save_dynamics is not None:
+            save_dynamics(finals, str(options.save_dynamics), provenance)
+        if options.save_features is not None:
+            assert prediction is not None
+            write_features(str(options.save_features), ids, prediction, classes, provenance)
+        _write(output, ids, kept_labels.values(), columns, provenance, dataset.source, outcome)
+    outcome.outputs = [output]
+    extra = {"features": options.save_features, "dynamics": options.save_dynamics}
+    outcome.summary = {
+        "command": "score",
+        "output": output,
+        **{name: str(path) for name, path in extra.items() if path is not None},
+        "method": provenance.method,
+        **provenance.rows,
+        **facts,
+        **({"epochs": spec.stop_epoch, "runs": spec.params.runs} if spec is not None else {}),
+        "device": provenance.device,
+        **watch.figures(),
+    }
+    return outcome
+
+
+def _score_record(options: ScoreOptions, params: Mapping[str, Any], outcome: Outcome, watch: Stopwatch) -> Outcome:
+    """Score what a dynamics record says: no images, no training."""
+    if options.data is not None or options.model is not None or options.save_features or options.save_dynamics:
+        raise InputError(
+            "--from-dynamics takes all there is from the record",
+            "leave out DATA, --model, --save-features and --save-dynamics, or leave out --from-dynamics",
+        )
+    methods = {name: find_method("score", name) for name in options.methods}
+    for name, method in methods.items():
+        if method.needs != "record":
+            raise InputError(
+                f"{name} is not taken from a dynamics record",
+                f"score it from the data: prune score DATA --method {name}",
+            )
+    source = ParquetSource(str(options.from_dynamics))
+    output = options.output or f"{source.stem}.scores.parquet"
+    if output != STDIN and not options.plan:
+        check_output(Path(output), options.force)
+    file = RecordFile(source)
+    if options.plan:
+        figures = {
+            "rows": len(file.ids),
+            "passes_over_data": len(methods) * file.runs,
+            "algorithm": "one column of the record a score, an epoch at a time",
+            "peak_memory_bytes": 400 * 2**20 + 200 * len(file.ids),
+            "disk_bytes": len(file.ids) * (32 + 8 * len(methods)),
+        }
+        return plan_outcome("score", figures)
+    records: list[Record] = [file.of_run(number) for number in range(file.runs)]
+    stated: dict[str, Any] = {}
+    columns: dict[str, np.ndarray] = {}
+    for name, method in methods.items():
+        columns |= average_scores(method, params[name], records)
+        stated[name] = {**dataclasses.asdict(params[name]), **record_facts(name, params[name], records, "file")}
     provenance = Provenance(
         command="score",
         method=",".join(options.methods),
-        parameters={
-            "cg": dataclasses.asdict(params),
-            "data": options.data.identity(),
-            "precision": _precision(options.runtime),
-        },
+        parameters=stated,
         seed=options.runtime.seed,
-        inputs=dataset.source.inputs,
-        device=device_name(options.runtime.device),
-        packages=PACKAGES,
-        score_direction=_directions(options.methods, params),
-        rows={"rows_in": len(dataset), "rows_out": len(kept), "rows_bad": len(ledger)},
+        inputs=source.inputs,
+        packages=("numpy", "pyarrow"),
+        score_direction={c: d for m in methods.values() for c, d in m.columns.items()},
+        rows={"rows_in": len(file.ids), "rows_out": len(file.ids), "rows_bad": 0},
     )
-    errors = ledger_path(output, f"{dataset.source.stem}.scores")
-    settle(ledger, dataset.ids, options.data.max_errors, errors, provenance)
-    if len(ledger):
-        outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
-
-    ids = dataset.ids.take(pa.array(kept))
-    kept_labels = labels.take(kept)
-    columns, facts = _complexity_gap(
-        values, channels, kept_labels.codes_n, ids, params, options, output, provenance, progress
-    )
-    outcome.warnings.extend(facts.pop("warnings"))
-
-    table = pa.table(
-        {
-            ID: ids,
-            "label": kept_labels.values(),
-            **{name: pa.array(column, pa.float64()) for name, column in columns.items()},
-        }
-    )
-    write_table(output, table, provenance, dataset.source)
+    _write(output, file.ids, file.label_values(), columns, provenance, source, outcome)
     outcome.outputs = [output]
     outcome.summary = {
         "command": "score",
         "output": output,
         "method": provenance.method,
         **provenance.rows,
-        **facts,
-        "device": provenance.device,
+        "epochs": records[0].n_epochs,
+        "runs": file.runs,
         **watch.figures(),
     }
-    rows = [["score", "direction", "lowest", "median", "highest"]]
-    for name, column in columns.items():
-        rows.append(
-            [
-                name,
-                f"{provenance.score_direction[name]} when high",
-                *(f"{v:.6g}" for v in np.quantile(column, [0, 0.5, 1])),
-            ]
-        )
-    outcome.tables["scores"] = rows
     return outcome
 
 
-def _parameters(options: ScoreOptions) -> dict[str, Any]:
-    for name in options.methods:
-        find_method("score", name)
-    given = split_assignments(options.params, options.methods)
-    return {
-        name: build_params(
-            find_method("score", name).params_class(), {**preset_params(options.preset, name), **given[name]}, name
-        )
-        for name in options.methods
-    }
-
-
-def _complexity_gap(
-    values: np.ndarray,
-    channels: int | None,
-    codes_n: np.ndarray,
-    ids: pa.Array,
-    params: complexity_gap.ComplexityGapParams,
-    options: ScoreOptions,
+def _write(
     output: str,
+    ids: pa.Array,
+    labels: pa.Array | None,
+    columns: Mapping[str, np.ndarray],
     provenance: Provenance,
+    source: ParquetSource,
+    outcome: Outcome,
+) -> None:
+    """Write the score manifest and tell what is in it."""
+    table = pa.table(
+        {
+            ID: ids,
+            **({"label": labels} if labels is not None else {}),
+            **{name: pa.array(column, pa.float64()) for name, column in columns.items()},
+        }
+    )
+    write_table(output, table, provenance, source)
+    rows = [["score", "direction", "lowest", "median", "highest"]]
+    for name, column in columns.items():
+        quantiles = (f"{v:.6g}" for v in np.quantile(column, [0, 0.5, 1]))
+        rows.append([name, f"{provenance.score_direction[name]} when high", *quantiles])
+    outcome.tables["scores"] = rows
+
+
+def _parameters(options: ScoreOptions) -> dict[str, Any]:
+    """Return the parameters of every owner: the methods, the training they share, and its recipe (by prefix alone)."""
+    methods = {name: find_method("score", name) for name in options.methods}
+    owners: dict[str, type] = {name: method.params_class() for name, method in methods.items()}
+    by_prefix: list[str] = []
+    if options.from_dynamics is None and (
+        options.save_features is not None or any(m.needs != "inputs" for m in methods.values())
+    ):
+        owners |= {TRAINING: training_params(), RECIPE: StandardParams}
+        by_prefix = [RECIPE]
+    given = split_assignments(options.params, owners, by_prefix=by_prefix)
+    if options.epochs is not None:
+        if TRAINING not in owners:
+            raise InputError("--epochs is given and nothing here trains", "leave it out")
+        given[TRAINING]["epochs"] = str(options.epochs)
+    preset = preset_params(options.preset, list(owners))
+    return {owner: build_params(kind, {**preset[owner], **given[owner]}, owner) for owner, kind in owners.items()}
+
+
+def _sources(options: ScoreOptions, params: Mapping[str, Any], dataset: Dataset) -> _Sources:
+    """Return where the scores come from: a network named, columns of the data, else a training."""
+    methods = {name: find_method("score", name) for name in options.methods}
+    of_record = [name for name, method in methods.items() if method.needs == "record"]
+    of_features = [name for name, method in methods.items() if method.needs == "features"]
+    columns = dataset.source.schema.names
+    wants_training = any((options.epochs, options.architecture, options.save_dynamics))
+    record: RecordFrom | None = None
+    if options.model is not None:
+        refused = [name for name in of_record if name in NEED_TRAINING]
+        if refused:
+            raise InputError(
+                f"{', '.join(refused)} watch a training, and --model names a network that is trained already",
+                f"leave out --model, or score with {', '.join(FROM_PROBABILITIES)}",
+            )
+        if wants_training:
+            raise InputError(
+                "--model names a network that is trained already", "leave out --epochs, --arch and --save-dynamics"
+            )
+        record = "model"
+    elif of_record and PROB in columns and set(of_record) <= set(FROM_PROBABILITIES) and not wants_training:
+        record = "prob"
+    elif of_record or wants_training:
+        record = "training"
+    features: FeaturesFrom | None = None
+    if of_features or options.save_features is not None:
+        has_column = dataset.options.embedding_column in columns
+        if record in {"model", "training"}:
+            features = "model" if record == "model" else "training"
+        elif options.save_features is not None:
+            record, features = "training", "training"
+        elif has_column:
+            features = "embedding"
+        else:
+            raise InputError(
+                f"{', '.join(of_features)} goes by features, and {dataset.options.location} has no column "
+                f"'{dataset.options.embedding_column}'",
+                f"take them from a network: --model RUN; or from a training: --method {of_features[0]} --epochs 20",
+            )
+    if options.model is not None and not of_record and features is None:
+        raise InputError("--model is given and nothing here needs it", "leave it out")
+    return _Sources(methods, _resolved(params) if record == "training" else params, record, features)
+
+
+def _resolved(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters with the pass of el2n and grand told: a tenth of the schedule, wherever the training stops."""
+    early = early_epoch(params[TRAINING].epochs)
+    told = {name: params[name] for name in ("el2n", "grand") if name in params and params[name].epoch is None}
+    return {**params, **{name: dataclasses.replace(given, epoch=early) for name, given in told.items()}}
+
+
+def _training_spec(options: ScoreOptions, sources: _Sources, dataset: Dataset) -> TrainingSpec:
+    params: TrainingParams = sources.params[TRAINING]
+    head = dataset.load_inputs(Ledger(), rows=np.arange(min(len(dataset), 64)), as_float32=True)
+    return TrainingSpec(
+        params=params,
+        recipe=sources.params[RECIPE],
+        architecture=options.architecture or default_architecture(head.shape[1:]),
+        methods=sources.of("record"),
+        save_dynamics=options.save_dynamics is not None,
+        full=options.save_dynamics is not None or not sources.of("record"),
+        runtime=options.runtime,
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+
+
+@dataclass
+class _Loaded:
+    """The good rows: their positions, and what was asked for of each."""
+
+    rows: np.ndarray
+    inputs: np.ndarray | ImageSource | None = None
+    channels: int | None = None
+    probs_nc: np.ndarray | None = None
+    features_nd: np.ndarray | None = None
+
+    def array(self) -> np.ndarray:
+        """Return the inputs, which are in memory."""
+        assert isinstance(self.inputs, np.ndarray)
+        return self.inputs
+
+
+def _load(
+    dataset: Dataset,
+    sources: _Sources,
+    channels: Any,
+    ledger: Ledger,
+    folder: Path | None,
+    runtime: Runtime,
     progress: Progress,
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    runtime = options.runtime
-    rows = complexity_gap.make_rows(values, channels, params.center)
-    order_n = canonical_order(ids)
-    blocks = complexity_gap.plan_blocks(codes_n, params)
-    settings: dict[str, Any] = {"seed": runtime.seed, "device": runtime.device, "precision": runtime.precision}
-    finished = 0
-
-    def within(task: str, done: int, total: int, facts: Mapping[str, float] | None = None) -> None:
-        progress("scoring", finished, len(blocks), {"% of the block": 100 * done / max(total, 1)})
-
-    def compute(block: complexity_gap.Block) -> Mapping[str, np.ndarray]:
-        nonlocal finished
-        result = complexity_gap.score_block(rows, codes_n, order_n, block, params, **settings, progress=within)
-        finished += 1
-        progress("scoring", finished, len(blocks), {"class": block.class_code})
-        return _to_arrays(result)
-
-    folder = options.work_dir or (None if output == STDIN else Path(f"{output}.work"))
-    store = BlockFolder(folder, {**provenance.to_dict(), "rows": len(codes_n)}) if folder is not None else None
-    progress("scoring", 0, len(blocks))
-    try:
-        found = map_blocks(blocks, lambda b: f"{b.class_code}/{b.repeat}", compute, store)
-    except KeyboardInterrupt:
-        kept = (
-            f"; finished blocks are kept in {folder}, the same command goes on from there"
-            if store is not None and finished
-            else ""
+) -> _Loaded:
+    loaded = _Loaded(np.arange(len(dataset)))
+    kernel = sources.kernel
+    if sources.record == "prob":
+        loaded.probs_nc = dataset.load_probabilities(ledger, progress=progress)
+    if sources.features == "embedding":
+        loaded.features_nd = dataset.load_embeddings(ledger, progress=progress)
+    if kernel is not None or sources.record in {"training", "model"}:
+        workers = runtime.worker_count()
+        too_large = dataset.kind == "image" and len(dataset) * dataset.input_width() > runtime.memory_budget() // 2
+        if too_large and kernel is None and folder is not None:
+            spool = folder / "images"
+            spool.mkdir(parents=True, exist_ok=True)
+            inputs, loaded.rows = load_inputs(dataset, loaded.rows, ledger, spool, runtime, progress)
+            loaded.inputs = inputs
+            return loaded
+        loaded.inputs = dataset.load_inputs(
+            ledger, workers=workers, channels=channels, as_float32=kernel is None, progress=progress
         )
-        raise InterruptedRun(f"interrupted after {finished} of {len(blocks)} blocks{kept}") from None
-    results = [_from_arrays(arrays) for arrays in found]
-    columns = complexity_gap.combine_blocks(results, len(codes_n), params)
-    facts: dict[str, Any] = {
-        "blocks": len(blocks),
-        "smallest_pivot": min(r.smallest_pivot for r in results),
-        "jitter": max(r.jitter for r in results),
-        "duplicates": sum(r.duplicates for r in results),
-        "warnings": [],
-    }
-    if facts["jitter"] > 0:
-        facts["warnings"].append(
-            f"{facts['duplicates']} exact duplicate row(s) make the kernel singular; {facts['jitter']:.2g} was added to its diagonal "
-            "there (state your own with -p ridge=1e-6)"
-        )
-    if runtime.precision == "float32":
-        error = complexity_gap.float32_error(
-            rows, codes_n, order_n, blocks[0], params, seed=runtime.seed, device=runtime.device
-        )
-        facts["float32_relative_error"] = error
-        facts["warnings"].append(
-            f"float32: largest relative error {error:.1e}, measured against float64 on one block of at most 2,000 rows"
-        )
-    if store is not None and options.work_dir is None:
-        store.remove()
-    return columns, facts
+    _drop(loaded, ledger.good(len(dataset)))
+    if loaded.inputs is not None and dataset.kind == "image":
+        loaded.channels = loaded.inputs.shape[-1]
+    if kernel is not None and len(loaded.rows):
+        values = loaded.array().reshape(len(loaded.rows), -1)
+        zero = complexity_gap.zero_rows(complexity_gap.make_rows(values, loaded.channels, kernel.center))
+        if zero.any():
+            after_mean = kernel.center or loaded.channels is not None
+            ledger.add_all(
+                loaded.rows[zero], "zero vector after the mean is subtracted" if after_mean else "zero vector"
+            )
+            _drop(loaded, ~zero)
+    return loaded
 
 
-def _to_arrays(result: complexity_gap.BlockResult) -> dict[str, np.ndarray]:
-    return {f.name: np.asarray(getattr(result, f.name)) for f in dataclasses.fields(result)}
+def _drop(loaded: _Loaded, good: np.ndarray) -> None:
+    for name in ("rows", "inputs", "probs_nc", "features_nd"):
+        array = getattr(loaded, name)
+        if array is not None:
+            setattr(loaded, name, drop_rows(array, good))
 
 
-def _from_arrays(arrays: Mapping[str, np.ndarray]) -> complexity_gap.BlockResult:
-    return complexity_gap.BlockResult(**{k: v if v.ndim else v.item() for k, v in arrays.items()})  # type: ignore[arg-type]
+@contextmanager
+def _work_folder(options: ScoreOptions, output: str) -> Iterator[Path | None]:
+    """Yield where finished work is kept: it stays after an error, and goes when the output is whole, unless it was named."""
+    if options.work_dir is None and output == STDIN:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+        return
+    folder = options.work_dir or Path(f"{output}.work")
+    yield folder
+    if options.work_dir is None:
+        BlockFolder(folder, {}).remove()
+        remove_runs(folder)
 
 
-def _directions(methods: tuple[str, ...], params: complexity_gap.ComplexityGapParams) -> dict[str, str]:
-    columns = find_method("score", "cg").columns
-    return {name: columns[name] for name in columns if name in methods or params.terms}
+def _estimate(dataset: Dataset, sources: _Sources, spec: TrainingSpec | None, runtime: Runtime) -> dict[str, Any]:
+    """Return the figures of ``--plan``: those of the kernel, of the trainings, or of a look."""
+    figures: dict[str, Any] = {"rows": len(dataset), "classes": len(dataset.labels.classes), "passes_over_data": 1}
+    if sources.kernel is not None:
+        figures = kernel_estimate(dataset, sources.kernel, runtime)
+    if spec is not None:
+        head = dataset.load_inputs(Ledger(), rows=np.arange(min(len(dataset), 64)), as_float32=True)
+        training = training_estimate(spec, head.shape[1:], len(dataset), len(dataset.labels.classes))
+        training["peak_memory_bytes"] += len(dataset) * head[0].nbytes
+        figures = _added(figures, training)
+        figures["passes_over_data"] = spec.params.runs * spec.stop_epoch
+        how = f"{spec.params.runs} training(s) of {spec.architecture}"
+        figures["algorithm"] = f"{figures['algorithm']}; {how}" if "algorithm" in figures else how
+    if "algorithm" not in figures:
+        width = 4 * dataset.input_width() if sources.record == "model" or sources.features else 0
+        words = {"model": "one forward pass a sample", "prob": "the column 'prob'"}
+        of_features = ", ".join(sources.of("features"))
+        figures |= {
+            "algorithm": words.get(sources.record or "", "") or f"{of_features} of the embeddings",
+            "peak_memory_bytes": 2**30 + len(dataset) * (width + 200),
+            "disk_bytes": len(dataset) * (32 + 8 * len(sources.methods)),
+        }
+    return figures
 
 
-def _precision(runtime: Runtime) -> str:
-    return "float64" if runtime.precision == "auto" else runtime.precision
+def _added(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    both = {**ours, **theirs}
+    for name in ("flops", "disk_bytes"):
+        both[name] = ours.get(name, 0) + theirs.get(name, 0)
+    both["peak_memory_bytes"] = max(ours.get("peak_memory_bytes", 0), theirs.get("peak_memory_bytes", 0))
+    return both
 
 
-def _estimate(dataset: Dataset, params: complexity_gap.ComplexityGapParams, runtime: Runtime) -> dict[str, Any]:
-    width = dataset.input_width()
-    stored = 1 if dataset.kind == "image" else 4
-    codes_n = dataset.labels.codes_n
-    dtype = _precision(runtime)
-    sizes = {
-        b.class_code: complexity_gap.block_size(codes_n, b, params) for b in complexity_gap.plan_blocks(codes_n, params)
-    }
-    largest = max(sizes.values(), key=sum)
-    block_bytes = max(complexity_gap.block_memory(p, n, width, dtype) for p, n in sizes.values())
-    input_bytes = len(dataset) * width * stored
-    flops = params.repeats * sum((p + n) ** 3 / 3 + p**3 / 3 + (p + n) ** 2 * width for p, n in sizes.values())
-    return {
-        "rows": len(dataset),
-        "numbers_per_row": width,
-        "classes": len(sizes),
-        "passes_over_data": 1,
-        "algorithm": f"closed form, one blocked in-place Cholesky per class and repeat, {dtype}",
-        "blocks": len(sizes) * params.repeats,
-        "largest_block_rows": sum(largest),
-        "flops": flops,
-        "input_bytes": input_bytes,
-        "block_bytes": block_bytes,
-        "peak_memory_bytes": PROCESS_BYTES + input_bytes + block_bytes,
-        "disk_bytes": len(dataset) * (32 + 8 * (4 if params.terms else 1)),
-    }
+def _stated(options: ScoreOptions, sources: _Sources, spec: TrainingSpec | None, data: DataOptions) -> dict[str, Any]:
+    """Return what provenance says of the parameters, so far as it is known before anything is computed."""
+    stated: dict[str, Any] = {name: dataclasses.asdict(sources.params[name]) for name in sources.methods}
+    stated["data"] = data.identity()
+    stated["precision"] = kernel_precision(options.runtime) if sources.record is None else options.runtime.precision
+    if spec is not None:
+        stated[TRAINING] = {
+            **dataclasses.asdict(spec.params),
+            "stop_epoch": spec.stop_epoch,
+            "architecture": spec.architecture,
+            "batch_size": options.runtime.batch_size,
+            RECIPE: dataclasses.asdict(spec.recipe),
+        }
+    if options.model is not None:
+        stated["model"] = Path(options.model).name if options.weights is None else options.model
+    return stated
 
 
-def _require_memory(estimate: Mapping[str, Any], runtime: Runtime) -> None:
-    budget = runtime.memory_budget()
-    if estimate["peak_memory_bytes"] > budget:
-        raise InputError(
-            f"the largest class block has {estimate['largest_block_rows']:,} rows; the run would need "
-            f"{format_size(estimate['peak_memory_bytes'])} of memory and may use {format_size(budget)}",
-            "use --precision float32 (half of it), a smaller -p ratio, fewer rows, or a larger --memory-limit",
-        )
+def _directions(sources: _Sources) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, method in sources.methods.items():
+        terms = getattr(sources.params[name], "terms", True)
+        found |= {c: d for c, d in method.columns.items() if c == name or terms}
+    return found
+
+
+def _model_files(found: Any) -> tuple[InputFile, ...]:
+    if found is None:
+        return ()
+    return found.inputs if isinstance(found, Model) else (found[2],)

@@ -98,7 +98,9 @@ def select(options: SelectOptions) -> Outcome:
     assignments = split_assignments(options.params, (options.method,))[options.method]
     wanted_key = assignments.pop("key", None)
     params: Any = build_params(
-        method.params_class(), {**preset_params(options.preset, options.method), **assignments}, options.method
+        method.params_class(),
+        {**preset_params(options.preset, [options.method])[options.method], **assignments},
+        options.method,
     )
 
     source = ParquetSource(options.scores)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import signal
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -21,33 +17,22 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.columns import locate
 from prune_cli.io.ledger import Ledger, ledger_path, settle
-from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
+from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance
 from prune_cli.io.run_folder import RunBuilder, check_run_output, read_run, same_settings
 from prune_cli.io.selection import selected_ids
 from prune_cli.io.tables import STDIN, ParquetSource
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.registry import find_method, preset_params
-from prune_cli.methods.training.inputs import ImageSource, TrainingSet
-from prune_cli.methods.training.loop import Budget, Checkpoint
+from prune_cli.methods.scores.dynamics import early_epoch
+from prune_cli.methods.training.loop import Budget
 from prune_cli.methods.training.plan import default_architecture, training_cost
+from prune_cli.methods.training.record import RecordSink, Watch
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.training import TrainingRun, load_inputs, train_run, training_set
 
 PACKAGES = ("numpy", "torch", "torchvision", "pyarrow", "pillow")
 DEFAULT_EPOCHS = 20
-
-_HISTORY = pa.schema(
-    [
-        ("epoch", pa.int64()),
-        ("step", pa.int64()),
-        ("samples", pa.int64()),
-        ("lr", pa.float64()),
-        ("train_loss", pa.float64()),
-        ("train_accuracy", pa.float64()),
-        ("seconds", pa.float64()),
-        ("samples_per_second", pa.float64()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -62,6 +47,7 @@ class TrainOptions:
     steps: int | None = None
     resume: bool = False
     checkpoint_seconds: float = 60.0
+    save_dynamics: bool = False
     params: tuple[str, ...] = ()
     preset: str | None = None
     output: str | None = None
@@ -86,7 +72,9 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     recipe = find_method("recipe", options.recipe)
     assignments = split_assignments(options.params, (options.recipe,))[options.recipe]
     params: Any = build_params(
-        recipe.params_class(), {**preset_params(options.preset, options.recipe), **assignments}, options.recipe
+        recipe.params_class(),
+        {**preset_params(options.preset, [options.recipe])[options.recipe], **assignments},
+        options.recipe,
     )
     budget = _budget(options)
     if options.subset == STDIN and options.data.location == STDIN:
@@ -126,6 +114,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         "batch_size": options.runtime.batch_size,
         "precision": options.runtime.precision,
         "seed": options.runtime.seed,
+        "save_dynamics": options.save_dynamics,
         "inputs": [dataclasses.asdict(i) for i in [*dataset.source.inputs, *subset_inputs]],
     }
     if options.resume and final.exists() and not options.force:
@@ -146,7 +135,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             "no checkpoint to resume from: started at the beginning" if found is None else "resumed from the checkpoint"
         )
     with builder.building_on():
-        inputs, rows = _load(
+        inputs, rows = load_inputs(
             dataset, rows, ledger, builder.spool_folder() if streamed else None, options.runtime, progress
         )
         provenance = Provenance(
@@ -163,34 +152,29 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         settle(ledger, dataset.ids, options.data.max_errors, errors, provenance)
         if len(ledger):
             outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
-        rank_n = np.empty(len(dataset), np.int64)
-        rank_n[dataset.order_n] = np.arange(len(dataset))
-        data = TrainingSet(
-            inputs=inputs,
-            labels_m=labels.codes_n[rows],
-            ranks_m=rank_n[rows],
-            n_ranks=len(dataset),
-            n_classes=len(labels.classes),
+        run = TrainingRun(
+            recipe=options.recipe,
+            architecture=architecture,
+            params=params,
+            budget=budget,
+            runtime=options.runtime,
+            settings=settings,
+            watch=_watch(budget) if options.save_dynamics else None,
         )
-        observer = _Observer(builder, progress, options.checkpoint_seconds, found[1]["history"] if found else [])
-        checkpoint = Checkpoint(found[0], found[1]["loop"]) if found else None
-        with observer.listening():
-            trained = recipe.load()(
-                data, architecture, params, budget, runtime=options.runtime, observer=observer, resume=checkpoint
-            )
-        last = observer.history[-1]
-        model = {
-            **trained.model,
-            "classes": list(labels.classes),
-            "class_names": list(labels.names) if labels.names is not None else None,
-            "input": dataset.kind,
-            "recipe": options.recipe,
-            "seed": options.runtime.seed,
-            "subset": None if options.subset is None else Path(options.subset).name,
-            "settings": settings,
-            "metrics": {k: last[k] for k in ("epoch", "step", "samples", "train_loss", "train_accuracy")},
-        }
-        builder.finish(model, trained.tensors, pa.Table.from_pylist(observer.history, _HISTORY), provenance)
+        facts = {"input": dataset.kind, "subset": None if options.subset is None else Path(options.subset).name}
+        model, observer = train_run(
+            run,
+            builder,
+            found,
+            training_set(dataset, inputs, rows, labels),
+            dataset.ids.take(pa.array(rows)),
+            labels.take(rows),
+            facts,
+            provenance,
+            progress,
+            checkpoint_seconds=options.checkpoint_seconds,
+        )
+    outcome.warnings += observer.notes
     _report(outcome, final, options, model, provenance.rows, observer.rate(), watch)
     return outcome
 
@@ -233,72 +217,9 @@ def _report(
     ]
 
 
-class _Observer:
-    """Watches a training run: bars, history, checkpoints by the clock, and the user's wish to stop."""
-
-    def __init__(
-        self, builder: RunBuilder, progress: Progress, checkpoint_seconds: float, history: list[dict[str, Any]]
-    ) -> None:
-        self.history: list[dict[str, Any]] = list(history)
-        self._builder, self._progress, self._checkpoint_seconds = builder, progress, checkpoint_seconds
-        self._stop = False
-        self._started = self._pass_started = self._saved = time.perf_counter()
-        self._samples = self._seen = 0
-        self._pass_samples = self.history[-1]["samples"] if self.history else 0
-
-    def on_step(self, step: int, steps: int, samples: int, facts: Mapping[str, float]) -> None:
-        """Show how far the run is."""
-        if self._seen == 0:
-            self._started = time.perf_counter()
-            self._first = samples
-        self._seen = samples
-        self._samples = samples - self._first
-        self._progress("training", step, steps, {**facts, "samples/s": self.rate()})
-
-    def on_pass(self, row: Mapping[str, float | int]) -> None:
-        """Keep one row of the history."""
-        now = time.perf_counter()
-        seconds = now - self._pass_started
-        passed = int(row["samples"]) - self._pass_samples
-        self._pass_started, self._pass_samples = now, int(row["samples"])
-        self.history.append({**row, "seconds": seconds, "samples_per_second": passed / seconds if seconds > 0 else 0.0})
-
-    def should_checkpoint(self) -> bool:
-        """Return whether the time between checkpoints is over."""
-        return time.perf_counter() - self._saved >= self._checkpoint_seconds
-
-    def save_checkpoint(self, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
-        """Write the checkpoint."""
-        self._builder.save_checkpoint(tensors, {"loop": state, "history": self.history})
-        self._saved = time.perf_counter()
-
-    def should_stop(self) -> bool:
-        """Return whether the user asked to stop."""
-        return self._stop
-
-    def rate(self) -> float:
-        """Return samples per second since the first step."""
-        seconds = time.perf_counter() - self._started
-        return self._samples / seconds if seconds > 0 else 0.0
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take Ctrl-C and SIGTERM as the wish to stop after this step; a second Ctrl-C stops at once."""
-
-        def wish(number: int, frame: FrameType | None) -> None:
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
-
-        old = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                with contextlib.suppress(ValueError):  # not the main thread: a library caller keeps its own handlers
-                    old[number] = signal.signal(number, wish)
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+def _watch(budget: Budget) -> Callable[[RecordSink], Watch]:
+    looks = frozenset([early_epoch(budget.epochs)] if budget.epochs is not None else [])
+    return lambda sink: Watch(sink, eval_epochs=looks, prob_change=True)
 
 
 def _budget(options: TrainOptions) -> Budget:
@@ -322,16 +243,3 @@ def _selected_rows(options: TrainOptions, dataset: Dataset) -> tuple[np.ndarray,
     selection = ParquetSource(options.subset)
     ids = selected_ids(selection)
     return np.sort(locate(ids, dataset.ids, options.subset, options.data.location)), selection.inputs
-
-
-def _load(
-    dataset: Dataset, rows: np.ndarray, ledger: Ledger, spool: Path | None, runtime: Runtime, progress: Progress
-) -> tuple[np.ndarray | ImageSource, np.ndarray]:
-    workers = runtime.worker_count()
-    inputs: np.ndarray | ImageSource
-    if spool is not None:
-        inputs = dataset.spool_inputs(ledger, spool, rows=rows, workers=workers, progress=progress)
-        return inputs, rows[ledger.good(len(dataset))[rows]]
-    inputs = dataset.load_inputs(ledger, rows=rows, workers=workers, as_float32=True, progress=progress)
-    good = ledger.good(len(dataset))[rows]
-    return drop_rows(inputs, good), rows[good]

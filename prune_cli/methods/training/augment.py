@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from prune_cli.core.errors import InputError
+from prune_cli.methods.training.strong_augment import N_STRONG_DRAWS, strong_augment
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-AugmentName = Literal["auto", "none", "flip", "crop", "crop_flip", "resized_crop", "resized_crop_flip"]
+AugmentName = Literal["auto", "none", "flip", "crop", "crop_flip", "resized_crop", "resized_crop_flip", "strong"]
 
 RESIZED_CROP_SIDE = 64
 """From this side on, ``auto`` crops and resizes; below it, it shifts."""
@@ -27,15 +28,28 @@ class Augmentation:
         padding: 0, or the most pixels a picture is shifted by in each direction; what comes in is its reflection.
         flip: whether half of the pictures are mirrored left to right.
         min_area: None, or the smallest share of the area that a crop keeps before it is resized to the full size.
+        strong: whether `strong_augment` follows, after the shift and the mirror; not with ``min_area``.
+    Raises:
+        InputError: ``strong`` with ``min_area``.
     """
 
     padding: int = 0
     flip: bool = False
     min_area: float | None = None
+    strong: bool = False
+
+    def __post_init__(self) -> None:
+        if self.strong and self.min_area is not None:
+            raise InputError("strong augmentation with a resized crop", "leave min_area at None: it shifts the picture")
 
     @property
     def n_draws(self) -> int:
-        """Return how many uniform draws a sample takes: flip, top, left, and for a resized crop area and aspect."""
+        """Return how many uniform draws a sample takes.
+
+        Flip, top, left; for a resized crop area and aspect as well, or for ``strong`` the draws of `strong_augment`.
+        """
+        if self.strong:
+            return 3 + N_STRONG_DRAWS
         if self.min_area is not None:
             return 5
         return 3 if self.padding or self.flip else 0
@@ -51,6 +65,9 @@ def choose_augmentation(
     64 on; and a mirror image for pictures in colour alone, because grey pictures are often glyphs or scans in which
     left and right differ. Colour pictures of glyphs want ``crop``.
 
+    ``strong`` is the shift at any size, the mirror for pictures in colour, RandAugment and Cutout, also for networks
+    without convolutions; see `strong_augment`.
+
     Args:
         name: see `AugmentName`.
         input_shape: (H, W, C) or (D,).
@@ -58,7 +75,8 @@ def choose_augmentation(
         min_area: see `Augmentation`.
         convolutional: whether the network has convolutions.
     Raises:
-        InputError: vectors with anything but ``auto`` or ``none``, or a shift as long as the picture.
+        InputError: vectors with anything but ``auto`` or ``none``, ``strong`` on pictures that are neither grey nor RGB, or
+            a shift as long as the picture.
     """
     if len(input_shape) == 1:
         if name not in {"auto", "none"}:
@@ -71,12 +89,15 @@ def choose_augmentation(
         name = "crop" if side < RESIZED_CROP_SIDE else "resized_crop"
         if input_shape[2] == 3:
             name = "crop_flip" if name == "crop" else "resized_crop_flip"
+    if name == "strong" and input_shape[2] not in {1, 3}:
+        raise InputError(f"augment=strong on pictures of {input_shape[2]} channels", "give grey or RGB pictures")
     if padding is not None and padding >= side:
         raise InputError(f"crop_padding={padding} on pictures of side {side}", f"give at most {side - 1}")
     return Augmentation(
-        padding=(side // 16 if padding is None else padding) if name in {"crop", "crop_flip"} else 0,
-        flip=name.endswith("flip"),
+        padding=(side // 16 if padding is None else padding) if name in {"crop", "crop_flip", "strong"} else 0,
+        flip=name.endswith("flip") or (name == "strong" and input_shape[2] == 3),
         min_area=min_area if name.startswith("resized_crop") else None,
+        strong=name == "strong",
     )
 
 
@@ -90,6 +111,9 @@ def augment(images_bhwc: Tensor, draws_bk: Tensor, augmentation: Augmentation) -
     Returns:
         (B, H, W, C): uint8, or float32 in 0 to 255 after a resized crop.
     """
+    if augmentation.strong:
+        shifted = _shift(images_bhwc, draws_bk, augmentation.padding, augmentation.flip)
+        return strong_augment(shifted, draws_bk[:, 3:])
     if augmentation.min_area is not None:
         return _resized_crop(images_bhwc, draws_bk, augmentation.min_area, augmentation.flip)
     if augmentation.n_draws:

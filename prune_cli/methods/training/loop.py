@@ -17,15 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.errors import InputError, InterruptedRun, NumericalError
+from prune_cli.core.record import GRADIENT_NORM, MEASURES
 from prune_cli.core.rng import generator, stream_seed
 from prune_cli.methods.training.augment import Augmentation, augment, normalize
 from prune_cli.methods.training.inputs import FloatArray, IntArray, TrainingSet, as_tensor, input_batches
+from prune_cli.methods.training.pieces import Pieces, in_pieces, joined
+from prune_cli.methods.training.record import Recorder, Watch, measure
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from prune_cli.methods.training.networks import Network
+
+EVAL_BATCH = 512
+"""Samples at a time where nothing is learned."""
 
 READ_EVERY = 20
 """Steps between two readings of loss and accuracy, the only moments at which the device is waited for."""
@@ -75,6 +81,9 @@ class Observer(Protocol):
     def should_stop(self) -> bool:
         """Return whether to stop now; asked after every step but the last."""
 
+    def on_note(self, note: str) -> None:
+        """Tell the user something once, as that batches go through the device in smaller pieces."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -104,6 +113,10 @@ class StepPlan:
     def bounds(self, step: int) -> tuple[int, int]:
         """Return where step ``s`` (from 0) begins and ends in the stream: ``T s // S`` and ``T (s + 1) // S``."""
         return self.n_samples * step // self.n_steps, self.n_samples * (step + 1) // self.n_steps
+
+    def step_of(self, epoch: int) -> int:
+        """Return how many steps it takes until every sample was presented ``epoch`` times, at most all there are."""
+        return min(self.n_steps, -(-epoch * self.n_selected * self.n_steps // self.n_samples))
 
 
 def plan_steps(budget: Budget, n_selected: int, batch_size: int) -> StepPlan:
@@ -234,6 +247,8 @@ class Course:
             always float32.
         workers: processes that decode a stream.
         settings: JSON values that a checkpoint must agree with.
+        watch: what is recorded of every sample; None for nothing.
+        last_step: where to stop, at the end of a pass, with the schedule of the whole plan; None for the plan's end.
     """
 
     data: TrainingSet
@@ -248,6 +263,13 @@ class Course:
     dtype: torch.dtype
     workers: int
     settings: Mapping[str, Any]
+    watch: Watch | None = None
+    last_step: int | None = None
+
+    @property
+    def n_steps(self) -> int:
+        """Return the steps that are taken."""
+        return self.plan.n_steps if self.last_step is None else min(self.last_step, self.plan.n_steps)
 
 
 def train_network(
@@ -272,15 +294,16 @@ def train_network(
     """
     import torch
 
-    plan, device = course.plan, course.device
-    ledger = _PassLedger(plan, observer)
-    first = 0 if resume is None else _restore(resume, network, optimizer, ledger, course.settings)
+    plan, device, n_steps = course.plan, course.device, course.n_steps
+    recorder = None if course.watch is None else Recorder(course.data, course.watch, device)
+    ledger = _PassLedger(plan, n_steps, observer, recorder)
+    pieces = Pieces(observer.on_note)
+    first = 0 if resume is None else _restore(resume, network, optimizer, ledger, pieces, course.settings)
     stream = SampleStream(course.data, course.seed, course.augmentation.n_draws)
     labels_m = as_tensor(course.data.labels_m).to(device)
-    batches, ahead = itertools.tee(stream.batch(*plan.bounds(step)) for step in range(first, plan.n_steps))
+    batches, ahead = itertools.tee(stream.batch(*plan.bounds(step)) for step in range(first, n_steps))
     feed = input_batches(course.data.inputs, (batch.positions for batch in ahead), device, course.workers)
     prepare = input_preparation(course.data.input_shape, course.mean, course.std, device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=course.dtype == torch.bfloat16)
 
     network.train()
     with _reproducible(device), contextlib.closing(feed):
@@ -294,26 +317,117 @@ def train_network(
             if course.augmentation.n_draws:
                 draws_bk = torch.from_numpy(batch.draws).to(device, non_blocking=True)
                 raw = augment(raw, draws_bk, course.augmentation)
-            inputs_b = prepare(raw)
-            with autocast:
-                features_bd = network.features(inputs_b)
-            logits_bc = network.head(features_bd.float())
-            losses_b = course.objective(logits_bc, labels_b)
-            optimizer.zero_grad(set_to_none=True)
-            losses_b.mean().backward()  # type: ignore[no-untyped-call]
+            logits_bc, losses_b = _gradients(network, optimizer, course, prepare(raw), labels_b, pieces)
             optimizer.step()
             with torch.no_grad():
+                if recorder is not None:
+                    recorder.add(batch.positions, batch.passes, logits_bc)
                 ledger.add(step, rate, batch.passes, torch.stack([losses_b, logits_bc.argmax(1).eq(labels_b).float()]))
-            observer.on_step(step + 1, plan.n_steps, plan.bounds(step)[1], ledger.facts)
-            if step + 1 < plan.n_steps:
+            if recorder is not None:
+                _evaluate_finished(network, course, recorder, prepare, pieces, last=step + 1 == n_steps)
+            observer.on_step(step + 1, n_steps, plan.bounds(step)[1], ledger.facts)
+            if step + 1 < n_steps:
                 stop = observer.should_stop()
                 if stop or observer.should_checkpoint():
                     ledger.read()
-                    observer.save_checkpoint(*_snapshot(step + 1, network, optimizer, ledger, course.settings))
+                    observer.save_checkpoint(*_snapshot(step + 1, network, optimizer, ledger, pieces, course.settings))
                 if stop:
-                    raise InterruptedRun(f"stopped after step {step + 1} of {plan.n_steps}", "go on with --resume")
+                    raise InterruptedRun(f"stopped after step {step + 1} of {n_steps}", "go on with --resume")
     ledger.finish()
-    _check_weights(network, plan.n_steps, ledger)
+    _check_weights(network, n_steps, ledger)
+
+
+def _gradients(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    course: Course,
+    inputs_b: Tensor,
+    labels_b: Tensor,
+    pieces: Pieces,
+) -> tuple[Tensor, Tensor]:
+    """Put the gradient of the mean loss of a batch into the network; return its logits and losses, detached.
+
+    Before another try in smaller pieces, batch-norm's statistics are put back as they were.
+    """
+    import torch
+
+    statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    before = [buffer.clone() for buffer in statistics]
+
+    def restart() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        for buffer, kept in zip(statistics, before, strict=True):
+            buffer.copy_(kept)
+
+    def learn(part_b: Tensor, given_b: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(course.device.type, torch.bfloat16, enabled=course.dtype == torch.bfloat16):
+            features_bd = network.features(part_b)
+        logits_bc = network.head(features_bd.float())
+        losses_b = course.objective(logits_bc, given_b)
+        mean = losses_b.mean() if len(given_b) == len(labels_b) else losses_b.sum() / len(labels_b)
+        mean.backward()  # type: ignore[no-untyped-call]
+        return logits_bc.detach(), losses_b.detach()
+
+    optimizer.zero_grad(set_to_none=True)
+    found = in_pieces(inputs_b, labels_b, pieces, learn, restart)
+    return joined([logits for logits, _ in found], 0), joined([losses for _, losses in found], 0)
+
+
+def _evaluate_finished(
+    network: Network,
+    course: Course,
+    recorder: Recorder,
+    prepare: Callable[[Tensor], Tensor],
+    pieces: Pieces,
+    *,
+    last: bool,
+) -> None:
+    """Look at every sample un-augmented and in eval mode, where a pass that the watch names has just ended."""
+    watch = recorder.watch
+    if last:
+        recorder.flush()
+    wanted = [epoch for epoch in recorder.finished if epoch in watch.eval_epochs]
+    recorder.finished.clear()
+    if last and watch.at_end:
+        final = recorder.number + (1 if recorder.seen else 0)
+        wanted = [*(epoch for epoch in wanted if epoch != final), final]
+    for epoch in wanted:
+        norms = watch.gradient_norms if epoch in watch.gradient_epochs else None
+        recorder.hand_evaluation(epoch, _evaluate(network, course, prepare, norms, pieces))
+
+
+def _evaluate(
+    network: Network,
+    course: Course,
+    prepare: Callable[[Tensor], Tensor],
+    gradient_norms: Callable[[Network, Tensor, Tensor], Tensor] | None,
+    pieces: Pieces,
+) -> dict[str, NDArray[np.float32]]:
+    import torch
+
+    m, device = len(course.data), course.device
+    names = (*MEASURES, GRADIENT_NORM) if gradient_norms is not None else MEASURES
+    columns = np.empty((len(names), m), dtype=np.float32)
+    blocks = [np.arange(start, min(start + EVAL_BATCH, m)) for start in range(0, m, EVAL_BATCH)]
+    labels_m = as_tensor(course.data.labels_m)
+
+    def look(part_b: Tensor, given_b: Tensor) -> Tensor:
+        with torch.no_grad():
+            with torch.autocast(device.type, torch.bfloat16, enabled=course.dtype == torch.bfloat16):
+                features_bd = network.features(part_b)
+            values_kb = measure(network.head(features_bd.float()), given_b)
+        if gradient_norms is None:
+            return values_kb
+        return torch.cat([values_kb, gradient_norms(network, part_b, given_b)[None].to(values_kb)])
+
+    network.eval()
+    with contextlib.closing(input_batches(course.data.inputs, blocks, device, course.workers)) as feed:
+        for block, raw in zip(blocks, feed, strict=True):
+            labels_b = labels_m[block[0] : block[-1] + 1].to(device)
+            found = in_pieces(prepare(raw), labels_b, pieces, look)
+            columns[:, block[0] : block[-1] + 1] = joined(found, 1).cpu().numpy()
+    network.train()
+    return dict(zip(names, columns, strict=True))
 
 
 def input_preparation(
@@ -341,7 +455,9 @@ class _PassLedger:
     """Loss and accuracy of each pass: values stay on the device until they are read, rows are told at its end."""
 
     plan: StepPlan
+    n_steps: int
     observer: Observer
+    recorder: Recorder | None = None
     number: int = 0
     samples: int = 0
     loss: float = 0.0
@@ -355,7 +471,7 @@ class _PassLedger:
         """Take the losses and the hits of one step, and read now and then."""
         self.pending.append((step, rate, passes, values_2b))
         ends_pass = (self.plan.bounds(step)[1] // self.plan.n_selected) > passes[0]
-        if ends_pass or len(self.pending) >= READ_EVERY or step + 1 == self.plan.n_steps:
+        if ends_pass or len(self.pending) >= READ_EVERY or step + 1 == self.n_steps:
             self.read()
 
     def read(self) -> None:
@@ -388,6 +504,8 @@ class _PassLedger:
                     self._tell()
         n = values.shape[1]
         self.facts = {"loss": float(values[0].sum()) / n, "accuracy": float(values[1].sum()) / n, "lr": self.last_rate}
+        if self.recorder is not None:
+            self.recorder.flush()
 
     def finish(self) -> None:
         """Tell the row of the pass that the budget ends in."""
@@ -422,7 +540,12 @@ def _columns(values: FloatArray, sizes: list[int]) -> Iterator[FloatArray]:
 
 
 def _snapshot(
-    step: int, network: Network, optimizer: torch.optim.Optimizer, ledger: _PassLedger, settings: Mapping[str, Any]
+    step: int,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    ledger: _PassLedger,
+    pieces: Pieces,
+    settings: Mapping[str, Any],
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     _check_weights(network, step, ledger)
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
@@ -431,7 +554,11 @@ def _snapshot(
         if momentum is not None:
             tensors[f"momentum/{name}"] = momentum
     arrays = {name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in tensors.items()}
-    return arrays, {"step": step, "sums": ledger.sums(), "settings": dict(settings)}
+    state = {"step": step, "sums": ledger.sums(), "pieces": pieces.count, "settings": dict(settings)}
+    if ledger.recorder is not None:
+        recorded, state["record"] = ledger.recorder.state()
+        arrays |= recorded
+    return arrays, state
 
 
 def _restore(
@@ -439,6 +566,7 @@ def _restore(
     network: Network,
     optimizer: torch.optim.Optimizer,
     ledger: _PassLedger,
+    pieces: Pieces,
     settings: Mapping[str, Any],
 ) -> int:
     """Put a checkpoint into the network, the optimiser and the ledger, and return the step to go on with."""
@@ -458,6 +586,9 @@ def _restore(
                 momentum.copy_(torch.from_numpy(np.array(resume.tensors[f"momentum/{name}"])))
                 optimizer.state[parameter]["momentum_buffer"] = momentum
     ledger.take_up(resume.state["sums"])
+    pieces.count = int(resume.state.get("pieces", 1))
+    if ledger.recorder is not None:
+        ledger.recorder.take_up(resume.tensors, resume.state["record"])
     return int(resume.state["step"])
 
 

@@ -56,6 +56,10 @@ class Network(nn.Module):
         """Return the name under which a tensor is saved: the one its original network gives it."""
         return name
 
+    def published_names(self) -> set[str]:
+        """Return the names of all tensors that are saved."""
+        return {self.published_name(n) for n in self.state_dict() if not n.endswith("num_batches_tracked")}
+
 
 class LinearNetwork(Network):
     """Softmax regression: the embedding is the input itself, flattened."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,13 @@ from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.devices import resolve_device
-from prune_cli.methods.training.inputs import Inputs, check_inputs, input_batches
+from prune_cli.methods.training.inputs import Inputs, IntArray, check_inputs, input_batches
+from prune_cli.methods.training.pieces import Pieces, in_pieces, joined
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prune_cli.methods.training.networks import Network
 
 BATCH_SIZE = 256
 """Samples a step where ``--batch-size`` says nothing."""
@@ -26,10 +33,12 @@ class Prediction:
     Args:
         logits_nc: (N, C) float32.
         embeddings_nd: (N, D) float32, the input of the last linear layer; None if not asked for.
+        gradient_norms_n: (N,) float32, see `prune_cli.methods.scores.grand`; None if not asked for.
     """
 
     logits_nc: NDArray[np.float32]
     embeddings_nd: NDArray[np.float32] | None
+    gradient_norms_n: NDArray[np.float32] | None = None
 
     def probs_nc(self) -> NDArray[np.float32]:
         """Return the softmax of the logits, (N, C) float32, computed in float64."""
@@ -48,6 +57,9 @@ def predict(
     runtime: Runtime,
     progress: Progress = silent,
     embeddings: bool = False,
+    labels_n: IntArray | None = None,
+    gradient_norms: Callable[[Network, Tensor, Tensor], Tensor] | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Prediction:
     """Return the logits, and the embeddings if wanted, of a trained network on un-augmented inputs.
 
@@ -58,6 +70,9 @@ def predict(
             here so that scores are not rounded, or ``bfloat16``.
         progress: told after each batch.
         embeddings: whether to return the penultimate embeddings as well.
+        labels_n: (N,) int64, 0 to C - 1, for the gradients.
+        gradient_norms: network, inputs and labels of a batch -> norms, (B,); None for no gradients.
+        note: told once where batches go through the device in pieces, for want of memory.
     Returns:
         See `Prediction`; rows in the order of the inputs.
     Raises:
@@ -92,17 +107,33 @@ def predict(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16")
     logits_nc = np.empty((n, int(model["n_classes"])), dtype=np.float32)
     embeddings_nd = np.empty((n, network.head.in_features), dtype=np.float32) if embeddings else None
+    norms_n = np.empty(n, dtype=np.float32) if gradient_norms is not None else None
+    labels_n = np.zeros(n, dtype=np.int64) if labels_n is None else labels_n
     blocks = [np.arange(start, min(start + size, n), dtype=np.int64) for start in range(0, n, size)]
-    with torch.inference_mode():
-        for block, raw in zip(blocks, input_batches(inputs, blocks, device, runtime.worker_count()), strict=True):
+    pieces = Pieces(note)
+
+    def look(inputs_b: Tensor, labels_b: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        with torch.inference_mode():
             with autocast:
-                features_bd = network.features(prepare(raw))
+                features_bd = network.features(inputs_b)
             features_bd = features_bd.float()
-            logits_nc[block[0] : block[-1] + 1] = network.head(features_bd).cpu().numpy()
+            logits_bc = network.head(features_bd)
+        norms_b = gradient_norms(network, inputs_b, labels_b) if gradient_norms is not None else None
+        return logits_bc, features_bd, norms_b
+
+    feed = input_batches(inputs, blocks, device, runtime.worker_count())
+    with contextlib.closing(feed):
+        for block, raw in zip(blocks, feed, strict=True):
+            here = slice(int(block[0]), int(block[-1]) + 1)
+            labels_b = torch.from_numpy(np.ascontiguousarray(labels_n[here])).to(device)
+            found = in_pieces(prepare(raw), labels_b, pieces, look)
+            logits_nc[here] = joined([part[0] for part in found], 0).cpu().numpy()
             if embeddings_nd is not None:
-                embeddings_nd[block[0] : block[-1] + 1] = features_bd.cpu().numpy()
-            progress("predict", int(block[-1]) + 1, n)
+                embeddings_nd[here] = joined([part[1] for part in found], 0).cpu().numpy()
+            if norms_n is not None:
+                norms_n[here] = joined([part[2] for part in found if part[2] is not None], 0).cpu().numpy()
+            progress("predict", here.stop, n)
     if not np.isfinite(logits_nc).all():
         row = int(np.flatnonzero(~np.isfinite(logits_nc).all(axis=1))[0])
         raise NumericalError(f"the prediction of row {row} is not finite", "check the input and the model")
-    return Prediction(logits_nc, embeddings_nd)
+    return Prediction(logits_nc, embeddings_nd, norms_n)

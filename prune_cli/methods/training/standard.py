@@ -19,6 +19,7 @@ from prune_cli.methods.training.architectures import TORCHVISION, parse_architec
 from prune_cli.methods.training.augment import AugmentName, choose_augmentation
 from prune_cli.methods.training.inputs import TrainingSet, channel_statistics
 from prune_cli.methods.training.loop import Budget, Checkpoint, Course, Observer, Schedule, plan_steps, train_network
+from prune_cli.methods.training.record import Watch
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +83,8 @@ def train_standard(
     runtime: Runtime,
     observer: Observer,
     resume: Checkpoint | None = None,
+    watch: Watch | None = None,
+    stop_epoch: int | None = None,
 ) -> TrainedModel:
     """Return a network trained by cross-entropy and SGD on the selected samples.
 
@@ -97,6 +100,8 @@ def train_standard(
             (convolutions and matrix products alone) or ``auto`` (see `choose_precision`).
         observer: see `Observer`; its checkpoints go back in as ``resume``.
         resume: go on from a checkpoint of the same run.
+        watch: what to record of every sample; recording changes not one bit of the network.
+        stop_epoch: stop after that many passes, with the schedule of the whole budget; None for all of it.
     Returns:
         The network after the last step, never "the best" one. The same arguments, device and number of threads give
         the same bytes, with or without interruptions.
@@ -161,7 +166,10 @@ def train_standard(
             "samples": plan.n_samples,
             "precision": str(dtype).removeprefix("torch."),
             "data": _fingerprint(data),
+            "stop_epoch": stop_epoch,
         },
+        watch=watch,
+        last_step=None if stop_epoch is None else plan.step_of(stop_epoch),
     )
     optimizer = torch.optim.SGD(
         network.parameters(),

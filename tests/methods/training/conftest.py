@@ -21,6 +21,7 @@ class Recorder:
         self.facts: list[dict[str, float]] = []
         self.rows: list[dict[str, float | int]] = []
         self.checkpoints: list[Checkpoint] = []
+        self.notes: list[str] = []
         self._checkpoint_at, self._stop_at = checkpoint_at, stop_at
 
     def on_step(self, step: int, steps: int, samples: int, facts: Mapping[str, float]) -> None:
@@ -38,6 +39,9 @@ class Recorder:
 
     def should_stop(self) -> bool:
         return self.steps[-1][0] == self._stop_at
+
+    def on_note(self, note: str) -> None:
+        self.notes.append(note)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.training.augment import Augmentation, augment, choose_augmentation, normalize
+from prune_cli.methods.training.strong_augment import strong_augment
 
 
 def pictures(b: int, h: int, w: int, c: int, seed: int = 0) -> torch.Tensor:
@@ -128,6 +129,42 @@ def test_names_and_padding():
         choose_augmentation("crop", (8, 8, 1), 8, 0.35, True)
     with pytest.raises(InputError, match="vectors"):
         choose_augmentation("crop", (8,), None, 0.35, True)
+
+
+def test_strong_by_name():
+    assert choose_augmentation("strong", (32, 32, 3), None, 0.35, True) == Augmentation(2, True, strong=True)
+    assert choose_augmentation("strong", (28, 28, 1), 3, 0.35, False) == Augmentation(3, strong=True)  # asked for
+    assert choose_augmentation("strong", (224, 224, 3), None, 0.35, True) == Augmentation(14, True, strong=True)
+    assert choose_augmentation("strong", (8, 8, 1), None, 0.35, True).n_draws == 9
+    with pytest.raises(InputError, match="augment=strong is for pictures"):
+        choose_augmentation("strong", (8,), None, 0.35, True)
+    with pytest.raises(InputError, match="2 channels"):
+        choose_augmentation("strong", (8, 8, 2), None, 0.35, True)
+    with pytest.raises(InputError, match="side 8"):
+        choose_augmentation("strong", (8, 8, 1), 8, 0.35, True)
+    with pytest.raises(InputError, match="resized crop"):
+        Augmentation(min_area=0.5, strong=True)
+
+
+def test_strong_mirrors_first_by_hand():
+    row = torch.tensor([10, 20, 30, 40], dtype=torch.uint8)
+    image = row[None, None, :, None].expand(1, 4, 4, 3)
+    still = 0.99  # the last operation: identity
+    d = torch.tensor([[0.49, 0, 0, still, 0, still, 0, 0, 0]])  # mirror; a square of 2 x 2 around the corner: one pixel
+    result = augment(image, d, Augmentation(flip=True, strong=True))
+    assert result[0, :, :, 0].tolist() == [[128, 30, 20, 10]] + [[40, 30, 20, 10]] * 3
+    d[0, 0] = 0.5
+    assert augment(image, d, Augmentation(flip=True, strong=True))[0, 1, :, 2].tolist() == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize(("h", "w", "c"), [(8, 8, 1), (32, 32, 3)])
+def test_strong_is_the_shift_and_then_the_rest(h, w, c):
+    images, d = pictures(200, h, w, c), draws(200, 9)
+    moved = slow_shift(images, d, 2, c == 3)
+    expected = strong_augment(moved, d[:, 3:])
+    assert torch.equal(augment(images, d, Augmentation(2, c == 3, strong=True)), expected)
+    one_by_one = [augment(images[i : i + 1], d[i : i + 1], Augmentation(2, c == 3, strong=True)) for i in range(200)]
+    assert torch.equal(torch.cat(one_by_one), expected)
 
 
 def test_normalize_by_hand_and_channels_last():

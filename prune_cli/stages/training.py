@@ -1,0 +1,242 @@
+"""One training run from loaded rows to a whole run folder: what ``train`` does, and ``score`` before it scores."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from prune_cli.core.progress import Progress
+from prune_cli.core.runtime import Runtime
+from prune_cli.io.columns import Labels
+from prune_cli.io.ledger import Ledger
+from prune_cli.io.manifest import Dataset, drop_rows
+from prune_cli.io.provenance import Provenance
+from prune_cli.io.record import DYNAMICS, RecordParts
+from prune_cli.io.run_folder import RunBuilder
+from prune_cli.methods.registry import find_method
+from prune_cli.methods.training.inputs import ImageSource, TrainingSet
+from prune_cli.methods.training.loop import Budget, Checkpoint
+from prune_cli.methods.training.record import RecordSink, Watch
+
+_HISTORY = pa.schema(
+    [
+        ("epoch", pa.int64()),
+        ("step", pa.int64()),
+        ("samples", pa.int64()),
+        ("lr", pa.float64()),
+        ("train_loss", pa.float64()),
+        ("train_accuracy", pa.float64()),
+        ("seconds", pa.float64()),
+        ("samples_per_second", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Everything that decides the bytes of one run folder, but for its data.
+
+    Args:
+        recipe, architecture, params, budget: as `prune_cli.methods.training.standard.train_standard` takes them.
+        runtime: with the seed of this run.
+        settings: JSON values of all that decides the weights, for ``model.json``.
+        stop_epoch: see there.
+        run: number of the run, for its record.
+        watch: sink -> what is recorded of every sample; None for nothing.
+    """
+
+    recipe: str
+    architecture: str
+    params: Any
+    budget: Budget
+    runtime: Runtime
+    settings: Mapping[str, Any]
+    stop_epoch: int | None = None
+    run: int = 0
+    watch: Callable[[RecordSink], Watch] | None = None
+
+
+def train_run(
+    run: TrainingRun,
+    builder: RunBuilder,
+    found: tuple[dict[str, np.ndarray], dict[str, Any]] | None,
+    data: TrainingSet,
+    ids: pa.Array,
+    labels: Labels,
+    facts: Mapping[str, Any],
+    provenance: Provenance,
+    progress: Progress,
+    *,
+    checkpoint_seconds: float,
+    task: str = "training",
+) -> tuple[dict[str, Any], RunObserver]:
+    """Train, record if wanted, and put the run folder in place.
+
+    Args:
+        run: see `TrainingRun`.
+        builder: of the folder, opened.
+        found: the checkpoint that opening it gave, or None.
+        data: what is trained on.
+        ids, labels: of its samples.
+        facts: more values for ``model.json``.
+        provenance: how it is made.
+        progress, task: told of each step under that name.
+        checkpoint_seconds: time between checkpoints.
+    Returns:
+        ``model.json`` and the observer of the run.
+    Raises:
+        InterruptedRun: stopped by the user; the checkpoint stays.
+    """
+    history = found[1]["history"] if found else []
+    observer = RunObserver(builder, progress, checkpoint_seconds, history, task)
+    checkpoint = Checkpoint(found[0], found[1]["loop"]) if found else None
+    parts = RecordParts(builder.building / "dynamics", ids, labels, run.run)
+    with observer.listening():
+        trained = find_method("recipe", run.recipe).load()(
+            data,
+            run.architecture,
+            run.params,
+            run.budget,
+            runtime=run.runtime,
+            observer=observer,
+            resume=checkpoint,
+            watch=run.watch(parts) if run.watch is not None else None,
+            stop_epoch=run.stop_epoch,
+        )
+    last = observer.history[-1]
+    model = {
+        **trained.model,
+        "classes": list(labels.classes),
+        "class_names": list(labels.names) if labels.names is not None else None,
+        "recipe": run.recipe,
+        "seed": run.runtime.seed,
+        "settings": run.settings,
+        "metrics": {k: last[k] for k in ("epoch", "step", "samples", "train_loss", "train_accuracy")},
+        **facts,
+    }
+    if run.watch is not None:
+        parts.write(str(builder.building / DYNAMICS), provenance)
+    builder.finish(model, trained.tensors, pa.Table.from_pylist(observer.history, _HISTORY), provenance)
+    return model, observer
+
+
+def training_set(dataset: Dataset, inputs: np.ndarray | ImageSource, rows: np.ndarray, labels: Labels) -> TrainingSet:
+    """Return the rows of a data set as what is trained on, each with its place in the order of the ids.
+
+    Args:
+        dataset: the whole data set.
+        inputs: of the rows.
+        rows: (M,) int64 positions.
+        labels: of the whole data set.
+    """
+    rank_n = np.empty(len(dataset), np.int64)
+    rank_n[dataset.order_n] = np.arange(len(dataset))
+    return TrainingSet(
+        inputs=inputs,
+        labels_m=labels.codes_n[rows],
+        ranks_m=rank_n[rows],
+        n_ranks=len(dataset),
+        n_classes=len(labels.classes),
+    )
+
+
+class RunObserver:
+    """Watches a training run: bars, history, checkpoints by the clock, and the user's wish to stop."""
+
+    def __init__(
+        self,
+        builder: RunBuilder,
+        progress: Progress,
+        checkpoint_seconds: float,
+        history: list[dict[str, Any]],
+        task: str = "training",
+    ) -> None:
+        self.history: list[dict[str, Any]] = list(history)
+        self._builder, self._progress, self._checkpoint_seconds = builder, progress, checkpoint_seconds
+        self._task = task
+        self.notes: list[str] = []
+        self._stop = False
+        self._started = self._pass_started = self._saved = time.perf_counter()
+        self._samples = self._seen = 0
+        self._pass_samples = self.history[-1]["samples"] if self.history else 0
+
+    def on_step(self, step: int, steps: int, samples: int, facts: Mapping[str, float]) -> None:
+        """Show how far the run is."""
+        if self._seen == 0:
+            self._started = time.perf_counter()
+            self._first = samples
+        self._seen = samples
+        self._samples = samples - self._first
+        self._progress(self._task, step, steps, {**facts, "samples/s": self.rate()})
+
+    def on_pass(self, row: Mapping[str, float | int]) -> None:
+        """Keep one row of the history."""
+        now = time.perf_counter()
+        seconds = now - self._pass_started
+        passed = int(row["samples"]) - self._pass_samples
+        self._pass_started, self._pass_samples = now, int(row["samples"])
+        self.history.append({**row, "seconds": seconds, "samples_per_second": passed / seconds if seconds > 0 else 0.0})
+
+    def should_checkpoint(self) -> bool:
+        """Return whether the time between checkpoints is over."""
+        return time.perf_counter() - self._saved >= self._checkpoint_seconds
+
+    def save_checkpoint(self, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Write the checkpoint."""
+        self._builder.save_checkpoint(tensors, {"loop": state, "history": self.history})
+        self._saved = time.perf_counter()
+
+    def on_note(self, note: str) -> None:
+        """Keep what the user is told when the run is over."""
+        self.notes.append(note)
+
+    def should_stop(self) -> bool:
+        """Return whether the user asked to stop."""
+        return self._stop
+
+    def rate(self) -> float:
+        """Return samples per second since the first step."""
+        seconds = time.perf_counter() - self._started
+        return self._samples / seconds if seconds > 0 else 0.0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM as the wish to stop after this step; a second Ctrl-C stops at once."""
+
+        def wish(number: int, frame: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        old = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with contextlib.suppress(ValueError):  # not the main thread: a library caller keeps its own handlers
+                    old[number] = signal.signal(number, wish)
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def load_inputs(
+    dataset: Dataset, rows: np.ndarray, ledger: Ledger, spool: Path | None, runtime: Runtime, progress: Progress
+) -> tuple[np.ndarray | ImageSource, np.ndarray]:
+    """Return the inputs of the rows, in memory or (with a folder to spool to) streamed, and the rows that are good."""
+    workers = runtime.worker_count()
+    inputs: np.ndarray | ImageSource
+    if spool is not None:
+        inputs = dataset.spool_inputs(ledger, spool, rows=rows, workers=workers, progress=progress)
+        return inputs, rows[ledger.good(len(dataset))[rows]]
+    inputs = dataset.load_inputs(ledger, rows=rows, workers=workers, as_float32=True, progress=progress)
+    good = ledger.good(len(dataset))[rows]
+    return drop_rows(inputs, good), rows[good]
