@@ -30,9 +30,10 @@ from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.registry import TRAINING, Method, find_method, preset_params, training_params
 from prune_cli.methods.scores import complexity_gap
 from prune_cli.methods.scores.dynamics import Record, TrainingParams, early_epoch, record_of_probabilities
+from prune_cli.methods.training.augment import choose_augmentation
 from prune_cli.methods.training.inputs import ImageSource
 from prune_cli.methods.training.plan import default_architecture
-from prune_cli.methods.training.predict import Prediction, predict
+from prune_cli.methods.training.predict import Prediction, augmentation_draws, predict
 from prune_cli.methods.training.standard import StandardParams
 from prune_cli.stages.evaluate import as_trained
 from prune_cli.stages.kernel_score import kernel_estimate, kernel_precision, kernel_scores, require_kernel_memory
@@ -233,6 +234,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                     progress=progress,
                     embeddings=True,
                     note=note,
+                    **_augmentation(sources, dataset, rows, inputs.shape[1:], options.runtime.seed),
                 )
         elif found_model is not None:
             assert loaded.inputs is not None
@@ -249,6 +251,18 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                 embeddings=sources.features == "model",
             )
             records = [record] if record is not None else []
+            augmented = _augmentation(sources, dataset, rows, loaded.inputs.shape[1:], options.runtime.seed)
+            if sources.features == "model" and augmented:  # the record is of the pictures as they are
+                prediction = predict(
+                    model.tensors,
+                    model.model,
+                    loaded.inputs,
+                    runtime=options.runtime,
+                    progress=progress,
+                    embeddings=True,
+                    note=note,
+                    **augmented,
+                )
             if model.classes is not None:
                 classes = pa.array(list(model.classes))
             elif record is None:
@@ -525,6 +539,21 @@ def _load(
     return loaded
 
 
+def _augmentation(
+    sources: _Sources, dataset: Dataset, rows: np.ndarray, input_shape: tuple[int, ...], seed: int
+) -> dict[str, Any]:
+    """Return how `predict` augments what features are taken of: nothing, unless it was asked for."""
+    if sources.params[TRAINING].augment == "none":
+        return {}
+    augmentation = choose_augmentation("strong", tuple(input_shape), None, 1.0, convolutional=True)
+    rank_n = np.empty(len(dataset), np.int64)
+    rank_n[dataset.order_n] = np.arange(len(dataset))
+    return {
+        "augmentation": augmentation,
+        "draws_nk": augmentation_draws(augmentation, rank_n[rows], len(dataset), seed),
+    }
+
+
 def _drop(loaded: _Loaded, good: np.ndarray) -> None:
     for name in ("rows", "inputs", "probs_nc", "features_nd"):
         array = getattr(loaded, name)
@@ -592,6 +621,8 @@ def _stated(options: ScoreOptions, sources: _Sources, spec: TrainingSpec | None,
             "batch_size": options.runtime.batch_size,
             RECIPE: dataclasses.asdict(spec.recipe),
         }
+    elif sources.features == "model":
+        stated[TRAINING] = {"augment": sources.params[TRAINING].augment}
     if options.model is not None:
         stated["model"] = Path(options.model).name if options.weights is None else options.model
     return stated

@@ -142,6 +142,49 @@ def test_a_run_folder_scores_and_its_record_is_one(prune: Prune, vectors: Path, 
     assert "dynamics" not in os.listdir(tmp_path / "run")
 
 
+def test_features_of_strongly_augmented_pictures(prune: Prune, pictures: Path, vectors: Path, tmp_path: Path) -> None:
+    prune("train", pictures, "--epochs", 1, "--arch", "resnet9:2", "-o", "run")
+    common = ("score", pictures, "--model", "run", "--method", "loss")
+    for name, more in (("plain", ()), ("a", ("-p", "augment=strong")), ("b", ("-p", "augment=strong"))):
+        prune(*common, *more, "--save-features", f"{name}.f.parquet", "-o", f"{name}.parquet")
+    plain, first, second = (pq.read_table(tmp_path / f"{name}.f.parquet") for name in ("plain", "a", "b"))
+    assert first.equals(second) and not first["embedding"].equals(plain["embedding"])
+    losses = [pq.read_table(tmp_path / f"{name}.parquet")["loss"] for name in ("plain", "a")]
+    assert losses[0].equals(losses[1])  # scores are of the pictures as they are
+    table = pq.read_table(pictures)
+    pq.write_table(table.take(np.arange(40)[::-1]), tmp_path / "turned.parquet")
+    prune(
+        "score",
+        "turned.parquet",
+        "--model",
+        "run",
+        "--method",
+        "loss",
+        "-p",
+        "augment=strong",
+        "--save-features",
+        "t.f.parquet",
+    )
+    turned = pq.read_table(tmp_path / "t.f.parquet").take(np.arange(40)[::-1])
+    found, wanted = (np.array(t["embedding"].to_pylist()) for t in (turned, first))
+    assert found == pytest.approx(wanted, abs=1e-5)
+    fails(
+        prune,
+        2,
+        ["is for pictures"],
+        "score",
+        vectors,
+        "--method",
+        "aum",
+        "--epochs",
+        2,
+        "-p",
+        "augment=strong",
+        "--save-features",
+        "v.parquet",
+    )
+
+
 def test_probabilities_and_embeddings_of_the_data_need_no_network(prune: Prune, tmp_path: Path) -> None:
     probs = np.random.default_rng(0).dirichlet(np.ones(3), 30)
     labels = np.arange(30) % 3

@@ -142,6 +142,9 @@ class TrainingParams:
 
     epochs: int = param(200, "passes of the training (--epochs), as published; --preset fast is 20", low=1)
     runs: int = param(1, "trainings with seeds of their own, whose scores are averaged", low=1)
+    augment: Literal["none", "strong"] = param(
+        "none", "what the features are taken of: pictures as they are, or augmented"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.progress import Progress, silent
+from prune_cli.core.rng import generator
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.training.augment import Augmentation, augment
 from prune_cli.methods.training.inputs import Inputs, IntArray, check_inputs, input_batches
 from prune_cli.methods.training.pieces import Pieces, in_pieces, joined
 
@@ -49,6 +51,21 @@ class Prediction:
         return shifted.astype(np.float32)
 
 
+def augmentation_draws(augmentation: Augmentation, ranks_n: IntArray, n_ranks: int, seed: int) -> NDArray[np.float32]:
+    """Return the draws of N samples for one look at augmented pictures, by rank: the order of the rows changes nothing.
+
+    Args:
+        augmentation: what the draws are for.
+        ranks_n: (N,) int64, the place of each sample in the order of the ids, 0 to ``n_ranks`` - 1.
+        n_ranks: samples of the whole data set.
+        seed: the run's seed.
+    Returns:
+        (N, K) float32 in [0, 1).
+    """
+    draws = generator(seed, "features").random((n_ranks, augmentation.n_draws), dtype=np.float32)
+    return draws[ranks_n]
+
+
 def predict(
     tensors: Mapping[str, NDArray[np.float32]],
     model: Mapping[str, Any],
@@ -60,6 +77,8 @@ def predict(
     labels_n: IntArray | None = None,
     gradient_norms: Callable[[Network, Tensor, Tensor], Tensor] | None = None,
     note: Callable[[str], None] = lambda text: None,
+    augmentation: Augmentation | None = None,
+    draws_nk: NDArray[np.float32] | None = None,
 ) -> Prediction:
     """Return the logits, and the embeddings if wanted, of a trained network on un-augmented inputs.
 
@@ -73,6 +92,8 @@ def predict(
         labels_n: (N,) int64, 0 to C - 1, for the gradients.
         gradient_norms: network, inputs and labels of a batch -> norms, (B,); None for no gradients.
         note: told once where batches go through the device in pieces, for want of memory.
+        augmentation: what happens to each picture first; None for nothing.
+        draws_nk: (N, K) float32 in [0, 1), K as the augmentation wants them; see `augmentation_draws`.
     Returns:
         See `Prediction`; rows in the order of the inputs.
     Raises:
@@ -126,6 +147,8 @@ def predict(
         for block, raw in zip(blocks, feed, strict=True):
             here = slice(int(block[0]), int(block[-1]) + 1)
             labels_b = torch.from_numpy(np.ascontiguousarray(labels_n[here])).to(device)
+            if augmentation is not None and draws_nk is not None:
+                raw = augment(raw, torch.from_numpy(np.ascontiguousarray(draws_nk[here])).to(device), augmentation)
             found = in_pieces(prepare(raw), labels_b, pieces, look)
             logits_nc[here] = joined([part[0] for part in found], 0).cpu().numpy()
             if embeddings_nd is not None:

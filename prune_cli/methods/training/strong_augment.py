@@ -97,7 +97,7 @@ def rand_augment(images_bhwc: Tensor, draws_bk: Tensor) -> Tensor:
     names = operations(images_bhwc.shape[3])
     n_signed = len(names) - len(UNSIGNED)
     images_bchw = images_bhwc.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
-    choice_br = (draws_bk[:, 0::2] * len(names)).long().clamp_(max=len(names) - 1)
+    choice_br = (draws_bk[:, 0::2] * len(names)).long()  # below n: in float32 too, the greatest draw times n is
     group_br = 2 * choice_br + ((draws_bk[:, 1::2] < 0.5) & (choice_br < n_signed))
     members_br = group_br.argsort(dim=0)
     group_g = torch.arange(2 * len(names), device=draws_bk.device)
@@ -116,7 +116,8 @@ def apply_operation(images_bchw: Tensor, name: str, sign: int) -> Tensor:
     Shear by 0.09, about the upper left corner; translate by 45 / 331 of the side, rounded down; rotate by 9 degrees;
     brightness, contrast, sharpness, saturation times 1 + 0.27 or 1 - 0.27; posterize to 7 bits; solarize from 178.5 on.
     torchvision does it, but for contrast and sharpness: its mean and its convolution are sums of floats whose order may
-    change with the size of the batch, so ours are of integers. The results are the same.
+    change with the size of the batch, so ours are of integers. The results are the same, but for blends that are whole
+    numbers, which float32 may cut off to the one below.
 
     Args:
         images_bchw: (B, C, H, W) uint8, C = 1 or 3, not empty.
@@ -172,13 +173,18 @@ def _move(
 
 
 def _adjust_contrast(images_bchw: Tensor, factor: float) -> Tensor:
-    """Blend with the mean luminance of each picture."""
+    """Blend with the mean luminance of each picture.
+
+    In float64, and cut off after a millionth is added: a blend that is a whole number up to rounding stays that number,
+    in whichever way the processor rounds it.
+    """
     import torch
     from torchvision.transforms.v2 import functional as F
 
     _, _, height, width = images_bchw.shape
     total_b111 = F.rgb_to_grayscale(images_bchw).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
-    blended = images_bchw.mul(factor).add_(total_b111 / (height * width), alpha=1 - factor)
+    mean_b111 = total_b111.double() / (height * width)
+    blended = images_bchw.double().mul_(factor).add_((1 - factor) * mean_b111 + 1e-6)
     return blended.clamp_(0, 255).to(torch.uint8)
 
 
@@ -219,9 +225,9 @@ def cutout(images_bhwc: Tensor, draws_bk: Tensor) -> Tensor:
     length = min(height, width) // 2
 
     def inside(n: int, draw_b: Tensor) -> Tensor:
-        centre_b = (draw_b * n).long().clamp_(max=n - 1)
+        centre_b = (draw_b * n).long()
         offset_bn = torch.arange(n, device=draw_b.device) - (centre_b - length // 2)[:, None]
         return (offset_bn >= 0) & (offset_bn < length)
 
     covered_bhw = inside(height, draws_bk[:, 0])[:, :, None] & inside(width, draws_bk[:, 1])[:, None, :]
-    return images_bhwc.contiguous().masked_fill(covered_bhw[..., None], GREY)
+    return images_bhwc.masked_fill(covered_bhw[..., None], GREY).contiguous()
