@@ -38,7 +38,7 @@ GREY = 128
 _SHEAR = 0.3 * 9 / 30  # pixels a row, or a column
 _TRANSLATE = 150 * 9 // 30  # 331ths of the side
 _ROTATE = 30.0 * 9 / 30  # degrees
-_ENHANCE = 0.9 * 9 / 30  # brightness, contrast, sharpness, saturation: a factor of 1 +- this
+_ENHANCE = 90 * 9 // 30  # percent; brightness, contrast, sharpness, saturation: a factor of 1 +- this
 _POSTERIZE = 8 - round(4 * 9 / 30)  # bits kept
 _SOLARIZE = 255 * (1 - 9 / 30)  # inverted from here on
 
@@ -97,7 +97,7 @@ def rand_augment(images_bhwc: Tensor, draws_bk: Tensor) -> Tensor:
     names = operations(images_bhwc.shape[3])
     n_signed = len(names) - len(UNSIGNED)
     images_bchw = images_bhwc.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
-    choice_br = (draws_bk[:, 0::2] * len(names)).long()  # below n: in float32 too, the greatest draw times n is
+    choice_br = (draws_bk[:, 0::2] * len(names)).long()  # the greatest draw times n is below n in float32 too
     group_br = 2 * choice_br + ((draws_bk[:, 1::2] < 0.5) & (choice_br < n_signed))
     members_br = group_br.argsort(dim=0)
     group_g = torch.arange(2 * len(names), device=draws_bk.device)
@@ -115,9 +115,9 @@ def apply_operation(images_bchw: Tensor, name: str, sign: int) -> Tensor:
 
     Shear by 0.09, about the upper left corner; translate by 45 / 331 of the side, rounded down; rotate by 9 degrees;
     brightness, contrast, sharpness, saturation times 1 + 0.27 or 1 - 0.27; posterize to 7 bits; solarize from 178.5 on.
-    torchvision does it, but for contrast and sharpness: its mean and its convolution are sums of floats whose order may
-    change with the size of the batch, so ours are of integers. The results are the same, but for blends that are whole
-    numbers, which float32 may cut off to the one below.
+    torchvision does it, but for contrast, sharpness and saturation, which are done here in whole numbers and rounded
+    down: in floats, a blend that is a whole number falls to either side of it by where the picture lies in memory, so
+    that it would depend on the batch. Where the blend is not a whole number, the results are torchvision's.
 
     Args:
         images_bchw: (B, C, H, W) uint8, C = 1 or 3, not empty.
@@ -131,7 +131,7 @@ def apply_operation(images_bchw: Tensor, name: str, sign: int) -> Tensor:
     from torchvision.transforms.v2 import functional as F
 
     height, width = images_bchw.shape[2:]
-    factor = 1 + sign * _ENHANCE
+    percent = 100 + sign * _ENHANCE
     lean = sign * math.degrees(math.atan(_SHEAR))
     calls: dict[str, Callable[[Tensor], Tensor]] = {
         "shear_x": lambda x: _move(x, shear=[lean, 0.0], center=[0.0, 0.0]),
@@ -139,10 +139,10 @@ def apply_operation(images_bchw: Tensor, name: str, sign: int) -> Tensor:
         "translate_x": lambda x: _move(x, translate=[sign * (_TRANSLATE * width // 331), 0]),
         "translate_y": lambda x: _move(x, translate=[0, sign * (_TRANSLATE * height // 331)]),
         "rotate": lambda x: F.rotate(x, sign * _ROTATE, fill=GREY),
-        "brightness": lambda x: F.adjust_brightness(x, factor),
-        "contrast": lambda x: _adjust_contrast(x, factor),
-        "sharpness": lambda x: _adjust_sharpness(x, factor),
-        "saturation": lambda x: F.adjust_saturation(x, factor),
+        "brightness": lambda x: F.adjust_brightness(x, percent / 100),
+        "contrast": lambda x: _adjust_contrast(x, percent),
+        "sharpness": lambda x: _adjust_sharpness(x, percent),
+        "saturation": lambda x: _adjust_saturation(x, percent),
         "posterize": lambda x: F.posterize(x, _POSTERIZE),
         "solarize": lambda x: F.solarize(x, _SOLARIZE),
         "auto_contrast": F.autocontrast,
@@ -172,34 +172,42 @@ def _move(
     return moved
 
 
-def _adjust_contrast(images_bchw: Tensor, factor: float) -> Tensor:
-    """Blend with the mean luminance of each picture.
-
-    In float64, and cut off after a millionth is added: a blend that is a whole number up to rounding stays that number,
-    in whichever way the processor rounds it.
-    """
-    import torch
-    from torchvision.transforms.v2 import functional as F
-
+def _adjust_contrast(images_bchw: Tensor, percent: int) -> Tensor:
+    """Blend with the mean luminance of each picture."""
     _, _, height, width = images_bchw.shape
-    total_b111 = F.rgb_to_grayscale(images_bchw).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
-    mean_b111 = total_b111.double() / (height * width)
-    blended = images_bchw.double().mul_(factor).add_((1 - factor) * mean_b111 + 1e-6)
-    return blended.clamp_(0, 255).to(torch.uint8)
+    total_b111 = _luminance(images_bchw).sum(dim=(1, 2, 3), keepdim=True)
+    return _blend(images_bchw, (100 - percent) * total_b111 // (height * width), percent)
 
 
-def _adjust_sharpness(images_bchw: Tensor, factor: float) -> Tensor:
+def _adjust_saturation(images_bchw: Tensor, percent: int) -> Tensor:
+    """Blend with the luminance of each pixel."""
+    return _blend(images_bchw, (100 - percent) * _luminance(images_bchw), percent)
+
+
+def _adjust_sharpness(images_bchw: Tensor, percent: int) -> Tensor:
     """Blend the inner pixels with the mean of their 3 x 3 neighbours, in which they count five times themselves."""
+    pixels = images_bchw.int()
+    threes = pixels[..., :-2, :] + pixels[..., 1:-1, :] + pixels[..., 2:, :]
+    thirteens = threes[..., :-2] + threes[..., 1:-1] + threes[..., 2:] + 4 * pixels[..., 1:-1, 1:-1]
+    result = images_bchw.clone()
+    smooth = (thirteens + 6) // 13  # to the nearest
+    result[..., 1:-1, 1:-1] = _blend(images_bchw[..., 1:-1, 1:-1], (100 - percent) * smooth, percent)
+    return result
+
+
+def _luminance(images_bchw: Tensor) -> Tensor:
+    """Return 0.2989 red + 0.587 green + 0.114 blue, rounded down: (B, 1, H, W) int32."""
+    pixels = images_bchw.int()
+    if pixels.shape[1] == 1:
+        return pixels
+    return (2989 * pixels[:, 0:1] + 5870 * pixels[:, 1:2] + 1140 * pixels[:, 2:3]) // 10000
+
+
+def _blend(images_bchw: Tensor, share: Tensor, percent: int) -> Tensor:
+    """Return ``(percent image + share) / 100``, rounded down and kept in 0 to 255; the share is in whole numbers."""
     import torch
 
-    blended = images_bchw.float()
-    threes = blended[..., :-2, :] + blended[..., 1:-1, :] + blended[..., 2:, :]
-    nines = threes[..., :-2] + threes[..., 1:-1] + threes[..., 2:]
-    inner = blended[..., 1:-1, 1:-1]
-    # a thirteenth of an integer is never half-way between two integers, so this rounding has no ties
-    smooth = ((nines + 4 * inner) / 13).round_()
-    inner.add_(smooth - inner, alpha=1 - factor)
-    return blended.clamp_(0, 255).to(torch.uint8)
+    return ((percent * images_bchw.int() + share) // 100).clamp_(0, 255).to(torch.uint8)
 
 
 def cutout(images_bhwc: Tensor, draws_bk: Tensor) -> Tensor:
