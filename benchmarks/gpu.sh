@@ -1,5 +1,5 @@
 #!/bin/sh
-# What wants a CUDA device: the tests marked so, the complexity gap on it, and a training run. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
+# What wants a CUDA device: the tests marked so, the complexity gap on it, a training run, and el2n. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
 # Nothing is installed: python must have this package and its dependencies.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,4 +16,6 @@ for arch in resnet9:64 resnet18; do
     --device cuda --json -q -o "$out/$arch"
   python -m prune_cli evaluate "$out/$arch" "$data/fashion_mnist_test.parquet" --device cuda --json -q -o "$out/$arch.report.parquet"
 done
+# el2n as published: 20 of 200 epochs of resnet18; the summary has the seconds
+python -m prune_cli score "$data/cifar10_train.parquet" --method el2n --arch resnet18 --epochs 200 --device cuda --json -q -o "$out/el2n.parquet"
 rm -rf "$out"

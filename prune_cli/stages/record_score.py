@@ -314,7 +314,7 @@ def look_with(
 def write_features(
     output: str, ids: pa.Array, prediction: Prediction, classes: pa.Array | None, provenance: Provenance
 ) -> None:
-    """Write ``id``, ``embedding``, ``prob`` and ``prediction`` (null where the network's classes have no names here)."""
+    """Write ``id``, ``embedding``, ``prob`` and ``prediction``: a label, or the number of a class the data has no name for."""
     assert prediction.embeddings_nd is not None
     probs_nc = prediction.probs_nc()
     predicted_n = pa.array(prediction.logits_nc.argmax(axis=1))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -456,6 +457,10 @@ def _sources(options: ScoreOptions, params: Mapping[str, Any], dataset: Dataset)
             )
     if options.model is not None and not of_record and features is None:
         raise InputError("--model is given and nothing here needs it", "leave it out")
+    if TRAINING in params and params[TRAINING].augment != "none" and features not in {"model", "training"}:
+        raise InputError(
+            "augment is given and no features are taken of pictures", "add --save-features FILE, or leave it out"
+        )
     return _Sources(methods, _resolved(params) if record == "training" else params, record, features)
 
 
@@ -569,7 +574,12 @@ def _work_folder(options: ScoreOptions, output: str) -> Iterator[Path | None]:
             yield Path(temporary)
         return
     folder = options.work_dir or Path(f"{output}.work")
-    yield folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder / "images", ignore_errors=True)  # pictures on their way
+        with suppress(OSError):
+            folder.rmdir()  # where nothing else is in it
     if options.work_dir is None:
         BlockFolder(folder, {}).remove()
         remove_runs(folder)

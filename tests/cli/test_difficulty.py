@@ -317,6 +317,20 @@ def test_what_a_record_cannot_give(prune: Prune, vectors: Path) -> None:
     fails(prune, 2, ["--method grand"], "score", "--from-dynamics", "d.parquet", "--method", "grand", "-o", "t.parquet")
 
 
+def test_data_larger_than_the_memory_limit_is_streamed_to_the_same_scores(
+    prune: Prune, pictures: Path, tmp_path: Path
+) -> None:
+    common = ("score", pictures, "--method", "aum", "--epochs", 2, "--arch", "resnet9:2", "--image-size", 16)
+    prune(*common, "-o", "held.parquet")
+    prune(*common, "-o", "streamed.parquet", "--memory-limit", "15KB")
+    assert pq.read_table(tmp_path / "held.parquet").equals(pq.read_table(tmp_path / "streamed.parquet"))
+    assert not list(tmp_path.glob("*.work"))
+
+
+def test_augment_without_features_is_an_error(prune: Prune, pictures: Path) -> None:
+    fails(prune, 2, ["no features are taken"], "score", pictures, "--method", "aum", "-p", "augment=strong")
+
+
 def test_features_are_wanted_and_there_are_none(prune: Prune, pictures: Path) -> None:
     fails(prune, 2, ["moderate goes by features", "--model RUN"], "score", pictures, "--method", "moderate")
 

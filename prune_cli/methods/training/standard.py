@@ -53,7 +53,7 @@ class StandardParams:
     schedule: Literal["cosine", "constant"] = param("cosine", "learning rate after the warm-up")
     warmup_fraction: float = param(0.1, "share of the steps in which the rate rises from 0", low=0.0, high=0.99)
     final_lr_fraction: float = param(0.0, "where the cosine ends, as a share of lr", low=0.0, high=1.0)
-    augment: AugmentName = param("auto", "auto: by picture size, mirrored only in colour")  # noqa: RUF009
+    augment: AugmentName = param("auto", "auto: by picture size, mirrored only in colour; strong: RandAugment, Cutout")  # noqa: RUF009
     crop_padding: int | None = param(None, "most pixels of shift; none: a sixteenth of the shorter side", low=0)
     min_crop_area: float = param(0.35, "smallest share of the area that a resized crop keeps", low=0.01, high=1.0)
 
