@@ -150,11 +150,10 @@ def main() -> None:
             table.set_column(table.schema.get_field_index("label"), table.schema.field("label"), column), noisy
         )
 
-    score_all(clean, arguments.work / "clean", arguments.epochs)
-    took = score_all(noisy, arguments.work / "worse", arguments.epochs)
+    took = score_all(clean, arguments.work / "clean", arguments.epochs)
+    score_all(noisy, arguments.work / "worse", arguments.epochs)
     cscores = pq.read_table(arguments.data / "cifar10_cscore.parquet")
-    name = next(c for c in cscores.column_names if c != "id")
-    by_id = dict(zip(cscores["id"].to_pylist(), cscores[name].to_pylist(), strict=True))
+    by_id = dict(zip(cscores["id"].to_pylist(), cscores["cscore"].to_pylist(), strict=True))
     difficulty = -np.array([by_id[i] for i in ids])
     on_clean, on_noisy = hard(arguments.work / "clean"), hard(arguments.work / "worse")
     wrong = given != table["label"].to_numpy()
@@ -173,9 +172,9 @@ def main() -> None:
         f"50,000 rows; one training of resnet9:16 a column (`--epochs {arguments.epochs}`), seed 0, every score high = hard. "
         f"All scores of a training together: {took['training and its scores']:.0f} s as one command. Windows and epochs are "
         "the defaults for that length.",
-        "Seconds alone: the training up to the pass that a score needs (el2n and grand stop after a tenth) and its own look at the "
-        "samples, as a command; `moderate` and `prototype` go by the features of the whole training; `zcore` is given them, "
-        "and `cg` needs no training at all.",
+        "Seconds alone, of the run on CIFAR-10's own labels: the training up to the pass that a score needs (el2n and grand "
+        "stop after a tenth) and its own look at the samples, as a command; `moderate` and `prototype` go by the features of the "
+        "whole training; `zcore` is given them, and `cg` needs no training at all.",
         "This CIFAR-10 was re-encoded as JPEG: compare the rows with each other, not with published figures.",
     ]
     if arguments.write:

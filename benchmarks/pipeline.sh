@@ -10,8 +10,8 @@ trap 'rm -rf "$out"' EXIT
 field() { sed "s/.*\"$1\": \([0-9.]*\).*/\1/" "$2"; }
 
 prune score "$data/fashion_mnist_train.parquet" --method cg -q --json -o "$out/scores.parquet" > "$out/score.json"
-prune score "$data/fashion_mnist_train.parquet" --method cg -q -o - | prune select - --fraction 0.3 -q -o "$out/piped.parquet" > /dev/null
-prune select "$out/scores.parquet" --fraction 0.3 -q -o "$out/hardest.parquet" > /dev/null
+prune score "$data/fashion_mnist_train.parquet" --method cg -q -o - | prune select - --method top --fraction 0.3 -q -o "$out/piped.parquet" > /dev/null
+prune select "$out/scores.parquet" --method top --fraction 0.3 -q -o "$out/hardest.parquet" > /dev/null
 prune select "$out/scores.parquet" --method random --fraction 0.3 -q -o "$out/random.parquet" > /dev/null
 cat << TABLE
 # Score, select, train, evaluate on Fashion-MNIST

@@ -14,16 +14,17 @@ def list_methods(kind: Kind) -> None:
         console.result(f"{method.name}\n  {method.summary}")
         for column, direction in method.columns.items():
             console.result(f"  column {column}: {direction} when high")
-        _list_params(console, method.name, method.params_class())
+        _list_params(console, kind, method.name, method.params_class())
         console.result(f"  cost: {method.cost}\n  source: {method.source}\n")
     if kind == "score":
         console.result(f"{TRAINING}\n  what the scores of one training share; -p standard.NAME=VALUE is for its recipe")
-        _list_params(console, TRAINING, training_params())
+        _list_params(console, kind, TRAINING, training_params())
 
 
-def _list_params(console: Console, owner: str, params_class: type) -> None:
+def _list_params(console: Console, kind: Kind, owner: str, params_class: type) -> None:
     for name, type_name, default, help in describe_params(params_class):
         console.result(f"  -p {name}={'none' if default is None else default}  ({type_name})  {help}")
-    for preset, owners in PRESETS.items():
+    for preset, kinds in PRESETS.items():
+        owners = kinds.get(kind, {})
         if owner in owners:
             console.result(f"  --preset {preset}: {', '.join(f'{k}={v}' for k, v in owners[owner].items())}")

@@ -1,4 +1,4 @@
-"""``prune manifest``: make and verify manifests."""
+"""``prune manifest``: make, verify and combine manifests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from prune_cli.cli import options as opt
 from prune_cli.cli.running import run
 
-app = typer.Typer(help="Make and verify manifests.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Make, verify and combine manifests.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("create")
@@ -56,3 +56,35 @@ def check(
 
     options = columns.options(data, max_errors="100%")
     run(lambda progress: stage(options, workers, progress), printing)
+
+
+@app.command("merge")
+@opt.spread
+def merge(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Score manifests of the same rows.", show_default=False)
+    ],
+    *,
+    output: opt.Output = None,
+    id_column: opt.IdColumn = "id",
+    label_column: opt.LabelColumn = "label",
+    force: opt.Force = False,
+    plan: opt.Plan = False,
+    printing: opt.PrintFlags,
+) -> None:
+    """Join score manifests by id: the rows of the first, the columns of all.
+
+    Example: prune manifest merge cg.scores.parquet el2n.scores.parquet
+    """
+    from prune_cli.stages.manifest import MergeOptions
+    from prune_cli.stages.manifest import merge as stage
+
+    options = MergeOptions(
+        files=tuple(files),
+        id_column=id_column,
+        label_column=label_column,
+        output=output,
+        force=force,
+        plan=plan,
+    )
+    run(lambda progress: stage(options), printing)

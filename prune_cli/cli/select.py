@@ -13,10 +13,27 @@ from prune_cli.cli.running import run
 @opt.spread
 def select(
     scores: Annotated[
-        str, typer.Argument(metavar="SCORES", help="Score manifest, or - for standard input.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="SCORES...",
+            help="Score manifests of the same rows, joined by id; - for standard input.",
+            show_default=False,
+        ),
     ],
     *,
-    method: Annotated[str, typer.Option("--method", metavar="NAME", help="How to choose.")] = "top",
+    method: Annotated[
+        str | None,
+        typer.Option("--method", metavar="NAME", help="How to choose.", show_default="window; top with --threshold"),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="FILE",
+            help="Vectors of the rows, joined by id, for methods that need them.",
+            show_default=False,
+        ),
+    ] = None,
     fraction: Annotated[
         str | None,
         typer.Option("--fraction", metavar="F[,F]", help="Share KEPT, above 0 and at most 1.", show_default=False),
@@ -44,11 +61,15 @@ def select(
         ),
     ] = None,
     selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the curve of what window or best tried, as PNG.")] = False,
     output: opt.Output = None,
     param: opt.Params = None,
     preset: opt.Preset = None,
     id_column: opt.IdColumn = "id",
     label_column: opt.LabelColumn = "label",
+    embedding_column: opt.EmbeddingColumn = "embedding",
+    device: opt.Device = "auto",
+    memory_limit: opt.MemoryLimit = None,
     seed: opt.Seed = 0,
     max_errors: opt.MaxErrors = "0",
     force: opt.Force = False,
@@ -58,17 +79,19 @@ def select(
 ) -> None:
     """Choose which rows to keep: every row comes back, kept or not, with its rank.
 
-    Example: prune select photos.scores.parquet --method top --fraction 0.3
+    Example: prune select photos.scores.parquet --features photos.features.parquet --fraction 0.3
     """
+    from prune_cli.core.runtime import Runtime, parse_size
     from prune_cli.io.ledger import ErrorAllowance
     from prune_cli.stages.select import SelectOptions
     from prune_cli.stages.select import select as stage
 
     options = SelectOptions(
-        scores=scores,
+        scores=tuple(scores),
         method=method,
         params=tuple(param or ()),
         preset=preset,
+        features=features,
         fractions=opt.parse_numbers(fraction, "--fraction", float),
         counts=opt.parse_numbers(count, "--count", int),
         threshold=threshold,
@@ -77,12 +100,16 @@ def select(
         drop=drop,
         directions=tuple(direction or ()),
         selected_only=selected_only,
+        plot=plot,
         id_column=id_column,
         label_column=label_column,
+        embedding_column=embedding_column,
         max_errors=ErrorAllowance.parse(max_errors),
-        seed=seed,
+        runtime=Runtime(
+            device=device, memory_limit=parse_size(memory_limit) if memory_limit is not None else None, seed=seed
+        ),
         output=output,
         force=force,
         plan=plan,
     )
-    run(lambda progress: stage(options), printing)
+    run(lambda progress: stage(options, progress), printing)

@@ -19,6 +19,7 @@ from prune_cli.io.columns import ID, Labels, canonical_order, read_ids, read_lab
 from prune_cli.io.images import EncodedImages, ImageSettings, decode_images, measure_images, spool_images, verify_images
 from prune_cli.io.ledger import ErrorAllowance, Ledger
 from prune_cli.io.tables import ParquetSource
+from prune_cli.io.vectors import fill_vectors, vector_blocks, vector_type
 
 InputKind = Literal["image", "embedding"]
 PROB = "prob"
@@ -268,39 +269,18 @@ class Dataset:
         self, column: str, option: str, positions: np.ndarray, ledger: Ledger, progress: Progress, as_float32: bool
     ) -> np.ndarray:
         field = self.source.require(column, option)
-        kind = field.type
-        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-            raise InputError(
-                f"{self.options.location}: column '{field.name}' is {kind}, not a list of floats",
-                f"name the vectors with {option}",
-            )
-        dtype = np.float64 if pa.types.is_float64(kind.value_type) and not as_float32 else np.float32
-        vectors: np.ndarray | None = None
-        done = 0
-        for batch in self._column_batches(field.name, positions, rows=8192):
-            lengths = pc.list_value_length(batch).fill_null(0).to_numpy(zero_copy_only=False)
-            if vectors is None:
-                if not lengths.any():
-                    ledger.add_all(positions[done : done + len(batch)], "no vector")
-                    done += len(batch)
-                    continue
-                vectors = np.zeros((len(positions), int(lengths[lengths > 0][0])), dtype)
-            width = vectors.shape[1]
-            right = lengths == width
-            flat = batch.filter(pa.array(right)).flatten()
-            values = flat.to_numpy(zero_copy_only=False).astype(dtype).reshape(-1, width)
-            target = vectors[done : done + len(batch)]
-            target[right] = values
-            here = positions[done : done + len(batch)]
-            ledger.add_all(here[lengths == 0], "no vector")
-            for row in np.flatnonzero(~right & (lengths > 0)):
-                ledger.add(int(here[row]), f"a vector of {lengths[row]} numbers, {width} wanted")
-            finite = np.isfinite(target).all(axis=1)
-            ledger.add_all(here[~finite], "NaN or infinite vector")
-            ledger.add_all(here[right & finite & ~target.any(axis=1)], "zero vector")
-            done += len(batch)
-            progress("reading vectors", done, len(positions))
+        stored = vector_type(field, self.options.location, option)
+        dtype = np.float64 if pa.types.is_float64(stored) and not as_float32 else np.float32
+        arrays = self._column_batches(field.name, positions, rows=8192)
+        number = np.full(len(self), -1, np.int64)
+        number[positions] = np.arange(len(positions))
+
+        def numbered() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for here, block in vector_blocks(arrays, positions, ledger, dtype):
+                yield number[here], block
+                progress("reading vectors", int(number[here[-1]]) + 1, len(positions))
+
+        vectors = fill_vectors(numbered(), len(positions), dtype)
         if vectors is None:
             raise InputError(f"{self.options.location}: no row has a vector in '{field.name}'", "check the column")
         return vectors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prune_cli.core.errors import InputError, UnavailableError
@@ -38,3 +40,22 @@ def device_name(name: str) -> str:
 
     device = resolve_device(name)
     return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
+@contextlib.contextmanager
+def numba_threads() -> Iterator[None]:
+    """Run numba's parallel loops on as many threads as torch has, and leave torch with as many as before.
+
+    The two may share one OpenMP library; numba's first parallel loop then sets the number of threads for both, to that of
+    the cores, whatever OMP_NUM_THREADS says.
+    """
+    import numba
+    import torch
+
+    of_torch, of_numba = torch.get_num_threads(), numba.get_num_threads()
+    numba.set_num_threads(min(of_torch, of_numba))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(of_numba)
+        torch.set_num_threads(of_torch)

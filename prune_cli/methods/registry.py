@@ -16,6 +16,7 @@ from prune_cli.core.errors import InputError
 Direction = Literal["harder", "easier"]
 Kind = Literal["score", "selection", "recipe"]
 Needs = Literal["inputs", "record", "features"]
+Uses = Literal["score", "features", "labels"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Method:
         columns: score columns it can return -> the direction of a high value.
         needs: what a score is computed from: ``inputs`` (pixels or embeddings as they are), ``record`` (what a
             training run or a model says of each sample) or ``features`` (a network's embeddings, or those given).
+        uses: what a selection cannot do without.
+        nested: whether a selection's answer for a budget holds its answer for every smaller one.
+        classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
+        reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
     """
 
     name: str
@@ -46,6 +51,10 @@ class Method:
     source: str
     columns: Mapping[str, Direction] = field(default_factory=dict)
     needs: Needs = "inputs"
+    uses: tuple[Uses, ...] = ()
+    nested: bool = True
+    classes_itself: bool = False
+    reads_blocks: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Return the method's function, importing its module."""
@@ -56,7 +65,15 @@ class Method:
         return getattr(importlib.import_module(self.module), self.params)  # type: ignore[no-any-return]
 
 
-def _of_record(name: str, params: str, direction: Direction, summary: str, cost: str, source: str) -> Method:
+def _of_record(
+    name: str,
+    params: str,
+    direction: Direction,
+    summary: str,
+    cost: str,
+    source: str,
+    terms: Mapping[str, Direction] | None = None,
+) -> Method:
     return Method(
         name=name,
         kind="score",
@@ -66,7 +83,7 @@ def _of_record(name: str, params: str, direction: Direction, summary: str, cost:
         summary=summary,
         cost=cost,
         source=source,
-        columns={name: direction},
+        columns={name: direction, **(terms or {})},
         needs="record",
     )
 
@@ -130,6 +147,7 @@ _METHODS = (
         "deviation of the label's probability times its difficulty, early in training",
         "30 epochs",
         "Cho et al., ICML 2025, arXiv:2502.06905",
+        {"dual_mean": "easier"},
     ),
     _of_record(
         "tdds",
@@ -208,6 +226,33 @@ _METHODS = (
         needs="features",
     ),
     Method(
+        name="window",
+        kind="selection",
+        module="prune_cli.methods.selection.window",
+        function="select_window",
+        params="WindowParams",
+        summary="the window of difficulty that a ridge proxy learns most from, for every budget in one pass (BWS)",
+        cost="N D^2 + W (D^3 / 3 + 2 N D C) for the W windows of all budgets",
+        source="Choi, Ki, Chung, ICML 2024, arXiv:2406.03057",
+        uses=("score", "features", "labels"),
+        nested=False,
+        classes_itself=True,
+        reads_blocks=True,
+    ),
+    Method(
+        name="best",
+        kind="selection",
+        module="prune_cli.methods.selection.best",
+        function="select_best",
+        params="BestParams",
+        summary="of several methods the selection that the same proxy learns most from",
+        cost="the methods, and the proxy for each",
+        source="ours, with the proxy of BWS",
+        uses=("score", "features", "labels"),
+        nested=False,
+        classes_itself=True,
+    ),
+    Method(
         name="random",
         kind="selection",
         module="prune_cli.methods.selection.baselines",
@@ -216,6 +261,7 @@ _METHODS = (
         summary="a uniformly random order: the rival to beat, always",
         cost="N log N",
         source="simple random sampling without replacement",
+        uses=(),
     ),
     Method(
         name="top",
@@ -226,6 +272,97 @@ _METHODS = (
         summary="the hardest or the easiest first, after an offset that skips the extreme",
         cost="N log N",
         source="the usual baseline; offset as in Sorscher 2022 and Zheng 2023",
+        uses=("score",),
+    ),
+    Method(
+        name="stratified",
+        kind="selection",
+        module="prune_cli.methods.selection.stratified",
+        function="stratified_order",
+        params="StratifiedParams",
+        summary="even over the range of the score, without the very hardest (CCS)",
+        cost="N log N",
+        source="Zheng et al., ICLR 2023, arXiv:2210.15809",
+        uses=("score",),
+        nested=False,
+    ),
+    Method(
+        name="moderate",
+        kind="selection",
+        module="prune_cli.methods.selection.baselines",
+        function="moderate_order",
+        params="ModerateParams",
+        summary="the middle ranks of the distance to the class median first",
+        cost="N D log N",
+        source="Xia et al., ICLR 2023",
+        uses=("features", "labels"),
+    ),
+    Method(
+        name="dual",
+        kind="selection",
+        module="prune_cli.methods.selection.stratified",
+        function="dual_order",
+        params="DualParams",
+        summary="drawn by the DUAL score and a Beta density that moves to the easy as less is kept",
+        cost="N log N for each budget",
+        source="Cho et al., ICML 2025, arXiv:2502.06905",
+        uses=("score",),
+        nested=False,
+    ),
+    Method(
+        name="d2",
+        kind="selection",
+        module="prune_cli.methods.selection.message_passing",
+        function="d2_order",
+        params="D2Params",
+        summary="difficulty shared between neighbors, each pick making its neighbors less wanted",
+        cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N log N",
+        source="Maharana, Yadav, Bansal, ICLR 2024, arXiv:2310.07931",
+        uses=("score", "features"),
+    ),
+    Method(
+        name="kcenter",
+        kind="selection",
+        module="prune_cli.methods.selection.coverage",
+        function="k_center_order",
+        params="KCenterParams",
+        summary="farthest first: the least radius that covers all samples",
+        cost="at most N k D for k picks, in practice a small part",
+        source="Sener, Savarese, ICLR 2018, arXiv:1708.00489",
+        uses=("features",),
+    ),
+    Method(
+        name="facility_location",
+        kind="selection",
+        module="prune_cli.methods.selection.coverage",
+        function="facility_location_order",
+        params="FacilityLocationParams",
+        summary="what stands best for all samples, over nearest neighbors",
+        cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N neighbors log N",
+        source="Mirzasoleiman, Bilmes, Leskovec, ICML 2020",
+        uses=("features",),
+    ),
+    Method(
+        name="graph_cut",
+        kind="selection",
+        module="prune_cli.methods.selection.coverage",
+        function="graph_cut_order",
+        params="GraphCutParams",
+        summary="like all samples and unlike each other, over all pairs",
+        cost="N D, and D for every gain brought up to date",
+        source="Iyer et al., ALT 2021, arXiv:2006.15412",
+        uses=("features",),
+    ),
+    Method(
+        name="herding",
+        kind="selection",
+        module="prune_cli.methods.selection.coverage",
+        function="herding_order",
+        params="HerdingParams",
+        summary="so that the mean of the chosen stays near the mean of all",
+        cost="2 N D for each pick",
+        source="Welling, ICML 2009",
+        uses=("features",),
     ),
     Method(
         name="standard",
@@ -239,15 +376,21 @@ _METHODS = (
     ),
 )
 
-PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "cg-paper": {"cg": {"ratio": 1.0, "repeats": 10}},
-    "cg-paper-cifar100": {"cg": {"ratio": 4.0, "repeats": 10}},
-    "fast": {"training": {"epochs": 20}},
-    "el2n-paper": {"training": {"epochs": 200, "runs": 10}, "el2n": {"epoch": 20}},
-    "dual-paper": {"training": {"epochs": 200}, "dual": {"epochs": 30, "window": 10}},
-    "tdds-paper": {"training": {"epochs": 200}, "tdds": {"epochs": 90, "window": 10}},
+PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
+    "cg-paper": {"score": {"cg": {"ratio": 1.0, "repeats": 10}}},
+    "cg-paper-cifar100": {"score": {"cg": {"ratio": 4.0, "repeats": 10}}},
+    "fast": {"score": {"training": {"epochs": 20}}},
+    "el2n-paper": {"score": {"training": {"epochs": 200, "runs": 10}, "el2n": {"epoch": 20}}},
+    "dual-paper": {"score": {"training": {"epochs": 200}, "dual": {"epochs": 30, "window": 10, "terms": True}}},
+    "tdds-paper": {"score": {"training": {"epochs": 200}, "tdds": {"epochs": 90, "window": 10}}},
+    "bws-cifar10": {
+        "score": {"training": {"epochs": 20}},
+        "selection": {"window": {"step": 0.05, "ridge": 1.0, "bias": False, "scope": "global"}},
+    },
+    "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10"}}},
+    "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100"}}},
 }
-"""Preset name -> method -> parameters, each from a published table (methods.md says which values are recalled)."""
+"""Preset name -> kind -> method -> parameters, each from a published table (methods.md says which values are recalled)."""
 
 # Directions of scores that other tools write; ours are in the entries above.
 _PUBLISHED_DIRECTIONS: Mapping[str, Direction] = {"cscore": "easier"}
@@ -278,7 +421,7 @@ def find_method(kind: Kind, name: str) -> Method:
     return known[name]
 
 
-def preset_params(preset: str | None, owners: Sequence[str]) -> dict[str, dict[str, Any]]:
+def preset_params(preset: str | None, kind: Kind, owners: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the preset's parameters for each of the owners that run; empty ones where it says nothing.
 
     Raises:
@@ -288,9 +431,10 @@ def preset_params(preset: str | None, owners: Sequence[str]) -> dict[str, dict[s
         return {owner: {} for owner in owners}
     if preset not in PRESETS:
         raise InputError(f"unknown preset '{preset}'", f"use one of: {', '.join(PRESETS)}")
-    found = {owner: dict(PRESETS[preset].get(owner, {})) for owner in owners}
+    found = {owner: dict(PRESETS[preset].get(kind, {}).get(owner, {})) for owner in owners}
     if not any(found.values()):
-        raise InputError(f"preset '{preset}' is for {', '.join(PRESETS[preset])}, not for {owners[0]}", "leave it out")
+        meant = [f"{name} ({its_kind})" for its_kind, named in PRESETS[preset].items() for name in named]
+        raise InputError(f"preset '{preset}' is for {', '.join(meant)}, not for {owners[0]}", "leave it out")
     return found
 
 

@@ -1,4 +1,4 @@
-"""``prune manifest``: a folder of images in, a data manifest out; and whether a manifest is sound."""
+"""``prune manifest``: a folder of images in, a data manifest out; whether a manifest is sound; several joined to one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.io.atomic import check_output
 from prune_cli.io.folders import FolderListing, discover_folder
+from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import Ledger
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream
-from prune_cli.io.tables import STDIN, write_batches
+from prune_cli.io.tables import STDIN, write_batches, write_table
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -159,6 +160,75 @@ def check(options: DataOptions, workers: int, progress: Progress = silent) -> Ou
         "bad": [
             {"id": r["id"], "path": r["path"], "reason": r["reason"]} for r in ledger.table(dataset.ids).to_pylist()
         ],
+        **watch.figures(),
+    }
+    return outcome
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """The options of ``prune manifest merge``; see docs/commands.md."""
+
+    files: tuple[str, ...]
+    id_column: str = "id"
+    label_column: str = "label"
+    output: str | None = None
+    force: bool = False
+    plan: bool = False
+
+
+def merge(options: MergeOptions) -> Outcome:
+    """Join score manifests of the same rows by id: the rows of the first, in its order, with the columns of all.
+
+    Raises:
+        InputError: ids, columns or labels that do not go together; nothing is written.
+    """
+    watch = Stopwatch()
+    if len(options.files) < 2:
+        raise InputError("merge joins files, and one is given", "name two or more")
+    joined = Joined(options.files, id_column=options.id_column, label_column=options.label_column)
+    output = options.output or f"{joined.stem}.merged.parquet"
+    rows = len(joined.ids)
+    if options.plan:
+        size = sum(path.stat().st_size for source in joined.sources for path in source.paths)
+        return plan_outcome(
+            "manifest merge",
+            {
+                "rows": rows,
+                "columns": len(joined.fields),
+                "passes_over_data": 1,
+                "algorithm": "columns of all, by id",
+                "peak_memory_bytes": 200 * 2**20 + 400 * rows + 4 * size,
+                "disk_bytes": size,
+            },
+        )
+    if output != STDIN:
+        check_output(Path(output), options.force)
+    columns: dict[str, pa.Array] = {"id": joined.ids}
+    if joined.labels is not None:
+        columns["label"] = joined.labels.values()
+    columns |= {name: joined.column(name) for name in joined.fields}
+    provenance = Provenance(
+        command="manifest merge",
+        method="join by id",
+        parameters={},
+        seed=0,
+        inputs=joined.inputs,
+        packages=("pyarrow",),
+        score_direction=joined.directions,
+        rows={"rows_in": rows, "rows_out": rows, "rows_bad": 0},
+    )
+    write_table(output, pa.table(columns), provenance, joined.sources[0])
+    outcome = Outcome(outputs=[output])
+    outcome.tables["columns"] = [
+        ["column", "direction"],
+        *([name, joined.directions.get(name, "")] for name in joined.fields),
+    ]
+    outcome.summary = {
+        "command": "manifest merge",
+        "output": output,
+        "columns": list(joined.fields),
+        **provenance.rows,
         **watch.figures(),
     }
     return outcome

@@ -412,7 +412,7 @@ def _parameters(options: ScoreOptions) -> dict[str, Any]:
         if TRAINING not in owners:
             raise InputError("--epochs is given and nothing here trains", "leave it out")
         given[TRAINING]["epochs"] = str(options.epochs)
-    preset = preset_params(options.preset, list(owners))
+    preset = preset_params(options.preset, "score", list(owners))
     return {owner: build_params(kind, {**preset[owner], **given[owner]}, owner) for owner, kind in owners.items()}
 
 

@@ -73,7 +73,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     assignments = split_assignments(options.params, (options.recipe,))[options.recipe]
     params: Any = build_params(
         recipe.params_class(),
-        {**preset_params(options.preset, [options.recipe])[options.recipe], **assignments},
+        {**preset_params(options.preset, "recipe", [options.recipe])[options.recipe], **assignments},
         options.recipe,
     )
     budget = _budget(options)

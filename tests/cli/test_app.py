@@ -13,7 +13,15 @@ import pytest
 
 from prune_cli import __version__
 
-COMMANDS = (["score"], ["select"], ["train"], ["evaluate"], ["manifest", "create"], ["manifest", "check"])
+COMMANDS = (
+    ["score"],
+    ["select"],
+    ["train"],
+    ["evaluate"],
+    ["manifest", "create"],
+    ["manifest", "check"],
+    ["manifest", "merge"],
+)
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS, ["manifest"]])
@@ -64,7 +72,7 @@ def test_version_and_entry_points(prune: Any) -> None:
     ("command", "names"),
     [
         ("score", ["cg", "repeats=1", "harder when high", "2301.00930"]),
-        ("select", ["top", "random", "offset=0.0"]),
+        ("select", ["top", "random", "window", "offset=0.0", "--preset bws-cifar10"]),
         ("train", ["standard", "momentum=0.9"]),
     ],
 )

@@ -22,7 +22,10 @@ TRAIN = ["--arch", "resnet9:4", "--batch-size", "16"]
 
 def test_score_select_train_evaluate(prune: Any, pictures: Path, tmp_path: Path) -> None:
     assert prune("score", pictures).stdout == b"pictures.scores.parquet\n"
-    assert prune("select", "pictures.scores.parquet", "--fraction", "0.5").stdout == b"pictures.selection.parquet\n"
+    assert (
+        prune("select", "pictures.scores.parquet", "--method", "top", "--fraction", "0.5").stdout
+        == b"pictures.selection.parquet\n"
+    )
     assert (
         prune("train", pictures, "--subset", "pictures.selection.parquet", "--steps", 30, *TRAIN).stdout
         == b"pictures.train\n"
@@ -55,13 +58,15 @@ def test_a_pipe_gives_the_same_bytes_as_files(prune: Any, vectors: Path, tmp_pat
     prune("score", vectors)
     piped = prune("score", vectors, "-o", "-", "-q").stdout
     assert piped == (tmp_path / "vectors.scores.parquet").read_bytes()
-    from_file = prune("select", "vectors.scores.parquet", "--fraction", "0.3", "-o", "-").stdout
-    from_pipe = prune("select", "-", "--fraction", "0.3", "-o", "-", stdin=piped).stdout
+    from_file = prune("select", "vectors.scores.parquet", "--method", "top", "--fraction", "0.3", "-o", "-").stdout
+    from_pipe = prune("select", "-", "--method", "top", "--fraction", "0.3", "-o", "-", stdin=piped).stdout
     assert pq.read_table(pa.BufferReader(from_pipe)).equals(pq.read_table(pa.BufferReader(from_file)))
     prune("train", vectors, "--subset", "-", "--steps", 5, "-o", "run", stdin=from_pipe)
     data = vectors.read_bytes()
     prune("evaluate", "run", "-", "-o", "report.parquet", stdin=data)
-    assert prune("select", "-", "--fraction", "0.3", stdin=piped).stdout == b"stdin.selection.parquet\n"
+    assert (
+        prune("select", "-", "--method", "top", "--fraction", "0.3", stdin=piped).stdout == b"stdin.selection.parquet\n"
+    )
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_the_rows_stand(prune: Any, pictures: Path, tmp_path: Path) -> None:
@@ -71,7 +76,7 @@ def test_the_same_run_gives_the_same_bytes_wherever_the_rows_stand(prune: Any, p
         moved = np.random.default_rng(0).permutation(40) if name == "c" else np.arange(40)
         pq.write_table(table.take(pa.array(moved)), tmp_path / name / "d.parquet")
         prune("score", f"{name}/d.parquet", "-o", f"{name}/scores.parquet", "-p", "repeats=2")
-        prune("select", f"{name}/scores.parquet", "--count", 11, "-o", f"{name}/selection.parquet")
+        prune("select", f"{name}/scores.parquet", "--method", "top", "--count", 11, "-o", f"{name}/selection.parquet")
         prune(
             "train",
             f"{name}/d.parquet",
@@ -155,7 +160,7 @@ def test_huggingface_data_trains_and_keeps_its_class_names(prune: Any, tmp_path:
     assert b"ids are the positions" in done.stderr
     schema = pq.read_schema(tmp_path / "hf.scores.parquet")
     assert json.loads(schema.metadata[b"huggingface"])["info"]["features"] == {"label": features["label"]}
-    prune("select", "hf.scores.parquet", "--fraction", "0.5", "--per-class")
+    prune("select", "hf.scores.parquet", "--method", "top", "--fraction", "0.5", "--per-class")
     prune("train", "hf.parquet", "--subset", "hf.selection.parquet", "--steps", 2, *TRAIN)
     report = prune("evaluate", "hf.train", "hf.parquet", "-o", "-").stdout
     rows = pq.read_table(pa.BufferReader(report)).to_pylist()
@@ -221,7 +226,7 @@ def test_plans_say_what_a_run_needs_and_write_nothing(prune: Any, pictures: Path
     before = {p.name for p in tmp_path.iterdir()}
     for arguments in (
         ["score", pictures],
-        ["select", "s.parquet", "--count", 2],
+        ["select", "s.parquet", "--method", "top", "--count", 2],
         ["train", pictures],
         ["evaluate", "run", pictures],
     ):

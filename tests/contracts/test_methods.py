@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,8 @@ import torch
 from prune_cli.core.params import build_params, describe_params
 from prune_cli.methods.registry import PRESETS, TRAINING, Method, find_method, methods_of, training_params
 from prune_cli.methods.scores.dynamics import ArrayRecord
-from prune_cli.methods.selection.ranking import Candidates
+from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.selection.choosing import choose
 
 SCORES, SELECTIONS, RECIPES = (list(methods_of(kind).values()) for kind in ("score", "selection", "recipe"))
 ALL = [*SCORES, *SELECTIONS, *RECIPES]
@@ -48,9 +53,10 @@ def test_its_parameters_are_frozen_explained_and_have_defaults(method: Method) -
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_of_known_methods_and_parameters(preset: str) -> None:
-    for name, values in PRESETS[preset].items():
-        owner = training_params() if name == TRAINING else next(m for m in ALL if m.name == name).params_class()
-        build_params(owner, values, name)
+    for kind, named in PRESETS[preset].items():
+        for name, values in named.items():
+            owner = training_params() if name == TRAINING else find_method(kind, name).params_class()
+            build_params(owner, values, name)
 
 
 def record_of(p_label_tn: np.ndarray) -> ArrayRecord:
@@ -128,25 +134,92 @@ def test_its_direction_is_true_what_is_learned_shakily_is_hard(method: Method) -
     assert hard[shaky].min() > hard[~shaky].max()
 
 
-@pytest.mark.parametrize("method", SELECTIONS, ids=lambda m: m.name)
-def test_a_selection_ranks_every_sample_once_and_repeats(method: Method) -> None:
+COUNTS = [1, 5, 20, 45]
+
+
+def all_candidates(kept: int = 0, moved: np.ndarray | None = None) -> Candidates:
+    """Fifty samples with everything a selection may use and many ties; ``moved`` puts them in other rows."""
     rng = np.random.default_rng(0)
-    candidates = Candidates(rng.permutation(50), rng.integers(0, 9, 50).astype(float))
+    rows = np.arange(50) if moved is None else moved
+    difficulty, tie = rng.integers(0, 9, 50).astype(float), rng.random(50).round(1)
+    features, codes, mean = rng.normal(size=(50, 6)).astype(np.float32), rng.integers(0, 3, 50), rng.random(50)
+    kept_n = np.arange(50) < kept
+    return Candidates(
+        np.argsort(rows),
+        difficulty[rows],
+        tie[rows],
+        {"dual_mean": mean[rows]},
+        codes[rows],
+        ArrayFeatures(features[rows]),
+        kept_n[rows] if kept else None,
+    )
+
+
+def chosen_by(method: Method, candidates: Candidates, per_class: bool = False) -> Choice:
+    return choose(
+        method.name, candidates, method.params_class()(), counts=COUNTS, per_class=per_class, seed=1, device="cpu"
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize("method", SELECTIONS, ids=lambda m: m.name)
+def test_a_selection_meets_every_budget_and_repeats(method: Method, per_class: bool, kept: int) -> None:
+    candidates = all_candidates(kept)
     copy = candidates.order_n.copy()
-    first, second = (method.load()(candidates, method.params_class()(), seed=1) for _ in range(2))
-    assert sorted(first.order_n.tolist()) == list(range(50)) and 0 <= first.skipped <= 50
-    assert first.order_n.tolist() == second.order_n.tolist()
+    first, second = (chosen_by(method, candidates, per_class) for _ in range(2))
+    assert len(first.rankings) == len(COUNTS)
+    for count, ranking, again in zip(COUNTS, first.rankings, second.rankings, strict=True):
+        answer = ranking.order_n[:count].tolist()
+        assert len(answer) == count == len(set(answer)), "exact, and no sample twice"
+        assert not candidates.kept[answer].any() and set(ranking.order_n.tolist()) <= set(range(50))
+        assert len(set(ranking.order_n.tolist())) == len(ranking.order_n)
+        assert ranking.order_n.tolist() == again.order_n.tolist()
+        assert 0 <= ranking.skipped <= len(ranking.order_n)
+        if per_class:
+            sizes = np.bincount(candidates.codes("")[[*answer, *np.flatnonzero(candidates.kept)]], minlength=3)
+            share = (count + kept) * np.bincount(candidates.codes("")) / 50
+            assert np.abs(sizes - share).max() < 1.5 + kept
+    if method.nested:
+        assert all(ranking is first.rankings[0] for ranking in first.rankings)
     assert np.array_equal(candidates.order_n, copy)
 
 
+@pytest.mark.parametrize("per_class", [False, True])
 @pytest.mark.parametrize("method", SELECTIONS, ids=lambda m: m.name)
-def test_a_selection_goes_by_ids_and_not_by_rows(method: Method) -> None:
-    rng = np.random.default_rng(0)
-    difficulty = rng.integers(0, 9, 50).astype(float)  # many ties
-    moved = rng.permutation(50)
-    plain = method.load()(Candidates(np.arange(50), difficulty), method.params_class()(), seed=1).order_n
-    found = method.load()(Candidates(np.argsort(moved), difficulty[moved]), method.params_class()(), seed=1).order_n
-    assert moved[found].tolist() == plain.tolist()
+def test_a_selection_goes_by_ids_and_not_by_rows(method: Method, per_class: bool) -> None:
+    moved = np.random.default_rng(3).permutation(50)
+    plain = chosen_by(method, all_candidates(), per_class)
+    found = chosen_by(method, all_candidates(moved=moved), per_class)
+    for count, a, b in zip(COUNTS, plain.rankings, found.rankings, strict=True):
+        assert moved[b.order_n[:count]].tolist() == a.order_n[:count].tolist()
+
+
+def answers_on(threads: int) -> dict[str, list[list[int]]]:
+    """Return what every selection answers with so many threads; for a process of its own, where threads may be set."""
+    torch.set_num_threads(threads)
+    return {m.name: [r.order_n.tolist() for r in chosen_by(m, all_candidates()).rankings] for m in SELECTIONS}
+
+
+def test_selections_are_the_same_on_one_thread_and_on_two() -> None:
+    script = (
+        "import json, test_methods as t; a, b = t.answers_on(1), t.answers_on(2); "
+        "print(json.dumps([name for name in a if a[name] != b[name]] if len(a) > 10 else 'too few'))"
+    )
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert json.loads(found.stdout) == []
+
+
+@pytest.mark.parametrize("method", [m for m in SELECTIONS if m.uses], ids=lambda m: m.name)
+def test_a_selection_says_what_it_needs(method: Method) -> None:
+    from prune_cli.core.errors import InputError
+
+    with pytest.raises(InputError, match="needs"):
+        chosen_by(method, Candidates(np.arange(50)))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -9,6 +9,7 @@ import pytest
 from making import write
 
 from prune_cli.core.errors import BadRowsError, InputError
+from prune_cli.core.runtime import Runtime
 from prune_cli.io.ledger import ErrorAllowance
 from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
@@ -26,7 +27,9 @@ def scores(tmp_path: Path) -> Path:
 
 def run(scores: Path, output: str = "out.parquet", **options: Any) -> pa.Table:
     out = scores.parent / output
-    outcome = select(SelectOptions(str(scores), output=str(out), **options))
+    runtime = Runtime(seed=options.pop("seed", 0), device="cpu")
+    options = {"method": "top", **options}
+    outcome = select(SelectOptions((str(scores),), output=str(out), runtime=runtime, **options))
     assert outcome.outputs == [str(out)]
     return pq.read_table(out)
 
@@ -134,7 +137,7 @@ def test_budgets_are_exact_and_nested_and_ranks_say_so(scores: Path, options: di
 
 def test_several_budgets_are_one_file_each_and_equal_to_one_by_one(scores: Path) -> None:
     out = scores.parent / "many.parquet"
-    outcome = select(SelectOptions(str(scores), fractions=(0.1, 0.3), output=str(out)))
+    outcome = select(SelectOptions((str(scores),), method="top", fractions=(0.1, 0.3), output=str(out)))
     assert [Path(o).name for o in outcome.outputs] == ["many-0.1.parquet", "many-0.3.parquet"]
     alone = run(scores, fractions=(0.3,))
     assert pq.read_table(outcome.outputs[1]).equals(alone)
@@ -178,7 +181,7 @@ def test_keep_and_drop_that_do_not_fit(scores: Path) -> None:
         ({"fractions": (0.1, 0.1)}, "twice"),
         ({"threshold": 1.0, "method": "random"}, "no meaning for random"),
         ({"threshold": 1.0, "per_class": True}, "no meaning with --threshold"),
-        ({"counts": (1,), "method": "best"}, "unknown selection method 'best'"),
+        ({"counts": (1,), "method": "magic"}, "unknown selection method 'magic'"),
         ({"counts": (1,), "params": ("offset=2",)}, "out of range"),
         ({"counts": (1,), "params": ("tau=2",)}, "no parameter 'tau'"),
         ({"counts": (1,), "params": ("key=label2",)}, "no column 'label2'"),
@@ -243,3 +246,199 @@ def test_an_existing_output_is_kept_without_force(scores: Path) -> None:
 )
 def test_row_counts(fraction: float, rows: int, count: int) -> None:
     assert row_count(fraction, rows) == count
+
+
+@pytest.fixture
+def difficult(tmp_path: Path) -> tuple[Path, Path]:
+    """Sixty rows with a score of many ties and a second one, and their features in another order, with rows to spare."""
+    rng = np.random.default_rng(0)
+    ids = [f"r{i:02d}" for i in range(60)]
+    codes = rng.integers(0, 3, 60)
+    scores = write(
+        tmp_path / "d.scores.parquet",
+        {"id": ids, "label": codes, "forgetting": rng.integers(0, 4, 60).astype(float), "loss": rng.random(60)},
+    )
+    order = rng.permutation(60)
+    vectors = (np.eye(3, 5)[codes] + rng.normal(size=(60, 5))).astype(np.float32)
+    features = write(
+        tmp_path / "f.parquet",
+        {"id": ["extra", *(ids[i] for i in order)], "embedding": [[0.0] * 5, *(vectors[i].tolist() for i in order)]},
+    )
+    return scores, features
+
+
+def choose_rows(scores: Path, features: Path | None, output: str = "out.parquet", **options: Any) -> Any:
+    options = {"fractions": (0.25,), "params": ("key=forgetting",), **options}
+    runtime = Runtime(device="cpu", memory_limit=options.pop("memory_limit", None))
+    return select(
+        SelectOptions(
+            (str(scores),), features=str(features) if features else None, output=str(scores.parent / output),
+            runtime=runtime, **options,
+        )
+    )  # fmt: skip
+
+
+def test_window_is_the_default_and_writes_its_curve(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    outcome = choose_rows(scores, features, fractions=(0.1, 0.5), plot=True)
+    assert outcome.summary["method"] == "window" and outcome.summary["tie"] == "loss"
+    table = pq.read_table(scores.parent / "out-0.5.parquet")
+    assert table.column("selected").to_pylist().count(True) == 30
+    ranks = sorted(r for r in table.column("rank").to_pylist() if r is not None)
+    assert ranks == list(range(1, 31)), "no order beyond the window"
+    assert set(table.column("reason").to_pylist()) == {None, "outside the window"}
+    curve = pq.read_table(scores.parent / "out.curve.parquet")
+    assert curve.schema.names == [
+        "fraction", "count", "method", "start", "window_start", "proxy_accuracy", "best",
+    ]  # fmt: skip
+    assert curve.column("best").to_pylist().count(True) == 2 and set(curve.column("count").to_pylist()) == {6, 30}
+    assert (scores.parent / "out.curve.png").read_bytes().startswith(b"\x89PNG")
+    best = [b["start"] for b in outcome.summary["best"]]
+    assert [s for s, b in zip(curve["start"].to_pylist(), curve["best"].to_pylist(), strict=True) if b] == best
+    found = read_provenance(ParquetSource(str(scores.parent / "out-0.5.parquet")).schema)
+    assert found is not None and found["parameters"]["key"] == "forgetting" and found["parameters"]["nested"] is False
+    assert [i["name"] for i in found["inputs"]] == ["d.scores.parquet", "f.parquet"]
+
+
+def test_a_window_is_a_run_of_the_ranking_by_both_scores(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    choose_rows(scores, features)
+    table, given = pq.read_table(scores.parent / "out.parquet"), pq.read_table(scores)
+    ranked = np.lexsort((-given["loss"].to_numpy(), -given["forgetting"].to_numpy()))
+    places = np.flatnonzero(table["selected"].to_numpy()[ranked])
+    assert places.tolist() == list(range(places[0], places[0] + 15))
+    choose_rows(scores, None, "id.parquet", params=("key=forgetting", "tie=none"), method="top")
+    by_id = pq.read_table(scores.parent / "id.parquet")
+    ranked = np.lexsort((np.arange(60), -given["forgetting"].to_numpy()))
+    assert np.flatnonzero(by_id["selected"].to_numpy()[ranked]).tolist() == list(range(15))
+
+
+def test_features_that_do_not_fit_stay_in_the_file(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    choose_rows(scores, features)
+    choose_rows(scores, features, "b.parquet", memory_limit=1000)
+    assert (scores.parent / "out.parquet").read_bytes() == (scores.parent / "b.parquet").read_bytes()
+    assert (scores.parent / "out.curve.parquet").read_bytes() == (scores.parent / "b.curve.parquet").read_bytes()
+    with pytest.raises(InputError, match=r"needs them in memory(?s:.)*--method window"):
+        choose_rows(scores, features, "c.parquet", memory_limit=1000, method="kcenter")
+
+
+def test_without_features_the_error_is_a_line_to_copy(difficult: tuple[Path, Path]) -> None:
+    scores, _ = difficult
+    table = pq.read_table(scores)
+    made = {"inputs": [{"name": "photos.parquet", "sha256": ""}], "score_direction": {}}
+    pq.write_table(table.replace_schema_metadata({"prune": json.dumps(made)}), scores)
+    with pytest.raises(
+        InputError, match=r"prune score photos.parquet --method forgetting .*--save-features features.parquet"
+    ):
+        choose_rows(scores, None)
+    with pytest.raises(InputError, match="goes by no features"):
+        choose_rows(scores, scores, method="random")
+
+
+def test_embeddings_beside_the_scores_serve(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    choose_rows(scores, features)
+    table, vectors = pq.read_table(scores), pq.read_table(features)
+    by_id = dict(zip(vectors["id"].to_pylist(), vectors["embedding"].to_pylist(), strict=True))
+    both = table.append_column("embedding", pa.array([by_id[i] for i in table["id"].to_pylist()]))
+    pq.write_table(both, scores.parent / "both.parquet")
+    choose_rows(scores.parent / "both.parquet", None, "b.parquet")
+    a, b = pq.read_table(scores.parent / "out.parquet"), pq.read_table(scores.parent / "b.parquet")
+    assert a.equals(b)
+
+
+def test_rows_without_a_good_vector_are_bad_rows(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    vectors = pq.read_table(features)
+    values = vectors["embedding"].to_pylist()
+    values[1], values[2], values[3] = [0.0] * 5, None, [1.0, float("nan"), 0.0, 0.0, 0.0]
+    pq.write_table(vectors.set_column(1, "embedding", pa.array(values)), features)
+    with pytest.raises(BadRowsError, match="3 of 60 rows are bad"):
+        choose_rows(scores, features)
+    for limit in (None, 1000):
+        choose_rows(scores, features, f"{limit}.parquet", max_errors=ErrorAllowance.parse("3"), memory_limit=limit)
+        table = pq.read_table(scores.parent / f"{limit}.parquet")
+        bad = [
+            r
+            for r, why in zip(table["id"].to_pylist(), table["reason"].to_pylist(), strict=True)
+            if why == "no score or vector"
+        ]
+        assert sorted(bad) == sorted(vectors["id"].to_pylist()[1:4])
+        assert table["selected"].to_pylist().count(True) == 15
+    assert (scores.parent / "None.parquet").read_bytes() == (scores.parent / "1000.parquet").read_bytes()
+
+
+def test_an_id_without_features_is_named(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    vectors = pq.read_table(features)
+    pq.write_table(vectors.slice(0, 60), features)
+    missing = vectors["id"].to_pylist()[-1]
+    with pytest.raises(InputError, match=rf"1 id\(s\) of .*d.scores.parquet are not in .*f.parquet: {missing}"):
+        choose_rows(scores, features)
+
+
+def test_several_score_files_are_joined_by_id(difficult: tuple[Path, Path]) -> None:
+    scores, _ = difficult
+    table = pq.read_table(scores)
+    first, second = scores.parent / "a.parquet", scores.parent / "b.parquet"
+    pq.write_table(table.select(["id", "label", "forgetting"]), first)
+    moved = table.select(["id", "loss"]).take(pa.array(np.random.default_rng(1).permutation(60)))
+    pq.write_table(moved, second)
+    runtime = Runtime(device="cpu")
+    for files, name in (((first, second), "joined.parquet"), ((scores,), "one.parquet")):
+        select(
+            SelectOptions(
+                tuple(map(str, files)), method="top", counts=(20,), params=("key=forgetting",),
+                output=str(scores.parent / name), runtime=runtime,
+            )
+        )  # fmt: skip
+    assert pq.read_table(scores.parent / "joined.parquet").equals(pq.read_table(scores.parent / "one.parquet"))
+    pq.write_table(moved.slice(1), second)
+    with pytest.raises(InputError, match=r"1 id\(s\) of .*a.parquet are not in .*b.parquet"):
+        select(SelectOptions((str(first), str(second)), method="top", counts=(20,), runtime=runtime))
+    pq.write_table(table.select(["id", "forgetting"]), second)
+    with pytest.raises(InputError, match="both have a column 'forgetting'"):
+        select(SelectOptions((str(first), str(second)), method="top", counts=(20,), runtime=runtime))
+
+
+def test_greedy_gains_are_written_and_ranks_end_with_the_largest_budget(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    choose_rows(scores, features, method="facility_location", fractions=(), counts=(5, 20), params=())
+    small, large = (pq.read_table(scores.parent / f"out-{n}.parquet") for n in (5, 20))
+    assert small["rank"].equals(large["rank"]) and small["rank"].null_count == 40
+    gains = [
+        g
+        for _, g in sorted(
+            (r, g) for r, g in zip(large["rank"].to_pylist(), large["gain"].to_pylist(), strict=True) if r
+        )
+    ]
+    assert gains == sorted(gains, reverse=True)
+    assert small["selected"].to_pylist().count(True) == 5
+
+
+@pytest.mark.parametrize("method", ["window", "stratified", "kcenter", "moderate", "best", "d2", "random"])
+@pytest.mark.parametrize("per_class", [False, True])
+def test_every_method_keeps_and_drops_as_told(difficult: tuple[Path, Path], method: str, per_class: bool) -> None:
+    scores, features = difficult
+    keep, drop = scores.parent / "keep.txt", scores.parent / "drop.txt"
+    keep.write_text("r00\nr01\nr02\n")
+    drop.write_text("\n".join(f"r{i}" for i in range(50, 60)))
+    options: dict[str, Any] = {"params": ()} if method in {"kcenter", "moderate", "random"} else {}
+    choose_rows(
+        scores, None if method in {"stratified", "random"} else features, method=method, counts=(20,), fractions=(),
+        keep=str(keep), drop=str(drop), per_class=per_class, **options,
+    )  # fmt: skip
+    table = pq.read_table(scores.parent / "out.parquet")
+    chosen = set(table.filter(table["selected"])["id"].to_pylist())
+    assert len(chosen) == 20 and {"r00", "r01", "r02"} <= chosen
+    assert not chosen & {f"r{i}" for i in range(50, 60)}
+    assert table.filter(table["selected"])["rank"].to_pylist() and table["id"].to_pylist()[:3] == ["r00", "r01", "r02"]
+
+
+def test_the_plan_says_whether_the_features_stay_in_the_file(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    outcome = choose_rows(scores, features, plan=True)
+    assert outcome.summary["plan"]["passes_over_data"] == 1
+    assert choose_rows(scores, features, plan=True, memory_limit=1000).summary["plan"]["passes_over_data"] == 4
+    assert not (scores.parent / "out.parquet").exists()

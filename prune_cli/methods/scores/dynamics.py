@@ -301,6 +301,7 @@ class DualParams:
 
     epochs: int | None = param(None, "passes that count, from the first; none: 30, or all there are", low=2)
     window: int | None = param(None, "passes in a window; none: a third of them, 2 to 10", low=2)
+    terms: bool = param(False, "also return the mean probability of the label, which the selection dual draws by")
 
 
 def dual_scores(record: Record, params: DualParams = DualParams()) -> dict[str, FloatArray]:
@@ -310,7 +311,8 @@ def dual_scores(record: Record, params: DualParams = DualParams()) -> dict[str, 
         record: needs ``p_label`` in training.
         params: see `DualParams`.
     Returns:
-        ``dual`` (N,) float64, 0 to 1/2; higher is harder.
+        ``dual`` (N,) float64, 0 to 1/2; higher is harder. With ``terms`` also ``dual_mean`` (N,) float64, 0 to 1, the mean
+        over these epochs of the label's probability; higher is easier.
     Raises:
         InputError: fewer passes than asked for, or than a window.
     Cost:
@@ -324,7 +326,11 @@ def dual_scores(record: Record, params: DualParams = DualParams()) -> dict[str, 
     def product(p_jn: FloatArray) -> FloatArray:
         return np.asarray(p_jn.std(axis=0) * (1.0 - p_jn.mean(axis=0)))
 
-    return {"dual": _mean_of_windows(record, "dual", epochs, window, product)}
+    found = {"dual": _mean_of_windows(record, "dual", epochs, window, product)}
+    if params.terms:
+        mean_of_one = _mean_of_windows(record, "dual", epochs, 1, lambda p_1n: np.asarray(p_1n[0]))
+        found["dual_mean"] = mean_of_one
+    return found
 
 
 @dataclass(frozen=True)

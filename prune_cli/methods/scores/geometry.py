@@ -18,7 +18,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator, stream_seed
-from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.devices import numba_threads, resolve_device
 from prune_cli.methods.scores.rows import FloatArray, IntArray
 
 __all__ = [
@@ -290,7 +290,8 @@ def zcore_scores(
         axes_bs, points_bs = _draw_points(stream.random((size, 2 * params.subspace)), ranges_3d)
         chosen_b = np.empty(size, np.int64)
         near_bk, loss_bk = np.empty((size, neighbors), np.int64), np.empty((size, neighbors))
-        draw_block(columns_dn, axes_bs, points_bs, params.exponent, _PROBES, chosen_b, near_bk, loss_bk)
+        with numba_threads():
+            draw_block(columns_dn, axes_bs, points_bs, params.exponent, _PROBES, chosen_b, near_bk, loss_bk)
         np.add.at(gains, chosen_b, 1)
         np.add.at(losses, near_bk.ravel(), loss_bk.ravel())  # one by one in the order of the draws, so every bit is set
     progress("zcore draws", params.draws, params.draws, None)

@@ -1,0 +1,124 @@
+"""A file of features beside a manifest: its vectors by the manifest's rows, at once or block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from prune_cli.core.errors import InputError
+from prune_cli.core.progress import Progress, silent
+from prune_cli.core.runtime import format_size
+from prune_cli.io.columns import ID, locate, read_ids
+from prune_cli.io.ledger import Ledger
+from prune_cli.io.tables import ParquetSource
+from prune_cli.io.vectors import fill_vectors, vector_blocks, vector_type
+
+
+class FeatureFile:
+    """The vectors of a manifest's rows in another file (or the same), joined by id.
+
+    Args:
+        source: the file with the vectors.
+        ids: the manifest's ids; each must be in the file, which may have more.
+        ids_in: what to call the manifest.
+        id_column, embedding_column: names of the columns.
+    Raises:
+        InputError: an id that the file has not, or no column of vectors.
+    """
+
+    def __init__(
+        self,
+        source: ParquetSource,
+        ids: pa.Array,
+        ids_in: str,
+        *,
+        id_column: str = ID,
+        embedding_column: str = "embedding",
+    ) -> None:
+        self.source = source
+        self.column = embedding_column
+        vector_type(source.require(embedding_column, "--embedding-column"), source.location, "--embedding-column")
+        there, _ = read_ids(source, id_column)
+        rows = locate(ids, there, ids_in, source.location)
+        self._position = np.full(len(there), -1, np.int64)  # of the manifest, for each row of the file
+        self._position[rows] = np.arange(len(ids))
+        self.rows = len(ids)
+        self.width = next((block.shape[1] for _, block in self._read(Ledger(), 1024)), 0)
+        if not self.width:
+            raise InputError(f"{source.location}: no row has a vector in '{self.column}'", "check the column")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all vectors as float32."""
+        return 4 * self.rows * self.width
+
+    def load(self, ledger: Ledger, progress: Progress = silent) -> np.ndarray:
+        """Return (N, D) float32 vectors of the manifest's rows; bad ones go to the ledger."""
+        vectors = fill_vectors(self._read(ledger, 8192, progress), self.rows, np.float32)
+        assert vectors is not None
+        return vectors
+
+    def check(self, ledger: Ledger, progress: Progress = silent) -> None:
+        """List the bad vectors, keeping none in memory."""
+        for _ in self._read(ledger, 8192, progress):
+            pass
+
+    def blocks(self, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield positions in the manifest and their vectors, in the order of the file."""
+        return self._read(Ledger(), rows)
+
+    def _read(self, ledger: Ledger, rows: int, progress: Progress = silent) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        wanted = self._position >= 0
+        return vector_blocks(self._arrays(wanted, rows, progress), self._position[wanted], ledger, np.float32)
+
+    def _arrays(self, wanted: np.ndarray, rows: int, progress: Progress) -> Iterator[pa.Array]:
+        start = 0
+        for batch in self.source.batches([self.column], rows):
+            here = wanted[start : start + len(batch)]
+            start += len(batch)
+            array = batch.column(0)
+            yield array if here.all() else array.filter(pa.array(here))
+            progress("reading features", start, len(wanted))
+
+
+class StreamedFeatures:
+    """Features of some of a manifest's rows that stay in the file and are read anew for every pass.
+
+    Args:
+        file: where they are.
+        positions: (M,) the manifest's rows that are meant, in the order that numbers them.
+    """
+
+    def __init__(self, file: FeatureFile, positions: np.ndarray) -> None:
+        self._file, self._positions = file, positions
+        self._number = np.full(file.rows, -1, np.int64)
+        self._number[positions] = np.arange(len(positions))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, D)."""
+        return len(self._positions), self._file.width
+
+    def blocks(self, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield numbers and their vectors, float32, in the order of the file."""
+        for positions, block in self._file.blocks(rows):
+            numbers = self._number[positions]
+            meant = numbers >= 0
+            yield (numbers, block) if meant.all() else (numbers[meant], block[meant])
+
+    def array(self) -> np.ndarray:
+        """Refuse: they are in the file because they do not fit.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"the features take {format_size(4 * len(self._positions) * self._file.width)} and this method needs them in memory",
+            "use --method window, which reads them block by block, or raise --memory-limit",
+        )
+
+    def take(self, positions: np.ndarray) -> StreamedFeatures:
+        """Return the features of some of these, numbered as the positions are."""
+        return StreamedFeatures(self._file, self._positions[positions])

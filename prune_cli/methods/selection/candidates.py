@@ -1,0 +1,271 @@
+"""What a selection method takes and gives: candidates in, an order of those to keep out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from prune_cli.core.errors import InputError
+from prune_cli.core.rng import generator
+
+BEYOND = "beyond the budget"
+
+
+class Features(Protocol):
+    """A vector of every candidate, in memory or read from a file block by block."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+
+    def blocks(self, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield positions (B,) and their rows (B, D) float32, each position once: in the order given where it can be."""
+
+    def array(self) -> np.ndarray:
+        """Return all rows, (N, D) float32.
+
+        Raises:
+            InputError: they do not fit the memory.
+        """
+
+    def take(self, positions: np.ndarray) -> Features:
+        """Return the features of some candidates, numbered as these positions are."""
+
+
+class ArrayFeatures:
+    """Features that are in memory.
+
+    Args:
+        values_nd: (N, D) float32, finite.
+    """
+
+    def __init__(self, values_nd: np.ndarray) -> None:
+        self._values_nd = values_nd
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return self._values_nd.shape[0], self._values_nd.shape[1]
+
+    def blocks(self, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield positions and their rows in the order given."""
+        for start in range(0, len(order_n), rows):
+            here = order_n[start : start + rows]
+            yield here, self._values_nd[here]
+
+    def array(self) -> np.ndarray:
+        """Return all rows, not a copy."""
+        return self._values_nd
+
+    def take(self, positions: np.ndarray) -> ArrayFeatures:
+        """Return a copy of some rows."""
+        return ArrayFeatures(self._values_nd[positions])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The samples to choose from, numbered 0 to N - 1, and those that are kept whatever is chosen.
+
+    Args:
+        order_n: (N,) int64 positions by ascending id; ties and random draws go by it.
+        difficulty_n: (N,) float64, high = hard, or None where no score is at hand.
+        tie_n: (N,) float64, high = hard: a second score for samples whose first is equal, or None.
+        columns: other columns of the score file by name, each (N,) float64, for methods that want more than one.
+        codes_n: (N,) int64 class of each sample, -1 for none; None where there are no labels.
+        features: a vector of each sample, or None.
+        kept_n: (N,) bool: kept already, to be taken into account and not to be returned.
+    """
+
+    order_n: np.ndarray
+    difficulty_n: np.ndarray | None = None
+    tie_n: np.ndarray | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    codes_n: np.ndarray | None = None
+    features: Features | None = None
+    kept_n: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.order_n)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """(N,) bool, all False where nothing is kept already."""
+        return np.zeros(len(self), bool) if self.kept_n is None else self.kept_n
+
+    def free(self) -> np.ndarray:
+        """Return the positions that can be chosen, by ascending id."""
+        return self.order_n if self.kept_n is None else self.order_n[~self.kept_n[self.order_n]]
+
+    def hardest_first(self, method: str) -> np.ndarray:
+        """Return the positions that can be chosen, hardest first; ties by the second score, then by id."""
+        return self._by_difficulty(method, -1.0)
+
+    def easiest_first(self, method: str) -> np.ndarray:
+        """Return the positions that can be chosen, easiest first; ties by the second score, then by id."""
+        return self._by_difficulty(method, 1.0)
+
+    def _by_difficulty(self, method: str, sign: float) -> np.ndarray:
+        free = self.free()
+        keys = [sign * self.difficulty(method)[free]]
+        if self.tie_n is not None:
+            keys.insert(0, sign * self.tie_n[free])
+        return free[np.lexsort(keys)]
+
+    def difficulty(self, method: str) -> np.ndarray:
+        """Return (N,) float64, high = hard, or say that there is none."""
+        if self.difficulty_n is None:
+            raise InputError(f"{method} needs a score column", "make one: prune score DATA --method cg")
+        return self.difficulty_n
+
+    def codes(self, method: str) -> np.ndarray:
+        """Return (N,) int64 class codes, 0 or more, or say which is missing."""
+        if self.codes_n is None:
+            raise InputError(f"{method} needs labels", "name their column with --label-column")
+        missing = int((self.codes_n < 0).sum())
+        if missing:
+            raise InputError(f"{method} needs a label of every row, {missing:,} have none", "drop them: --drop FILE")
+        return self.codes_n
+
+    def vectors(self, method: str) -> Features:
+        """Return the features, or say that there are none."""
+        if self.features is None:
+            raise InputError(f"{method} needs features", "pass --features FILE with a column 'embedding'")
+        return self.features
+
+    def take(self, positions: np.ndarray) -> Candidates:
+        """Return some of the candidates, numbered as these positions are; ids keep their order."""
+        number = np.full(len(self), -1, np.int64)
+        number[positions] = np.arange(len(positions))
+        order_n = number[self.order_n]
+
+        def some(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[positions]
+
+        return Candidates(
+            order_n[order_n >= 0],
+            some(self.difficulty_n),
+            some(self.tie_n),
+            {name: values[positions] for name, values in self.columns.items()},
+            some(self.codes_n),
+            None if self.features is None else self.features.take(positions),
+            some(self.kept_n),
+        )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """An answer: positions, kept first to kept last.
+
+    Args:
+        order_n: (M,) int64 positions. Of a nested method the first k are its answer for the budget k, for every k up to M;
+            of another, its first ``count`` are the answer for that count.
+        skipped: how many at the end are there only because the method skips them.
+        gain_n: (M,) float64, what each added when it was chosen, or None.
+        reason: why a row is out that is not chosen.
+        skipped_reason: why a row is out that the method skips.
+    """
+
+    order_n: np.ndarray
+    skipped: int = 0
+    gain_n: np.ndarray | None = None
+    reason: str = BEYOND
+    skipped_reason: str = "skipped by the offset"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a method tried for each budget, a row a trial.
+
+    Args:
+        budget: (R,) int64 index of the budget.
+        start: (R,) float64 share of the ranked samples that are harder than the trial, or NaN.
+        window_start: (R,) int64 rank of the first sample of the trial, 0 = hardest, or -1.
+        name: what was tried, R strings.
+        proxy_accuracy: (R,) float64 share of all samples that the proxy gets right.
+        best: (R,) bool the trial that was taken.
+    """
+
+    budget: np.ndarray
+    start: np.ndarray
+    window_start: np.ndarray
+    name: Sequence[str]
+    proxy_accuracy: np.ndarray
+    best: np.ndarray
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a selection method returns.
+
+    Args:
+        rankings: one for each count asked for; the same one for all where the method is nested.
+        curve: what was tried, for methods that try.
+    """
+
+    rankings: tuple[Ranking, ...]
+    curve: Curve | None = None
+
+
+def nested(ranking: Ranking, counts: Sequence[int]) -> Choice:
+    """Return the choice of a method whose answer for a budget holds its answer for every smaller one."""
+    return Choice((ranking,) * len(counts))
+
+
+def class_turns(sizes_c: np.ndarray, taken_c: np.ndarray, seed: int) -> np.ndarray:
+    """Return the classes in the order they take turns, so that every prefix holds them in proportion.
+
+    The r-th sample of a class of n stands at the quantile (r - 1/2) / n: prefixes are then the apportionment of
+    Sainte-Lague (Webster), which never takes a seat back when the budget grows, so budgets are nested. Equal quantiles
+    go by a random order of the classes.
+
+    Args:
+        sizes_c: (C,) int64 samples of each class.
+        taken_c: (C,) int64 how many of these are taken already, at the front.
+        seed: the run's seed.
+    Returns:
+        (sum of sizes less taken,) int64 class of each turn.
+    Cost:
+        N log N.
+    Example:
+        >>> class_turns(np.array([4, 2]), np.array([0, 0]), seed=0).tolist()
+        [0, 1, 0, 0, 1, 0]
+    """
+    left_c = sizes_c - taken_c
+    turns = np.repeat(np.arange(len(sizes_c)), left_c)
+    first = np.repeat(np.cumsum(left_c) - left_c, left_c)
+    rank = np.arange(len(turns)) - first + taken_c[turns]
+    # (2 rank + 1) / (2 size), compared exactly as integers would be: doubles are exact enough below 2^25 rows a class.
+    quantile = (2 * rank + 1) / (2 * sizes_c[turns])
+    draw = generator(seed, "select", "classes").permutation(len(sizes_c))
+    order: np.ndarray = turns[np.lexsort((draw[turns], quantile))]
+    return order
+
+
+def in_each_class(candidates: Candidates, counts: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes' turns, and how many of each class every count takes.
+
+    Args:
+        candidates: with labels; a sample without one belongs to a class of its own, -1.
+        counts: how many samples are chosen in all.
+        seed: the run's seed.
+    Returns:
+        (F,) int64 turns of the F free samples, as codes of `class_numbers`; (len(counts), C) int64 quotas.
+    """
+    codes = class_numbers(candidates)
+    n_classes = int(codes.max()) + 1 if len(codes) else 0
+    turns = class_turns(
+        np.bincount(codes, minlength=n_classes), np.bincount(codes[candidates.kept], minlength=n_classes), seed
+    )
+    quotas = np.stack([np.bincount(turns[:count], minlength=n_classes) for count in counts])
+    return turns, quotas
+
+
+def class_numbers(candidates: Candidates) -> np.ndarray:
+    """Return (N,) int64 class of each sample, 0 to C - 1 without gaps, samples without a label one of them."""
+    if candidates.codes_n is None:
+        raise InputError("--per-class needs labels", "name their column with --label-column")
+    numbers: np.ndarray = np.unique(candidates.codes_n, return_inverse=True)[1]
+    return numbers

@@ -1,0 +1,192 @@
+"""Selections that draw by a score: even over its range, or by a distribution that moves with the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from prune_cli.core.errors import InputError
+from prune_cli.core.params import param
+from prune_cli.core.progress import Progress, silent
+from prune_cli.core.rng import generator
+from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking
+
+_MIS_RATES = {
+    "cifar10": ((0.1, 0.3), (0.2, 0.1), (0.3, 0.1), (0.5, 0.0), (0.7, 0.0)),
+    "cifar100": ((0.1, 0.5), (0.2, 0.4), (0.3, 0.2), (0.5, 0.2), (0.7, 0.1)),
+}
+"""(share kept, share of the hardest that is dropped first); recalled, not confirmed against the paper's text."""
+
+
+@dataclass(frozen=True)
+class StratifiedParams:
+    """Parameters of ``stratified``."""
+
+    strata: int = param(50, "ranges of equal width that the score is cut in", low=1)
+    mis_rate: float | Literal["cifar10", "cifar100"] = param(
+        "cifar10", "share of the hardest that is dropped first, or whose published table gives it for each budget",
+        low=0.0, high=1.0,
+    )  # fmt: skip
+
+
+def mis_rate_for(kept: float, table: float | Literal["cifar10", "cifar100"]) -> float:
+    """Return the share of the hardest that is dropped for a share kept: as given, or from a table, in between linearly.
+
+    >>> mis_rate_for(0.1, "cifar10"), mis_rate_for(0.4, "cifar10"), mis_rate_for(0.9, "cifar10"), mis_rate_for(0.5, 0.2)
+    (0.3, 0.05, 0.0, 0.2)
+    """
+    if not isinstance(table, str):
+        return float(table)
+    kept_shares, rates = zip(*_MIS_RATES[table], strict=True)
+    return round(float(np.interp(kept, kept_shares, rates)), 12)
+
+
+def stratified_order(
+    candidates: Candidates,
+    params: StratifiedParams = StratifiedParams(),
+    *,
+    counts: Sequence[int],
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Choice:
+    """Return samples drawn evenly over the range of the score, without the very hardest.
+
+    The ``mis_rate`` share of the hardest is dropped, since many of these are wrong labels. What is left is cut in
+    ``strata`` ranges of equal width between its least and its greatest score; from the smallest stratum to the largest
+    each gives what is left of the budget divided by the strata left, or all it has. Inside a stratum the draw is random.
+
+    Args:
+        candidates: the samples; of them ``difficulty_n``. The paper drops and cuts by AUM.
+        params: see `StratifiedParams`.
+        counts: how many to choose; each is an answer of its own.
+        seed: the run's seed. A sample's draw is the same for every budget.
+        device, progress: not used.
+    Returns:
+        Choice of one ranking a count: the count chosen, hardest first. Where fewer than the count are not dropped, fewer are
+        dropped.
+    Raises:
+        InputError: no score at hand.
+    Cost:
+        N log N, and strata for each count.
+    Source:
+        Zheng, Liu, Lai, Prakash, ICLR 2023, arXiv:2210.15809 (CCS). The tables of ``mis_rate`` are recalled; between
+        their budgets it is linear, outside constant. What a division leaves over goes to the larger strata, as there.
+    Example:
+        Scores 0, 1, 2, 3, 4 and 5 in two strata: each gives one; 5 is dropped.
+
+        >>> samples = Candidates(np.arange(6), np.arange(6.0))
+        >>> params = StratifiedParams(strata=2, mis_rate=0.2)
+        >>> chosen = stratified_order(samples, params, counts=[2]).rankings[0].order_n
+        >>> (chosen >= 2).tolist(), 5 in chosen
+        ([True, False], False)
+    """
+    hardest_first = candidates.hardest_first("stratified")
+    difficulty = candidates.difficulty("stratified")
+    free = candidates.free()
+    draw = np.empty(len(candidates))
+    draw[free] = generator(seed, "select", "stratified").random(len(free))
+    rankings = []
+    for count in counts:
+        rate = mis_rate_for(count / max(1, len(free)), params.mis_rate)
+        dropped = min(int(np.floor(rate * len(free) + 0.5)), len(free) - count)
+        left = hardest_first[dropped:]
+        chosen = left[_draw_from_strata(difficulty[left], draw[left], params.strata, count)]
+        rankings.append(Ranking(chosen, reason="not drawn from its stratum"))
+    return Choice(tuple(rankings))
+
+
+def _draw_from_strata(values: np.ndarray, draw: np.ndarray, strata: int, count: int) -> np.ndarray:
+    """Return ascending positions of the count drawn."""
+    if count == 0:
+        return np.zeros(0, np.int64)
+    low, high = values.min(), values.max()
+    width = (high - low) / strata
+    stratum = (
+        np.minimum(((values - low) / width).astype(np.int64), strata - 1) if width > 0 else np.zeros_like(values, int)
+    )
+    sizes = np.bincount(stratum, minlength=strata)
+    quota = np.zeros(strata, np.int64)
+    left, by_size = count, np.argsort(sizes, kind="stable")
+    for done, which in enumerate(by_size):
+        quota[which] = min(sizes[which], left // (strata - done))
+        left -= quota[which]
+    order = np.lexsort((draw, stratum))
+    rank = np.arange(len(values)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(order[rank < quota[stratum[order]]])
+
+
+@dataclass(frozen=True)
+class DualParams:
+    """Parameters of ``dual``."""
+
+    complexity: float = param(
+        4.0, "how late the draw turns to the easy samples as less is kept (c_D; 4: CIFAR-100)", low=0.0
+    )
+    concentration: float = param(15.0, "how narrow the Beta distribution is (C)", low=0.1)
+    anchors: int = param(10, "hardest samples whose mean probability the distribution starts from", low=1)
+
+
+def dual_order(
+    candidates: Candidates,
+    params: DualParams = DualParams(),
+    *,
+    counts: Sequence[int],
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Choice:
+    r"""Return samples drawn in proportion to the DUAL score times a Beta density that moves to the easy as less is kept.
+
+    With r the share pruned, p the mean over the epochs of the label's probability and m its mean over the ``anchors``
+    hardest samples: ``b = C (1 - m) (1 - r^(2 + c))``, ``a = C + 1 - b``, and a sample is drawn, without replacement, in
+    proportion to ``score * Beta(p; a, b)``. At r = 0 the density has its middle near m, at r = 1 at 1.
+
+    Args:
+        candidates: the samples; of them ``difficulty_n`` (the score ``dual``) and the column ``dual_mean``.
+        params: see `DualParams`.
+        counts: how many to choose; each is an answer of its own.
+        seed: the run's seed. A sample's draw is the same for every budget.
+        device, progress: not used.
+    Returns:
+        Choice of one ranking a count, over all samples: drawn first to drawn last.
+    Raises:
+        InputError: no score at hand, a negative one, or no column ``dual_mean``.
+    Cost:
+        N log N for each count.
+    Source:
+        Cho, Shin, Lee, Kim, ICML 2025, arXiv:2502.06905; exponent ``2 + c`` and ``a + b = C + 1`` as in the authors' code. The
+        draw is Efraimidis' and Spirakis' (2006): the largest ``log(u) / weight``.
+    Example:
+        >>> samples = Candidates(np.arange(3), np.array([0.1, 0.2, 0.3]), columns={"dual_mean": np.array([0.9, 0.5, 0.1])})
+        >>> sorted(dual_order(samples, counts=[2]).rankings[0].order_n.tolist())
+        [0, 1, 2]
+    """
+    from scipy.stats import beta
+
+    mean_n = candidates.columns.get("dual_mean")
+    if mean_n is None:
+        raise InputError(
+            "dual needs the column 'dual_mean' beside the score",
+            "score with: prune score DATA --method dual -p dual.terms=true",
+        )
+    hardest_first = candidates.hardest_first("dual")
+    score_n = candidates.difficulty("dual")
+    free = candidates.free()
+    if len(free) and score_n[free].min() < 0:
+        raise InputError("dual draws in proportion to the score, and one is negative", "pass -p key=dual")
+    anchor = float(mean_n[hardest_first[: params.anchors]].mean()) if len(free) else 0.5
+    luck = np.log(generator(seed, "select", "dual").random(len(free)))
+    inside = np.clip(mean_n[free], 1e-9, 1 - 1e-9)  # the density is 0 or infinite at the very ends
+    rankings = []
+    for count in counts:
+        pruned = 1 - count / max(1, len(free))
+        b = params.concentration * (1 - anchor) * (1 - pruned ** (2 + params.complexity))
+        b = float(np.clip(b, 1e-3, params.concentration + 1 - 1e-3))
+        log_weight = beta.logpdf(inside, params.concentration + 1 - b, b) + np.log(np.maximum(score_n[free], 1e-300))
+        # log(u) / weight, in logs since weights may be beyond what a double holds: the least log(-log u) - log w first.
+        rankings.append(Ranking(free[np.argsort(np.log(-luck) - log_weight, kind="stable")], reason="not drawn"))
+    return Choice(tuple(rankings))
