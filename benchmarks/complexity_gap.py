@@ -60,8 +60,8 @@ def seconds(action: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def write_page(name: str, title: str, table: Table, notes: list[str]) -> None:
-    """Write docs/results/<name>.md: the command that made it, the hardware, the table, the notes."""
+def write_page(name: str, title: str, table: Table, notes: list[str], page: str | None = None) -> None:
+    """Write docs/results/<page, or name>.md: the command that made it, the hardware, the table, the notes."""
     threads, load = torch.get_num_threads(), os.getloadavg()[1]
     hardware = f"{os.cpu_count()} cores (CPU), {threads} threads, torch {torch.__version__.split('+')[0]}"
     busy = f"Load average over the last five minutes: {load:.1f}"
@@ -73,7 +73,7 @@ def write_page(name: str, title: str, table: Table, notes: list[str]) -> None:
     if policy := os.environ.get("OMP_WAIT_POLICY"):
         command = f"OMP_WAIT_POLICY={policy} {command}"
     text = f"# {title}\n\nMade by `{command}` on {hardware}. {busy}.\n\n{markdown(table)}\n"
-    (RESULTS / f"{name}.md").write_text(text + "".join(f"\n{note}\n" for note in notes))
+    (RESULTS / f"{page or name}.md").write_text(text + "".join(f"\n{note}\n" for note in notes))
 
 
 def markdown(table: Table) -> str:

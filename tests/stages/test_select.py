@@ -13,7 +13,8 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.io.ledger import ErrorAllowance
 from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
-from prune_cli.stages.select import SelectOptions, row_count, select
+from prune_cli.stages.budgets import row_count
+from prune_cli.stages.select import SelectOptions, select
 
 
 @pytest.fixture
