@@ -1,5 +1,5 @@
 #!/bin/sh
-# What wants a CUDA device: the tests marked so, the complexity gap on it, a training run, and el2n. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
+# What wants a CUDA device: the tests marked so, the complexity gap on it, trainings, their share of the matrix rate, windows, and el2n. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
 # Nothing is installed: python must have this package and its dependencies.
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,12 +10,14 @@ python -m pytest -m gpu
 for precision in float64 float32; do
   python -m prune_cli score "$data/fashion_mnist_train.parquet" --device cuda --precision $precision --json -q -o "$out/$precision.parquet"
 done
-python -m prune_cli select "$out/float64.parquet" --fraction 0.3 -q -o "$out/kept.parquet"
+python -m prune_cli select "$out/float64.parquet" --method top --fraction 0.3 -q -o "$out/kept.parquet"
 for arch in resnet9:64 resnet18; do
   python -m prune_cli train "$data/fashion_mnist_train.parquet" --subset "$out/kept.parquet" --arch $arch --steps 1000 --batch-size 256 \
     --device cuda --json -q -o "$out/$arch"
   python -m prune_cli evaluate "$out/$arch" "$data/fashion_mnist_test.parquet" --device cuda --json -q -o "$out/$arch.report.parquet"
 done
+python benchmarks/throughput.py --device cuda
+python benchmarks/window.py --device cuda
 # el2n as published: 20 of 200 epochs of resnet18; the summary has the seconds
 python -m prune_cli score "$data/cifar10_train.parquet" --method el2n --arch resnet18 --epochs 200 --device cuda --json -q -o "$out/el2n.parquet"
 rm -rf "$out"
