@@ -168,9 +168,11 @@ def main() -> None:
             )
         )
     print(markdown(rows))
+    one_by_one = sum(seconds_alone(name, took, arguments.epochs) for name in DYNAMICS)
     notes = [
         f"50,000 rows; one training of resnet9:16 a column (`--epochs {arguments.epochs}`), seed 0, every score high = hard. "
-        f"All scores of a training together: {took['training and its scores']:.0f} s as one command. Windows and epochs are "
+        f"All scores of a training together: {took['training and its scores']:.0f} s as one command; "
+        f"the eleven from `el2n` to `confidence` one by one: {one_by_one:.0f} s. Windows and epochs are "
         "the defaults for that length.",
         "Seconds alone, of the run on CIFAR-10's own labels: the training up to the pass that a score needs (el2n and grand "
         "stop after a tenth) and its own look at the samples, as a command; `moderate` and `prototype` go by the features of the "
