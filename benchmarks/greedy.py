@@ -197,7 +197,7 @@ def main() -> None:
     graph_seconds = time.perf_counter() - start
     from scipy.sparse import csr_matrix
 
-    sparse = csr_matrix((graph[2].astype(np.float64), graph[1], graph[0]), shape=(len(features), len(features)))
+    sparse = csr_matrix((graph[2].astype(np.float64), graph[1].copy(), graph[0]), shape=(len(features), len(features)))
     sparse.sort_indices()
     our_facility_location(neighbor_graph(features[:500], 8), 5)
     rivals = {"NumPy, lazy": lambda: plain_facility_location(sparse, count)}

@@ -34,7 +34,7 @@ from prune_cli.stages.selection_files import SelectionRows, ranked_table, tell_c
 
 PROCESS_BYTES = 200 * 2**20
 LIBRARY_BYTES = 500 * 2**20
-ROW_BYTES = 400
+ROW_BYTES = 700
 """Memory of Python with pyarrow, of torch and numba beside it, and of each row with string ids: measured upper bounds."""
 
 _STATED_BY_STAGE = ("key", "tie")
