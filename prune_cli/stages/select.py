@@ -23,6 +23,7 @@ from prune_cli.io.ledger import ErrorAllowance, Ledger, ledger_path, settle
 from prune_cli.io.provenance import InputFile, Provenance, read_provenance
 from prune_cli.io.selection import read_listed
 from prune_cli.io.tables import STDIN, ParquetSource, write_table
+from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry import Method, find_method, preset_params
 from prune_cli.methods.selection.baselines import TopParams
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Features
@@ -208,6 +209,7 @@ def _provenance(options: SelectOptions, method: Method, params: Any, rows: Selec
         },
         seed=options.runtime.seed,
         inputs=inputs,
+        device=device_name(options.runtime.device) if "features" in method.uses else "cpu",
         packages=packages,
         score_direction={k.name: k.direction for k in (rows.key, rows.tie) if k is not None},
         rows={"rows_in": n_rows, "rows_out": n_rows, "rows_bad": bad},

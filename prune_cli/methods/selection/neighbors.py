@@ -11,7 +11,7 @@ from prune_cli.methods.devices import resolve_device
 
 Metric = Literal["cosine", "euclidean"]
 EXACT_ROWS = 131_072
-"""Up to this many samples all pairs are compared: about ten minutes at 512 features on two cores."""
+"""Up to this many samples all pairs are compared."""
 
 _BLOCK_NUMBERS = 1 << 26  # similarities in a block
 _SPARE = 8
@@ -33,8 +33,8 @@ def nearest_neighbors(
         features_nd: (N, D) float32, finite.
         n_neighbors: K, at most N - 1.
         metric: ``cosine`` (distance between the rows at length 1, so 0 to 2) or ``euclidean``.
-        exact: compare all pairs; None: up to `EXACT_ROWS` samples. Otherwise an inverted file: about 1 % of the
-            neighbors are missed.
+        exact: compare all pairs; None: up to `EXACT_ROWS` samples. Otherwise an inverted file, which misses
+            some of the neighbors.
         seed: draws the samples the inverted file is trained on, and its first centroids.
         device: where the exact products run.
         progress: told of the rows that are done.
