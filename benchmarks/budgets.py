@@ -3,8 +3,8 @@
     python benchmarks/budgets.py --dataset fashion_mnist [--steps 600] [--seeds 3] [--work out/budgets] [--write]
     python benchmarks/budgets.py --dataset cifar10 ...
 
-One training of the whole data scores it (forgetting, aum), a shorter one gives the features: those of the long one fit the very
-labels so well that every window looks alike to a linear classifier. Then every (method, budget, seed) is a
+One training of the whole data scores it (forgetting, aum), a single pass gives the features: those of the long one fit the very
+labels so well that every window looks alike to a linear classifier (window_truth.py). Then every (method, budget, seed) is a
 training of the same number of steps and an accuracy on the test set. The seed moves what is drawn, first weights and
 order; the order is drawn over the whole data and masked, so methods are compared in pairs. Finished trainings are kept in the work
 folder: the same command goes on after a kill. ``--write`` writes docs/results/budgets-DATASET.md and .png, once all are there.
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arch", default="resnet9:8", help="the network that is trained on the selections")
     parser.add_argument("--score-epochs", type=int, default=20)
-    parser.add_argument("--feature-epochs", type=int, default=3)
+    parser.add_argument("--feature-epochs", type=int, default=1)
     parser.add_argument("--score-arch", default="resnet9:16", help="the network of both")
     parser.add_argument("--write", action="store_true", help="write docs/results/budgets-DATASET.md and .png")
     arguments = parser.parse_args()

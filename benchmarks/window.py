@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates
+from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Features
 from prune_cli.methods.selection.window import WindowParams, select_window
 
 FRACTIONS = [k / 20 for k in range(1, 20)]
@@ -55,7 +55,7 @@ def check() -> None:
     features, codes, difficulty = problem(3000, 64, 10)
     counts = [round(f * 3000) for f in FRACTIONS]
     candidates = Candidates(np.arange(3000), difficulty, codes_n=codes, features=ArrayFeatures(features))
-    curve = select_window(candidates, WindowParams(), counts=counts, device="cpu").curve
+    curve = select_window(candidates, WindowParams(scope="global"), counts=counts, device="cpu").curve
     assert curve is not None and len(curve.start) == 209
     ranked = np.argsort(-difficulty)
     for row in range(209):
@@ -79,21 +79,26 @@ def main() -> None:
     features, codes, difficulty = problem(arguments.rows, arguments.features, arguments.classes)
     counts = [round(f * arguments.rows) for f in FRACTIONS]
     order_n = np.arange(arguments.rows)
-    kinds = {"in memory": ArrayFeatures(features), "block by block": Blocks(features)}
+    in_memory, cut = ArrayFeatures(features), WindowParams(scope="global")
+    kinds: dict[str, tuple[Features, WindowParams]] = {
+        "features in memory": (in_memory, cut),
+        "features block by block": (Blocks(features), cut),
+        "cut inside each class": (in_memory, WindowParams(scope="class")),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ("one fit", *kinds)}
     for _ in range(arguments.repeats + 1):  # the first is a warm-up
         start = time.perf_counter()
         one_fit(features, codes, arguments.classes)
         seconds["one fit"].append(time.perf_counter() - start)
-        for name, source in kinds.items():
+        for name, (source, params) in kinds.items():
             candidates = Candidates(order_n, difficulty, codes_n=codes, features=source)
             start = time.perf_counter()
-            select_window(candidates, WindowParams(), counts=counts, device=arguments.device)
+            select_window(candidates, params, counts=counts, device=arguments.device)
             seconds[name].append(time.perf_counter() - start)
     rows: Table = [("what", "seconds", "times one fit")]
     for name, taken in seconds.items():
         ratio = statistics.median(t / one for t, one in zip(taken[1:], seconds["one fit"][1:], strict=True))
-        title = {"one fit": "one ridge fit and its accuracy"}.get(name, f"all 209 windows, features {name}")
+        title = {"one fit": "one ridge fit and its accuracy"}.get(name, f"all 209 windows, {name}")
         rows.append((title, f"{statistics.median(taken[1:]):.2f}", f"{ratio:.1f}"))
     print(markdown(rows))
     if arguments.write:

@@ -62,6 +62,9 @@ IdColumn = Annotated[str, typer.Option("--id-column", metavar="NAME", help="Colu
 LabelColumn = Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column with the labels.")]
 ImageColumn = Annotated[str, typer.Option("--image-column", metavar="NAME", help="Column with the images.")]
 EmbeddingColumn = Annotated[str, typer.Option("--embedding-column", metavar="NAME", help="Column with the vectors.")]
+ProbColumn = Annotated[
+    str, typer.Option("--prob-column", metavar="NAME", help="Column with the probabilities, one a class.")
+]
 TrueLabelColumn = Annotated[
     str, typer.Option("--true-label-column", metavar="NAME", help="Column with the known true labels.")
 ]

@@ -34,6 +34,15 @@ def select(
             show_default=False,
         ),
     ] = None,
+    probabilities: Annotated[
+        str | None,
+        typer.Option(
+            "--probabilities",
+            metavar="FILE",
+            help="Class probabilities of the rows, where the features' file has none.",
+            show_default=False,
+        ),
+    ] = None,
     fraction: Annotated[
         str | None,
         typer.Option("--fraction", metavar="F[,F]", help="Share KEPT, above 0 and at most 1.", show_default=False),
@@ -68,6 +77,7 @@ def select(
     id_column: opt.IdColumn = "id",
     label_column: opt.LabelColumn = "label",
     embedding_column: opt.EmbeddingColumn = "embedding",
+    prob_column: opt.ProbColumn = "prob",
     device: opt.Device = "auto",
     memory_limit: opt.MemoryLimit = None,
     seed: opt.Seed = 0,
@@ -92,6 +102,7 @@ def select(
         params=tuple(param or ()),
         preset=preset,
         features=features,
+        probabilities=probabilities,
         fractions=opt.parse_numbers(fraction, "--fraction", float),
         counts=opt.parse_numbers(count, "--count", int),
         threshold=threshold,
@@ -104,6 +115,7 @@ def select(
         id_column=id_column,
         label_column=label_column,
         embedding_column=embedding_column,
+        prob_column=prob_column,
         max_errors=ErrorAllowance.parse(max_errors),
         runtime=Runtime(
             device=device, memory_limit=parse_size(memory_limit) if memory_limit is not None else None, seed=seed

@@ -36,10 +36,11 @@ class FeatureFile:
         *,
         id_column: str = ID,
         embedding_column: str = "embedding",
+        option: str = "--embedding-column",
     ) -> None:
         self.source = source
         self.column = embedding_column
-        vector_type(source.require(embedding_column, "--embedding-column"), source.location, "--embedding-column")
+        vector_type(source.require(embedding_column, option), source.location, option)
         there, _ = read_ids(source, id_column)
         rows = locate(ids, there, ids_in, source.location)
         self._position = np.full(len(there), -1, np.int64)  # of the manifest, for each row of the file
@@ -81,6 +82,18 @@ class FeatureFile:
             array = batch.column(0)
             yield array if here.all() else array.filter(pa.array(here))
             progress("reading features", start, len(wanted))
+
+
+class ProbabilityFile(FeatureFile):
+    """The probabilities of a manifest's rows, as `FeatureFile` has their vectors; rows that do not sum to 1 are bad."""
+
+    def _read(self, ledger: Ledger, rows: int, progress: Progress = silent) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for here, block in super()._read(ledger, rows, progress):
+            outside = ((block < -1e-6) | (block > 1 + 1e-6)).any(axis=1)
+            ledger.add_all(here[outside], f"'{self.column}': a probability below 0 or above 1")
+            wrong = ~outside & ~(np.abs(block.sum(axis=1, dtype=np.float64) - 1) <= 1e-3)
+            ledger.add_all(here[wrong], f"'{self.column}': probabilities that do not sum to 1")
+            yield here, block
 
 
 class StreamedFeatures:

@@ -16,7 +16,7 @@ from prune_cli.core.errors import InputError
 Direction = Literal["harder", "easier"]
 Kind = Literal["score", "selection", "recipe"]
 Needs = Literal["inputs", "record", "features"]
-Uses = Literal["score", "features", "labels"]
+Uses = Literal["score", "features", "labels", "probabilities"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Method:
         nested: whether a selection's answer for a budget holds its answer for every smaller one.
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
         reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
+        asks_memory: whether a selection goes by how much memory it may use.
+        aliases: other names the user may type.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Method:
     nested: bool = True
     classes_itself: bool = False
     reads_blocks: bool = False
+    asks_memory: bool = False
+    aliases: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:
         """Return the method's function, importing its module."""
@@ -365,6 +369,20 @@ _METHODS = (
         uses=("features",),
     ),
     Method(
+        name="neighbor_confidence",
+        kind="selection",
+        module="prune_cli.methods.selection.neighbor_confidence",
+        function="neighbor_confidence_order",
+        params="NeighborConfidenceParams",
+        summary="for wrong labels: what puts most confident neighbors around all samples (Prune4ReL)",
+        cost="N^2 D flops for all pairs (about N^1.5 D with ivf) and 8 bytes an edge and direction; then a heap",
+        source="Park et al., NeurIPS 2023, arXiv:2311.01002",
+        uses=("features", "probabilities"),
+        classes_itself=True,
+        asks_memory=True,
+        aliases=("prune4rel",),
+    ),
+    Method(
         name="standard",
         kind="recipe",
         module="prune_cli.methods.training.standard",
@@ -387,6 +405,11 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
         "score": {"training": {"epochs": 20}},
         "selection": {"window": {"step": 0.05, "ridge": 1.0, "bias": False, "scope": "global"}},
     },
+    "prune4rel-cifar10n": {"selection": {"neighbor_confidence": {"tau": 0.975, "eta": 1.0}}},
+    "prune4rel-cifar100n": {"selection": {"neighbor_confidence": {"tau": 0.95, "eta": 1.0}}},
+    "prune4rel-webvision": {"selection": {"neighbor_confidence": {"tau": 0.95, "eta": 1.0}}},
+    "prune4rel-clothing1m": {"selection": {"neighbor_confidence": {"tau": 0.8, "eta": 1.0}}},
+    "prune4rel-imagenet": {"selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}}},
     "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10"}}},
     "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100"}}},
 }
@@ -416,6 +439,7 @@ def find_method(kind: Kind, name: str) -> Method:
         InputError: no such method; the cure lists those there are.
     """
     known = methods_of(kind)
+    name = next((m.name for m in known.values() if name in m.aliases), name)
     if name not in known:
         raise InputError(f"unknown {kind} method '{name}'", f"use one of: {', '.join(known)}")
     return known[name]

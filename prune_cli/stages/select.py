@@ -17,7 +17,7 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import ID, canonical_order
-from prune_cli.io.features import FeatureFile, StreamedFeatures
+from prune_cli.io.features import FeatureFile, ProbabilityFile, StreamedFeatures
 from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import ErrorAllowance, Ledger, ledger_path, settle
 from prune_cli.io.provenance import InputFile, Provenance, read_provenance
@@ -28,10 +28,11 @@ from prune_cli.methods.registry import Method, find_method, preset_params
 from prune_cli.methods.selection.baselines import TopParams
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Features
 from prune_cli.methods.selection.choosing import choose
+from prune_cli.methods.selection.neighbor_confidence import neighbor_plan
 from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_stated
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie, sub_terms
-from prune_cli.stages.selection_files import SelectionRows, ranked_table, tell_curve, with_choice
+from prune_cli.stages.selection_files import SelectionRows, ranked_table, tell_curve, tell_extras, with_choice
 
 PROCESS_BYTES = 200 * 2**20
 LIBRARY_BYTES = 500 * 2**20
@@ -50,6 +51,7 @@ class SelectOptions:
     params: tuple[str, ...] = ()
     preset: str | None = None
     features: str | None = None
+    probabilities: str | None = None
     fractions: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
     threshold: float | None = None
@@ -62,6 +64,7 @@ class SelectOptions:
     id_column: str = ID
     label_column: str = "label"
     embedding_column: str = "embedding"
+    prob_column: str = "prob"
     max_errors: ErrorAllowance = dataclasses.field(default_factory=ErrorAllowance)
     runtime: Runtime = dataclasses.field(default_factory=Runtime)
     output: str | None = None
@@ -80,9 +83,9 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
-    name = options.method or ("top" if options.threshold is not None else "window")
+    method = find_method("selection", options.method or ("top" if options.threshold is not None else "window"))
+    name = method.name
     check_stated(options.fractions, options.counts, options.threshold, name, options.per_class)
-    method = find_method("selection", name)
     params, wanted = _parameters(options, method)
     scores = Joined(options.scores, id_column=options.id_column, label_column=options.label_column)
     if scores.ids_made_up:
@@ -96,6 +99,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         key = read_key(scores, wanted["key"], directions)
         tie = read_tie(scores, key, wanted["tie"], directions)
     features = _feature_file(options, method, scores, key)
+    probabilities = _probability_file(options, method, scores, features)
     keep, drop = (read_listed(file, scores.ids, scores.location) for file in (options.keep, options.drop))
     if (keep & drop).any():
         both = scores.ids.filter(pa.array(keep & drop))
@@ -113,9 +117,11 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
             bad = np.flatnonzero(~np.isfinite(column.values_n))
             ledger.add_all(bad, f"no score: '{column.name}' is null, NaN or infinite")
     values_nd = _read_features(options, method, features, ledger, progress)
+    if probabilities is not None:
+        probabilities.check(ledger, progress)
     if "labels" in method.uses and scores.labels is not None:
         ledger.add_all(np.flatnonzero(scores.labels.codes_n < 0), "missing label")
-    rows = SelectionRows(scores, key, tie, features, ledger.good(len(scores.ids)), keep, drop)
+    rows = SelectionRows(scores, key, tie, features, probabilities, ledger.good(len(scores.ids)), keep, drop)
     provenance = _provenance(options, method, params, rows, len(ledger))
     errors = ledger_path(budgets[0].output, f"{scores.stem}.selection")
     settle(ledger, scores.ids, options.max_errors, errors, provenance)
@@ -138,13 +144,14 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     counts = [free if options.threshold is not None else b.count - kept_already for b in budgets]
     choice = choose(
         name, candidates, params, counts=counts, per_class=options.per_class, seed=options.runtime.seed,
-        device=options.runtime.device, progress=progress,
+        device=options.runtime.device, progress=progress, memory=_left(options, features),
     )  # fmt: skip
 
     outcome.tables["kept"] = [["budget", "rows kept", "of", "share", "file"]]
     files = []
-    for budget, count, ranking in zip(budgets, counts, choice.rankings, strict=True):
-        table, chosen = ranked_table(rows, positions, candidates, ranking, count if not method.nested else None)
+    for number, (budget, count) in enumerate(zip(budgets, counts, strict=True)):
+        ranking, extra = choice.rankings[number], choice.extras[number] if choice.extras else None
+        table, chosen = ranked_table(rows, positions, candidates, ranking, count if not method.nested else None, extra)
         if options.threshold is not None:
             chosen = _beyond_threshold(options.threshold, params, rows, table) | (keep & rows.eligible)
         else:
@@ -159,7 +166,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         )
         write_table(budget.output, table, made, scores.sources[0])
         kept = int(chosen.sum())
-        files.append({"output": budget.output, **budget.stated, "rows_kept": kept})
+        files.append({"output": budget.output, **budget.stated, "rows_kept": kept, **(extra.figures if extra else {})})
         outcome.tables["kept"].append(
             [budget.shown(), f"{kept:,}", f"{len(chosen):,}", f"{kept / len(chosen):.1%}", budget.output]
         )
@@ -174,6 +181,8 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         "outputs": files,
         **provenance.rows,
     }
+    if choice.extras:
+        tell_extras(choice.extras, budgets, outcome)
     if choice.curve is not None:
         tell_curve(choice.curve, budgets, curve_path, options.plot, provenance, outcome)
     outcome.summary |= watch.figures()
@@ -192,8 +201,9 @@ def _provenance(options: SelectOptions, method: Method, params: Any, rows: Selec
     n_rows = len(rows.scores.ids)
     packages = ("numpy", "pyarrow", *(("torch", "numba") if "features" in method.uses else ()))
     inputs = [*rows.scores.inputs, *_list_inputs(options)]
-    if rows.features is not None and rows.features.source not in rows.scores.sources:
-        inputs += rows.features.source.inputs
+    for source in {file.source.location: file.source for file in (rows.features, rows.probabilities) if file}.values():
+        if source.location not in {s.location for s in rows.scores.sources}:
+            inputs += source.inputs
     return Provenance(
         command="select",
         method=method.name,
@@ -233,8 +243,8 @@ def _feature_file(options: SelectOptions, method: Method, scores: Joined, key: K
             )
             raise InputError(
                 f"{method.name} needs features, and {scores.location} has no column '{options.embedding_column}'",
-                f"make them: prune score {data} --method {key.name if key and key.name != 'cg' else 'loss'} --preset fast "
-                "--save-features features.parquet -o fast.scores.parquet\n  and add: --features features.parquet (a file with the "
+                f"make them: prune score {data} --method {key.name if key and key.name != 'cg' else 'loss'} --epochs 1 "
+                "--save-features features.parquet -o short.scores.parquet\n  and add: --features features.parquet (a file with the "
                 "column of your own works too); or choose by the score alone: --method top, --method stratified",
             )
         source = own[0]
@@ -244,6 +254,36 @@ def _feature_file(options: SelectOptions, method: Method, scores: Joined, key: K
         scores.sources[0].location,
         id_column=options.id_column if options.id_column in source.schema.names else ID,
         embedding_column=options.embedding_column,
+    )
+
+
+def _probability_file(
+    options: SelectOptions, method: Method, scores: Joined, features: FeatureFile | None
+) -> ProbabilityFile | None:
+    """Return where the probabilities are, for a method that needs them: a file named, that of the features, or the scores'."""
+    if "probabilities" not in method.uses:
+        if options.probabilities is not None:
+            raise InputError(f"{method.name} goes by no probabilities, and --probabilities is given", "leave it out")
+        return None
+    if options.probabilities is not None:
+        source = ParquetSource(options.probabilities)
+    else:
+        sources = [*([features.source] if features is not None else []), *scores.sources]
+        there = [s for s in sources if options.prob_column in s.schema.names]
+        if not there:
+            raise InputError(
+                f"{method.name} needs probabilities, and {' and '.join(dict.fromkeys(s.location for s in sources))} has no "
+                f"column '{options.prob_column}'",
+                "name their column with --prob-column, or their file with --probabilities; prune score --save-features writes both",
+            )
+        source = there[0]
+    return ProbabilityFile(
+        source,
+        scores.ids,
+        scores.sources[0].location,
+        id_column=options.id_column if options.id_column in source.schema.names else ID,
+        embedding_column=options.prob_column,
+        option="--prob-column",
     )
 
 
@@ -263,6 +303,13 @@ def _read_features(
 
 def _fits(options: SelectOptions, features: FeatureFile) -> bool:
     return 2 * features.nbytes <= options.runtime.memory_budget()
+
+
+def _left(options: SelectOptions, features: FeatureFile | None) -> int:
+    """Return the bytes a method may take beside the rows and its features."""
+    return max(
+        0, options.runtime.memory_budget() - LIBRARY_BYTES - (3 * features.nbytes if features is not None else 0)
+    )
 
 
 def _candidates(rows: SelectionRows, positions: np.ndarray, values_nd: np.ndarray | None) -> Candidates:
@@ -287,6 +334,7 @@ def _candidates(rows: SelectionRows, positions: np.ndarray, values_nd: np.ndarra
         codes_n=labels.codes_n[positions] if labels is not None else None,
         features=features,
         kept_n=rows.keep[positions] if rows.keep.any() else None,
+        probabilities=StreamedFeatures(rows.probabilities, positions) if rows.probabilities is not None else None,
     )
 
 
@@ -307,18 +355,24 @@ def _plan(
 ) -> dict[str, Any]:
     rows = len(scores.ids)
     memory, passes = PROCESS_BYTES + ROW_BYTES * rows, 1
+    more: dict[str, Any] = {}
     if features is not None:
         streamed = method.reads_blocks and not _fits(options, features)
         memory += LIBRARY_BYTES + (0 if streamed else 2 * features.nbytes)
         passes = 4 if streamed else 1
         if method.name == "window":
             memory += int((1 / params.step + 1) * budgets**0.5) * 8 * features.width**2
-        if hasattr(params, "neighbors"):
+        if isinstance(getattr(params, "neighbors", None), int):
             memory += 24 * rows * params.neighbors
+        if method.asks_memory:
+            allowed = _left(options, features)
+            memory += features.nbytes + allowed
+            more = {"neighbors": neighbor_plan(params, rows), "edges_at_most_bytes": allowed}
     return {
         "rows": rows,
         "passes_over_data": passes,
         "algorithm": f"{method.name}: {method.cost}",
+        **more,
         "peak_memory_bytes": memory,
         "disk_bytes": 48 * rows * budgets,
     }

@@ -16,7 +16,7 @@ from prune_cli.io.features import FeatureFile
 from prune_cli.io.joined import Joined
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.tables import write_table
-from prune_cli.methods.selection.candidates import Candidates, Curve, Ranking
+from prune_cli.methods.selection.candidates import Candidates, Curve, Extra, Ranking
 from prune_cli.stages.budgets import Budget
 from prune_cli.stages.outcome import Outcome
 from prune_cli.stages.score_key import Key
@@ -30,6 +30,7 @@ class SelectionRows:
         scores: ids, labels and scores.
         key, tie: the score the selection goes by and the one that breaks its ties, or None.
         features: where the vectors are, or None.
+        probabilities: where the probabilities are, or None.
         good: (N,) bool, rows with all that is needed.
         keep, drop: (N,) bool, rows that the user wants kept or dropped.
     """
@@ -38,6 +39,7 @@ class SelectionRows:
     key: Key | None
     tie: Key | None
     features: FeatureFile | None
+    probabilities: FeatureFile | None
     good: np.ndarray
     keep: np.ndarray
     drop: np.ndarray
@@ -50,7 +52,12 @@ class SelectionRows:
 
 
 def ranked_table(
-    rows: SelectionRows, positions: np.ndarray, candidates: Candidates, ranking: Ranking, limit: int | None
+    rows: SelectionRows,
+    positions: np.ndarray,
+    candidates: Candidates,
+    ranking: Ranking,
+    limit: int | None,
+    extra: Extra | None = None,
 ) -> tuple[pa.Table, np.ndarray]:
     """Return the manifest but for what is selected, and (N,) bool of the rows that have a rank.
 
@@ -60,6 +67,7 @@ def ranked_table(
         candidates: as the method saw them; those kept already come first.
         ranking: the method's answer.
         limit: how far its order goes, or None for all of it.
+        extra: what else it says of the rows.
     """
     n_rows = len(rows.scores.ids)
     kept = candidates.order_n[candidates.kept[candidates.order_n]]
@@ -82,6 +90,10 @@ def ranked_table(
         ranked = np.zeros(n_rows, bool)
         ranked[positions[ranking.order_n]] = True
         columns["gain"] = pa.array(gains, pa.float64(), mask=~ranked)
+    for name, values_m in extra.columns.items() if extra is not None else ():
+        values_n = np.full(n_rows, np.nan)
+        values_n[positions] = values_m
+        columns[name] = pa.array(values_n, pa.float64(), mask=np.isnan(values_n))
     columns["reason"] = pa.array(reason, pa.string())
     return pa.table(columns), rank > 0
 
@@ -92,6 +104,16 @@ def with_choice(table: pa.Table, chosen: np.ndarray) -> pa.Table:
     at = table.schema.get_field_index("rank")
     table = table.set_column(table.schema.get_field_index("reason"), "reason", reasons)
     return table.add_column(at, "selected", pa.array(chosen))
+
+
+def tell_extras(extras: Sequence[Extra], budgets: Sequence[Budget], outcome: Outcome) -> None:
+    """Print the figures of each budget, and how they were computed."""
+    names = list(extras[0].figures)
+    rows = [["budget", *names]]
+    for budget, extra in zip(budgets, extras, strict=True):
+        rows.append([budget.shown(), *(f"{extra.figures[name]:,.6g}" for name in names)])
+    outcome.tables["figures"] = rows
+    outcome.summary["way"] = extras[0].way
 
 
 def tell_curve(

@@ -144,6 +144,7 @@ def all_candidates(kept: int = 0, moved: np.ndarray | None = None) -> Candidates
     difficulty, tie = rng.integers(0, 9, 50).astype(float), rng.random(50).round(1)
     features, codes, mean = rng.normal(size=(50, 6)).astype(np.float32), rng.integers(0, 3, 50), rng.random(50)
     kept_n = np.arange(50) < kept
+    probabilities = rng.dirichlet(np.ones(3), 50).astype(np.float32)
     return Candidates(
         np.argsort(rows),
         difficulty[rows],
@@ -152,6 +153,7 @@ def all_candidates(kept: int = 0, moved: np.ndarray | None = None) -> Candidates
         codes[rows],
         ArrayFeatures(features[rows]),
         kept_n[rows] if kept else None,
+        ArrayFeatures(probabilities[rows]),
     )
 
 

@@ -303,7 +303,7 @@ def test_window_is_the_default_and_writes_its_curve(difficult: tuple[Path, Path]
 
 def test_a_window_is_a_run_of_the_ranking_by_both_scores(difficult: tuple[Path, Path]) -> None:
     scores, features = difficult
-    choose_rows(scores, features)
+    choose_rows(scores, features, params=("key=forgetting", "scope=global"))
     table, given = pq.read_table(scores.parent / "out.parquet"), pq.read_table(scores)
     ranked = np.lexsort((-given["loss"].to_numpy(), -given["forgetting"].to_numpy()))
     places = np.flatnonzero(table["selected"].to_numpy()[ranked])

@@ -77,6 +77,7 @@ class Candidates:
         codes_n: (N,) int64 class of each sample, -1 for none; None where there are no labels.
         features: a vector of each sample, or None.
         kept_n: (N,) bool: kept already, to be taken into account and not to be returned.
+        probabilities: what a model says of each sample, (N, C), or None.
     """
 
     order_n: np.ndarray
@@ -86,6 +87,7 @@ class Candidates:
     codes_n: np.ndarray | None = None
     features: Features | None = None
     kept_n: np.ndarray | None = None
+    probabilities: Features | None = None
 
     def __len__(self) -> int:
         return len(self.order_n)
@@ -152,6 +154,7 @@ class Candidates:
             some(self.codes_n),
             None if self.features is None else self.features.take(positions),
             some(self.kept_n),
+            None if self.probabilities is None else self.probabilities.take(positions),
         )
 
 
@@ -197,16 +200,33 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """What a method can say of a budget beside whom it keeps.
+
+    Args:
+        columns: a number of every sample by name, each (N,) float64.
+        figures: numbers of the whole choice by name.
+        way: how it was computed, in words.
+    """
+
+    columns: dict[str, np.ndarray]
+    figures: dict[str, float]
+    way: str = ""
+
+
+@dataclass(frozen=True)
 class Choice:
     """What a selection method returns.
 
     Args:
         rankings: one for each count asked for; the same one for all where the method is nested.
         curve: what was tried, for methods that try.
+        extras: what else there is to say of each count, or nothing.
     """
 
     rankings: tuple[Ranking, ...]
     curve: Curve | None = None
+    extras: tuple[Extra, ...] = ()
 
 
 def nested(ranking: Ranking, counts: Sequence[int]) -> Choice:

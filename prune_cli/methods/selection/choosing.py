@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ def choose(
     seed: int = 0,
     device: str = "auto",
     progress: Progress = silent,
+    memory: int | None = None,
 ) -> Choice:
     """Return what a registered method chooses for each count.
 
@@ -38,6 +40,7 @@ def choose(
         seed: the run's seed.
         device: where methods that use torch run.
         progress: told how far it is.
+        memory: bytes that may be used, for methods that go by it; None: most of what is free.
     Returns:
         Choice with one ranking a count, of at least that many positions.
     Raises:
@@ -47,6 +50,8 @@ def choose(
     """
     found = find_method("selection", method)
     run: Callable[..., Choice] = found.load()
+    if found.asks_memory:
+        run = functools.partial(run, memory=memory)
     if found.classes_itself:
         return run(candidates, params, counts=counts, seed=seed, device=device, progress=progress, per_class=per_class)
     if not per_class:

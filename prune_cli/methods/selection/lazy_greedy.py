@@ -18,7 +18,7 @@ _FAST = {"reassoc", "contract", "nsz"}  # sums in vector registers; no promise a
 
 
 @functools.cache
-def _compile_heap() -> tuple[Any, Any]:
+def compile_heap() -> tuple[Any, Any]:
     """Return ``sift(heap, size, keys, at)`` and ``build(heap, keys)``: the largest key on top, of equals the least position."""
     import numba
 
@@ -57,7 +57,7 @@ def compile_k_center() -> Callable[..., None]:
     """
     import numba
 
-    sift, build = _compile_heap()
+    sift, build = compile_heap()
 
     @numba.njit(nogil=True, fastmath=_FAST)  # type: ignore[untyped-decorator, unused-ignore]
     def squared_distance(a_d, b_d):  # type: ignore[no-untyped-def]
@@ -105,7 +105,7 @@ def compile_graph_cut() -> Callable[..., None]:
     """
     import numba
 
-    sift, build = _compile_heap()
+    sift, build = compile_heap()
 
     @numba.njit(nogil=True, fastmath=_FAST)  # type: ignore[untyped-decorator, unused-ignore]
     def dot(a_d, b_d):  # type: ignore[no-untyped-def]
@@ -147,7 +147,7 @@ def compile_facility_location() -> Callable[..., None]:
     """
     import numba
 
-    sift, build = _compile_heap()
+    sift, build = compile_heap()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def gain(j, starts_n1, samples_e, similarities_e, covered_n):  # type: ignore[no-untyped-def]
@@ -186,7 +186,7 @@ def compile_message_passing() -> Callable[..., None]:
     """Return ``message_passing(near_nk, weights_nk, values_n, heap, picked_k, gains_k)``; ``values_n`` only falls."""
     import numba
 
-    sift, build = _compile_heap()
+    sift, build = compile_heap()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def message_passing(near_nk, weights_nk, values_n, heap, picked_k, gains_k):  # type: ignore[no-untyped-def]

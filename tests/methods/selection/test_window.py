@@ -40,7 +40,7 @@ def test_windows_are_those_of_a_fit_each(n: int, d: int, classes: int, bias: boo
     features, codes, difficulty = problem(n, d, classes, seed=n)
     candidates = Candidates(np.arange(n), difficulty, codes_n=codes, features=ArrayFeatures(features))
     counts = [max(2, n // 10), n // 3, n // 2 + 1, n]
-    choice = select_window(candidates, WindowParams(step=0.1, bias=bias, ridge=0.7), counts=counts)
+    choice = select_window(candidates, WindowParams(step=0.1, bias=bias, ridge=0.7, scope="global"), counts=counts)
     curve = choice.curve
     assert curve is not None
     wide = np.c_[features, np.ones(n, np.float32)] if bias else features
@@ -90,7 +90,7 @@ def test_by_hand() -> None:
     candidates = Candidates(
         np.arange(5), np.array([1.0, 3.0, 5.0, 2.0, 4.0]), codes_n=np.array([0, 1, 0, 0, 1]), features=features
     )
-    choice = select_window(candidates, WindowParams(step=0.2), counts=[2])
+    choice = select_window(candidates, WindowParams(step=0.2, scope="global"), counts=[2])
     assert choice.curve is not None
     assert np.round(choice.curve.proxy_accuracy * 5).astype(int).tolist() == [1, 4, 4, 4]
     assert choice.rankings[0].order_n.tolist() == [4, 1], "the hardest of the best, hardest first"
@@ -106,7 +106,7 @@ def test_windows_inside_each_class() -> None:
     features, codes, difficulty = problem(200, 6, 4, seed=2)
     candidates = Candidates(np.arange(200), difficulty, codes_n=codes, features=ArrayFeatures(features))
     for choice in (
-        choose("window", candidates, WindowParams(), counts=[40, 101], per_class=True),
+        choose("window", candidates, WindowParams(scope="global"), counts=[40, 101], per_class=True),
         choose("window", candidates, WindowParams(scope="class"), counts=[40, 101]),
     ):
         for count, ranking in zip([40, 101], choice.rankings, strict=True):
@@ -125,7 +125,7 @@ def test_what_is_kept_already_is_part_of_every_window() -> None:
     kept = np.zeros(100, bool)
     kept[[3, 50, 77]] = True
     candidates = Candidates(np.arange(100), difficulty, codes_n=codes, features=ArrayFeatures(features), kept_n=kept)
-    choice = select_window(candidates, WindowParams(step=0.25), counts=[20])
+    choice = select_window(candidates, WindowParams(step=0.25, scope="global"), counts=[20])
     curve = choice.curve
     assert curve is not None
     ranked = [i for i in np.argsort(-difficulty, kind="stable") if not kept[i]]
