@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -69,7 +70,10 @@ def write_page(name: str, title: str, table: Table, notes: list[str], page: str 
         busy += (
             "; other work had part of the cores, so the seconds are too high, while ratios are of times taken in turns"
         )
-    command = f"python benchmarks/{name}.py --write"
+    given = [
+        a for a in sys.argv[1:] if a not in {"--work", "--data"} and not a.startswith("/")
+    ]  # no folder of this machine
+    command = " ".join(["python", f"benchmarks/{name}.py", *map(shlex.quote, given)])
     if policy := os.environ.get("OMP_WAIT_POLICY"):
         command = f"OMP_WAIT_POLICY={policy} {command}"
     text = f"# {title}\n\nMade by `{command}` on {hardware}. {busy}.\n\n{markdown(table)}\n"
