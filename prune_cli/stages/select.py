@@ -16,28 +16,35 @@ from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
-from prune_cli.io.columns import ID, canonical_order
-from prune_cli.io.features import FeatureFile, ProbabilityFile, StreamedFeatures
+from prune_cli.io.columns import ID
+from prune_cli.io.features import FeatureFile
 from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import ErrorAllowance, Ledger, ledger_path, settle
-from prune_cli.io.provenance import InputFile, Provenance, read_provenance
+from prune_cli.io.provenance import InputFile, Provenance
 from prune_cli.io.selection import read_listed
-from prune_cli.io.tables import STDIN, ParquetSource, write_table
+from prune_cli.io.tables import STDIN, write_table
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry import Method, find_method, preset_params
 from prune_cli.methods.selection.baselines import TopParams
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Features
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.neighbor_confidence import neighbor_plan
 from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_stated
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie, sub_terms
+from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie
 from prune_cli.stages.selection_files import SelectionRows, ranked_table, tell_curve, tell_extras, with_choice
+from prune_cli.stages.selection_vectors import (
+    LIBRARY_BYTES,
+    candidates_of,
+    feature_file,
+    fits,
+    memory_left,
+    probability_file,
+    read_features,
+)
 
 PROCESS_BYTES = 200 * 2**20
-LIBRARY_BYTES = 500 * 2**20
 ROW_BYTES = 700
-"""Memory of Python with pyarrow, of torch and numba beside it, and of each row with string ids: measured upper bounds."""
+"""Memory of Python with pyarrow, and of each row with string ids: measured upper bounds."""
 
 _STATED_BY_STAGE = ("key", "tie")
 
@@ -98,8 +105,8 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     if "score" in method.uses or wanted["key"] is not None or options.threshold is not None:
         key = read_key(scores, wanted["key"], directions)
         tie = read_tie(scores, key, wanted["tie"], directions)
-    features = _feature_file(options, method, scores, key)
-    probabilities = _probability_file(options, method, scores, features)
+    features = feature_file(options, method, scores, key)
+    probabilities = probability_file(options, method, scores, features)
     keep, drop = (read_listed(file, scores.ids, scores.location) for file in (options.keep, options.drop))
     if (keep & drop).any():
         both = scores.ids.filter(pa.array(keep & drop))
@@ -116,7 +123,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         if column is not None:
             bad = np.flatnonzero(~np.isfinite(column.values_n))
             ledger.add_all(bad, f"no score: '{column.name}' is null, NaN or infinite")
-    values_nd = _read_features(options, method, features, ledger, progress)
+    values_nd = read_features(options, method, features, ledger, progress)
     if probabilities is not None:
         probabilities.check(ledger, progress)
     if "labels" in method.uses and scores.labels is not None:
@@ -129,6 +136,9 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         outcome.warnings.append(
             f"{len(ledger)} row(s) without a score or a vector are not selected, listed in {errors}"
         )
+    lost = scores.ids.filter(pa.array(keep & ~rows.good))
+    if len(lost):
+        outcome.warnings.append(f"{len(lost)} of these are in --keep and cannot be kept, such as {lost[0]}")
     if key is not None and tie is None and wanted["tie"] is None and key.share_tied() > 0.1:
         outcome.warnings.append(
             f"{key.share_tied():.0%} of the rows share their '{key.name}' with others, and ids break the ties: a second score "
@@ -136,7 +146,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         )
 
     positions = np.flatnonzero(rows.eligible)
-    candidates = _candidates(rows, positions, values_nd)
+    candidates = candidates_of(rows, positions, values_nd)
     kept_already = int(candidates.kept.sum())
     if options.threshold is None:
         check_counts(budgets, len(positions), kept_already, options.keep)
@@ -144,7 +154,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     counts = [free if options.threshold is not None else b.count - kept_already for b in budgets]
     choice = choose(
         name, candidates, params, counts=counts, per_class=options.per_class, seed=options.runtime.seed,
-        device=options.runtime.device, progress=progress, memory=_left(options, features),
+        device=options.runtime.device, progress=progress, memory=memory_left(options, features),
     )  # fmt: skip
 
     outcome.tables["kept"] = [["budget", "rows kept", "of", "share", "file"]]
@@ -226,118 +236,6 @@ def _provenance(options: SelectOptions, method: Method, params: Any, rows: Selec
     )
 
 
-def _feature_file(options: SelectOptions, method: Method, scores: Joined, key: Key | None) -> FeatureFile | None:
-    """Return where the vectors are, for a method that needs them: the file named, or the scores' own column."""
-    if "features" not in method.uses:
-        if options.features is not None:
-            raise InputError(f"{method.name} goes by no features, and --features is given", "leave it out")
-        return None
-    if options.features is not None:
-        source = ParquetSource(options.features)
-    else:
-        own = [s for s in scores.sources if options.embedding_column in s.schema.names]
-        if not own:
-            data = next(
-                (i["name"] for s in scores.sources for i in (read_provenance(s.schema) or {}).get("inputs", [])),
-                "DATA",
-            )
-            raise InputError(
-                f"{method.name} needs features, and {scores.location} has no column '{options.embedding_column}'",
-                f"make them: prune score {data} --method {key.name if key and key.name != 'cg' else 'loss'} --epochs 1 "
-                "--save-features features.parquet -o short.scores.parquet\n  and add: --features features.parquet (a file with the "
-                "column of your own works too); or choose by the score alone: --method top, --method stratified",
-            )
-        source = own[0]
-    return FeatureFile(
-        source,
-        scores.ids,
-        scores.sources[0].location,
-        id_column=options.id_column if options.id_column in source.schema.names else ID,
-        embedding_column=options.embedding_column,
-    )
-
-
-def _probability_file(
-    options: SelectOptions, method: Method, scores: Joined, features: FeatureFile | None
-) -> ProbabilityFile | None:
-    """Return where the probabilities are, for a method that needs them: a file named, that of the features, or the scores'."""
-    if "probabilities" not in method.uses:
-        if options.probabilities is not None:
-            raise InputError(f"{method.name} goes by no probabilities, and --probabilities is given", "leave it out")
-        return None
-    if options.probabilities is not None:
-        source = ParquetSource(options.probabilities)
-    else:
-        sources = [*([features.source] if features is not None else []), *scores.sources]
-        there = [s for s in sources if options.prob_column in s.schema.names]
-        if not there:
-            raise InputError(
-                f"{method.name} needs probabilities, and {' and '.join(dict.fromkeys(s.location for s in sources))} has no "
-                f"column '{options.prob_column}'",
-                "name their column with --prob-column, or their file with --probabilities; prune score --save-features writes both",
-            )
-        source = there[0]
-    return ProbabilityFile(
-        source,
-        scores.ids,
-        scores.sources[0].location,
-        id_column=options.id_column if options.id_column in source.schema.names else ID,
-        embedding_column=options.prob_column,
-        option="--prob-column",
-    )
-
-
-def _read_features(
-    options: SelectOptions, method: Method, features: FeatureFile | None, ledger: Ledger, progress: Progress
-) -> np.ndarray | None:
-    """Return the vectors in memory; None where there are none or they stay in the file, once all were looked at."""
-    if features is None:
-        return None
-    if method.reads_blocks and not _fits(options, features):
-        features.check(ledger, progress)
-        return None
-    if not _fits(options, features):
-        StreamedFeatures(features, np.arange(features.rows)).array()
-    return features.load(ledger, progress)
-
-
-def _fits(options: SelectOptions, features: FeatureFile) -> bool:
-    return 2 * features.nbytes <= options.runtime.memory_budget()
-
-
-def _left(options: SelectOptions, features: FeatureFile | None) -> int:
-    """Return the bytes a method may take beside the rows and its features."""
-    return max(
-        0, options.runtime.memory_budget() - LIBRARY_BYTES - (3 * features.nbytes if features is not None else 0)
-    )
-
-
-def _candidates(rows: SelectionRows, positions: np.ndarray, values_nd: np.ndarray | None) -> Candidates:
-    """Return the rows that can be kept as the methods see them, numbered from 0."""
-    by_id = canonical_order(rows.scores.ids)
-    number = np.full(len(by_id), -1, np.int64)
-    number[positions] = np.arange(len(positions))
-    order_n = number[by_id]
-    features: Features | None = None
-    if values_nd is not None:
-        whole = len(positions) == len(values_nd)
-        features = ArrayFeatures(values_nd if whole else values_nd[positions])
-    elif rows.features is not None:
-        features = StreamedFeatures(rows.features, positions)
-    labels, key, tie = rows.scores.labels, rows.key, rows.tie
-    terms = sub_terms(rows.scores, key.name) if key is not None else {}
-    return Candidates(
-        order_n[order_n >= 0],
-        difficulty_n=key.difficulty()[positions] if key is not None else None,
-        tie_n=tie.difficulty()[positions] if tie is not None else None,
-        columns={name: values[positions] for name, values in terms.items()},
-        codes_n=labels.codes_n[positions] if labels is not None else None,
-        features=features,
-        kept_n=rows.keep[positions] if rows.keep.any() else None,
-        probabilities=StreamedFeatures(rows.probabilities, positions) if rows.probabilities is not None else None,
-    )
-
-
 def _beyond_threshold(threshold: float, params: object, rows: SelectionRows, table: pa.Table) -> np.ndarray:
     assert isinstance(params, TopParams)
     assert rows.key is not None
@@ -357,15 +255,13 @@ def _plan(
     memory, passes = PROCESS_BYTES + ROW_BYTES * rows, 1
     more: dict[str, Any] = {}
     if features is not None:
-        streamed = method.reads_blocks and not _fits(options, features)
+        streamed = method.reads_blocks and not fits(options, features)
         memory += LIBRARY_BYTES + (0 if streamed else 2 * features.nbytes)
         passes = 4 if streamed else 1
-        if method.name == "window":
-            memory += int((1 / params.step + 1) * budgets**0.5) * 8 * features.width**2
-        if isinstance(getattr(params, "neighbors", None), int):
-            memory += 24 * rows * params.neighbors
+        if hasattr(params, "extra_bytes"):
+            memory += params.extra_bytes(rows, features.width, budgets)
         if method.asks_memory:
-            allowed = _left(options, features)
+            allowed = memory_left(options, features)
             memory += features.nbytes + allowed
             more = {"neighbors": neighbor_plan(params, rows), "edges_at_most_bytes": allowed}
     return {

@@ -33,6 +33,10 @@ class FacilityLocationParams:
 
     neighbors: int = param(64, "nearest samples that can stand for a sample, N - 1 at most", low=1)
 
+    def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
+        """Return the bytes of the graph of neighbors."""
+        return 24 * rows * self.neighbors
+
 
 @dataclass(frozen=True)
 class GraphCutParams:

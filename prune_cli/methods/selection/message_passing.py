@@ -26,6 +26,10 @@ class D2Params:
         "euclidean", "distance of the features (cosine: between the rows at length 1)"
     )
 
+    def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
+        """Return the bytes of the graph of neighbors."""
+        return 24 * rows * self.neighbors
+
 
 def d2_order(
     candidates: Candidates,

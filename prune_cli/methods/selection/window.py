@@ -34,6 +34,10 @@ class WindowParams:
         "class", "cut the window inside each class (as --per-class does), or rank all samples together, as published"
     )
 
+    def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
+        """Return the bytes of the cells' Gram matrices."""
+        return int((1 / self.step + 1) * budgets**0.5) * 8 * width**2
+
 
 @dataclass(frozen=True)
 class Windows:

@@ -1,0 +1,138 @@
+"""The vectors and probabilities a selection goes by: which file has them, whether they fit, what the methods see of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prune_cli.core.errors import InputError
+from prune_cli.core.progress import Progress
+from prune_cli.io.columns import ID, canonical_order
+from prune_cli.io.features import FeatureFile, ProbabilityFile, StreamedFeatures
+from prune_cli.io.joined import Joined
+from prune_cli.io.ledger import Ledger
+from prune_cli.io.provenance import read_provenance
+from prune_cli.io.tables import ParquetSource
+from prune_cli.methods.registry import Method
+from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Features
+from prune_cli.stages.score_key import Key, sub_terms
+from prune_cli.stages.selection_files import SelectionRows
+
+if TYPE_CHECKING:
+    from prune_cli.stages.select import SelectOptions
+
+LIBRARY_BYTES = 500 * 2**20
+"""Memory of torch and numba: a measured upper bound."""
+
+
+def feature_file(options: SelectOptions, method: Method, scores: Joined, key: Key | None) -> FeatureFile | None:
+    """Return where the vectors are, for a method that needs them: the file named, or the scores' own column."""
+    if "features" not in method.uses:
+        if options.features is not None:
+            raise InputError(f"{method.name} goes by no features, and --features is given", "leave it out")
+        return None
+    if options.features is not None:
+        source = ParquetSource(options.features)
+    else:
+        own = [s for s in scores.sources if options.embedding_column in s.schema.names]
+        if not own:
+            data = next(
+                (i["name"] for s in scores.sources for i in (read_provenance(s.schema) or {}).get("inputs", [])),
+                "DATA",
+            )
+            raise InputError(
+                f"{method.name} needs features, and {scores.location} has no column '{options.embedding_column}'",
+                f"make them: prune score {data} --method {key.name if key and key.name != 'cg' else 'loss'} --epochs 1 "
+                "--save-features features.parquet -o short.scores.parquet\n  and add: --features features.parquet (a file with the "
+                "column of your own works too); or choose by the score alone: --method top, --method stratified",
+            )
+        source = own[0]
+    return FeatureFile(
+        source,
+        scores.ids,
+        scores.sources[0].location,
+        id_column=options.id_column if options.id_column in source.schema.names else ID,
+        embedding_column=options.embedding_column,
+    )
+
+
+def probability_file(
+    options: SelectOptions, method: Method, scores: Joined, features: FeatureFile | None
+) -> ProbabilityFile | None:
+    """Return where the probabilities are, for a method that needs them: a file named, that of the features, or the scores'."""
+    if "probabilities" not in method.uses:
+        if options.probabilities is not None:
+            raise InputError(f"{method.name} goes by no probabilities, and --probabilities is given", "leave it out")
+        return None
+    if options.probabilities is not None:
+        source = ParquetSource(options.probabilities)
+    else:
+        sources = [*([features.source] if features is not None else []), *scores.sources]
+        there = [s for s in sources if options.prob_column in s.schema.names]
+        if not there:
+            raise InputError(
+                f"{method.name} needs probabilities, and {' and '.join(dict.fromkeys(s.location for s in sources))} has no "
+                f"column '{options.prob_column}'",
+                "name their column with --prob-column, or their file with --probabilities; prune score --save-features writes both",
+            )
+        source = there[0]
+    return ProbabilityFile(
+        source,
+        scores.ids,
+        scores.sources[0].location,
+        id_column=options.id_column if options.id_column in source.schema.names else ID,
+        embedding_column=options.prob_column,
+        option="--prob-column",
+    )
+
+
+def read_features(
+    options: SelectOptions, method: Method, features: FeatureFile | None, ledger: Ledger, progress: Progress
+) -> np.ndarray | None:
+    """Return the vectors in memory; None where there are none or they stay in the file, once all were looked at."""
+    if features is None:
+        return None
+    if method.reads_blocks and not fits(options, features):
+        features.check(ledger, progress)
+        return None
+    if not fits(options, features):
+        StreamedFeatures(features, np.arange(features.rows)).array()
+    return features.load(ledger, progress)
+
+
+def fits(options: SelectOptions, features: FeatureFile) -> bool:
+    return 2 * features.nbytes <= options.runtime.memory_budget()
+
+
+def memory_left(options: SelectOptions, features: FeatureFile | None) -> int:
+    """Return the bytes a method may take beside the rows and its features."""
+    return max(
+        0, options.runtime.memory_budget() - LIBRARY_BYTES - (3 * features.nbytes if features is not None else 0)
+    )
+
+
+def candidates_of(rows: SelectionRows, positions: np.ndarray, values_nd: np.ndarray | None) -> Candidates:
+    """Return the rows that can be kept as the methods see them, numbered from 0."""
+    by_id = canonical_order(rows.scores.ids)
+    number = np.full(len(by_id), -1, np.int64)
+    number[positions] = np.arange(len(positions))
+    order_n = number[by_id]
+    features: Features | None = None
+    if values_nd is not None:
+        whole = len(positions) == len(values_nd)
+        features = ArrayFeatures(values_nd if whole else values_nd[positions])
+    elif rows.features is not None:
+        features = StreamedFeatures(rows.features, positions)
+    labels, key, tie = rows.scores.labels, rows.key, rows.tie
+    terms = sub_terms(rows.scores, key.name) if key is not None else {}
+    return Candidates(
+        order_n[order_n >= 0],
+        difficulty_n=key.difficulty()[positions] if key is not None else None,
+        tie_n=tie.difficulty()[positions] if tie is not None else None,
+        columns={name: values[positions] for name, values in terms.items()},
+        codes_n=labels.codes_n[positions] if labels is not None else None,
+        features=features,
+        kept_n=rows.keep[positions] if rows.keep.any() else None,
+        probabilities=StreamedFeatures(rows.probabilities, positions) if rows.probabilities is not None else None,
+    )
