@@ -24,8 +24,9 @@ from prune_cli.io.record import DYNAMICS, RecordParts
 from prune_cli.io.run_folder import RunBuilder
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.training.inputs import ImageSource, TrainingSet
-from prune_cli.methods.training.loop import Budget, Checkpoint
+from prune_cli.methods.training.observer import Checkpoint
 from prune_cli.methods.training.record import RecordSink, Watch
+from prune_cli.methods.training.timetable import Budget
 
 _HISTORY = pa.schema(
     [
