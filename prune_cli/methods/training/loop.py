@@ -230,12 +230,15 @@ def _gradients(
 
 
 def look(network: Network, course: Course, pieces: Pieces) -> Tensor:
-    """Return (M, C) float32 logits of all samples of a course, un-augmented, in eval mode, on the course's device."""
+    """Return (M, C) float32 logits of all samples of a course, un-augmented, in eval mode, on the course's device.
+
+    They are looked at in the order of the ids, so that the order of the rows changes no bit.
+    """
     import torch
 
     prepare = input_preparation(course.data.input_shape, course.mean, course.std, course.device)
-    m = len(course.data)
-    blocks = [np.arange(start, min(start + EVAL_BATCH, m)) for start in range(0, m, EVAL_BATCH)]
+    order_m = course.data.order_m()
+    blocks = [order_m[start : start + EVAL_BATCH] for start in range(0, len(order_m), EVAL_BATCH)]
     found = []
 
     def logits(part_b: Tensor, _: Tensor) -> Tensor:
@@ -251,7 +254,8 @@ def look(network: Network, course: Course, pieces: Pieces) -> Tensor:
             inputs_b = prepare(raw)
             found.append(joined(in_pieces(inputs_b, inputs_b, pieces, logits), 0))
     network.train()
-    return torch.cat(found)
+    place_m = torch.from_numpy(np.argsort(order_m)).to(course.device)
+    return torch.cat(found)[place_m]
 
 
 def _evaluate_finished(

@@ -227,6 +227,12 @@ def run_recipe(
     return Learned(networks, probs, model)
 
 
+def weak_and_strong(data: TrainingSet, params: SgdParams) -> tuple[AugmentName, AugmentName]:
+    """Return the augmentations of two views: the recipe's, and the strong one for pictures that it fits."""
+    pictures = len(data.input_shape) == 3 and data.input_shape[2] in {1, 3}
+    return params.augment, "strong" if pictures else params.augment
+
+
 def relabel(
     probs_mc: NDArray[np.float64], labels_m: NDArray[np.int64], p_clean_m: NDArray[np.float64] | None = None
 ) -> Relabels:
