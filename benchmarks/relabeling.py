@@ -2,8 +2,8 @@
 
     python benchmarks/relabeling.py [--flips 0.4] [--kept 0.25] [--epochs 30] [--seeds 3] [--work out/relabeling] [--write]
 
-Fashion-MNIST, a share of the labels replaced by another class, evenly. All recipes train on the same class-balanced random part, for as many
-epochs, with the same seeds; the network of the last step is tested. Finished trainings are kept in the work folder.
+Fashion-MNIST, a share of the labels replaced by another class, evenly. All recipes train on the same class-balanced random part, for as
+many epochs, with the same seeds; the network of the last step is tested. Finished trainings are kept in the work folder.
 """
 
 from __future__ import annotations
@@ -128,8 +128,9 @@ def main() -> None:
     if arguments.write:
         note = (
             f"Fashion-MNIST, {arguments.flips:.0%} of the labels flipped to another class, {arguments.kept:.0%} of the rows, "
-            f"{arguments.arch}, {arguments.epochs} epochs, {arguments.seeds} seeds; dividemix warms up for a sixth of them. Accuracy of the "
-            "network of the last step on the test set, in percent. Other work shared the cores, so images per second are low."
+            f"{arguments.arch}, {arguments.epochs} epochs, {arguments.seeds} seeds; "
+            "dividemix warms up for a sixth of them. Accuracy of "
+            "the network of the last step on the test set, in percent. Other work shared the cores, so images per second are low."
         )
         write_page("relabeling", "Re-labeling recipes beside standard training", table, [note])
 
