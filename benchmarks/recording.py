@@ -18,9 +18,9 @@ from complexity_gap import Table, markdown, write_page
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
-from prune_cli.methods.training.loop import Budget
 from prune_cli.methods.training.record import Watch
 from prune_cli.methods.training.standard import StandardParams, train_standard
+from prune_cli.methods.training.timetable import Budget
 
 
 class Nobody:

@@ -21,10 +21,10 @@ from recording import Nobody
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
-from prune_cli.methods.training.loop import Budget
 from prune_cli.methods.training.networks import build_network, network_cost
 from prune_cli.methods.training.predict import predict
 from prune_cli.methods.training.standard import StandardParams, train_standard
+from prune_cli.methods.training.timetable import Budget
 
 
 def finished(device: torch.device, run: Callable[[], object]) -> float:

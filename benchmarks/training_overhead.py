@@ -28,9 +28,11 @@ import torch.nn.functional as F
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
-from prune_cli.methods.training.loop import READ_EVERY, Budget
 from prune_cli.methods.training.networks import build_network
-from prune_cli.methods.training.standard import BATCH_SIZE, StandardParams, choose_precision, train_standard
+from prune_cli.methods.training.pass_ledger import READ_EVERY
+from prune_cli.methods.training.recipe import BATCH_SIZE, choose_precision
+from prune_cli.methods.training.standard import StandardParams, train_standard
+from prune_cli.methods.training.timetable import Budget
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "training_overhead.md"
 SAMPLES = 6_000

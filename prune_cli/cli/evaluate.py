@@ -34,6 +34,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    relabels: Annotated[
+        str | None,
+        typer.Option(
+            "--relabels",
+            metavar="FILE",
+            help="New labels of a run: what they got right, by true_label of --data (or of TEST).",
+            show_default=False,
+        ),
+    ] = None,
     output: opt.Output = None,
     true_label_column: opt.TrueLabelColumn = "true_label",
     batch_size: opt.BatchSize = None,
@@ -56,6 +65,7 @@ def evaluate(
         data=columns.options(test, max_errors=max_errors, true_label_column=true_label_column),
         trained_on=data,
         subset=subset,
+        relabels=relabels,
         output=output,
         force=force,
         plan=plan,

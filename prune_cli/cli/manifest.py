@@ -62,9 +62,17 @@ def check(
 @opt.spread
 def merge(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Score manifests of the same rows.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Score manifests of the same rows; with --relabel a data manifest and new labels.",
+            show_default=False,
+        ),
     ],
     *,
+    relabel: Annotated[
+        bool, typer.Option("--relabel", help="Write the data with its labels replaced; they stay in given_label.")
+    ] = False,
     output: opt.Output = None,
     id_column: opt.IdColumn = "id",
     label_column: opt.LabelColumn = "label",
@@ -76,9 +84,23 @@ def merge(
 
     Example: prune manifest merge cg.scores.parquet el2n.scores.parquet
     """
+    from prune_cli.core.errors import InputError
     from prune_cli.stages.manifest import MergeOptions
     from prune_cli.stages.manifest import merge as stage
 
+    if relabel:
+        from prune_cli.stages.relabels import RelabelOptions
+        from prune_cli.stages.relabels import relabel as clean
+
+        if len(files) != 2:
+            raise InputError(
+                f"--relabel takes two files, and {len(files)} are given", "prune manifest merge DATA RELABELS --relabel"
+            )
+        cleaning = RelabelOptions(
+            files[0], files[1], id_column=id_column, label_column=label_column, output=output, force=force, plan=plan
+        )
+        run(lambda progress: clean(cleaning), printing)
+        return
     options = MergeOptions(
         files=tuple(files),
         id_column=id_column,

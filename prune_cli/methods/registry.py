@@ -15,7 +15,7 @@ from prune_cli.core.errors import InputError
 
 Direction = Literal["harder", "easier"]
 Kind = Literal["score", "selection", "recipe"]
-Needs = Literal["inputs", "record", "features"]
+Needs = Literal["inputs", "record", "features", "relabels"]
 Uses = Literal["score", "features", "labels", "probabilities"]
 
 
@@ -34,7 +34,8 @@ class Method:
         source: paper or origin.
         columns: score columns it can return -> the direction of a high value.
         needs: what a score is computed from: ``inputs`` (pixels or embeddings as they are), ``record`` (what a
-            training run or a model says of each sample) or ``features`` (a network's embeddings, or those given).
+            training run or a model says of each sample), ``features`` (a network's embeddings, or those given) or ``relabels``
+            (the new labels of a run).
         uses: what a selection cannot do without.
         nested: whether a selection's answer for a budget holds its answer for every smaller one.
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
@@ -230,6 +231,18 @@ _METHODS = (
         needs="features",
     ),
     Method(
+        name="p_clean",
+        kind="score",
+        module="prune_cli.methods.scores.p_clean",
+        function="p_clean_scores",
+        params="PCleanParams",
+        summary="how likely the label is right, by a run of a re-labeling recipe (--model RUN)",
+        cost="reads the run's relabels.parquet",
+        source="the recipe of the run",
+        columns={"p_clean": "easier"},
+        needs="relabels",
+    ),
+    Method(
         name="window",
         kind="selection",
         module="prune_cli.methods.selection.window",
@@ -392,7 +405,49 @@ _METHODS = (
         cost="steps x batch x 3 forward passes",
         source="He 2016, with label smoothing (Szegedy 2016) and cosine decay (Loshchilov 2017)",
     ),
+    Method(
+        name="sop",
+        kind="recipe",
+        module="prune_cli.methods.training.sop",
+        function="train_sop",
+        params="SopParams",
+        summary="for wrong labels: every sample has numbers of its own that take up its label error (SOP+); re-labels",
+        cost="two views a presentation: twice standard",
+        source="Liu et al., ICML 2022, arXiv:2202.14026",
+    ),
+    Method(
+        name="elr",
+        kind="recipe",
+        module="prune_cli.methods.training.elr",
+        function="train_elr",
+        params="ElrParams",
+        summary="for wrong labels: held to what the network predicted before; re-labels",
+        cost="that of standard",
+        source="Liu et al., NeurIPS 2020, arXiv:2007.00151",
+    ),
+    Method(
+        name="elr_plus",
+        kind="recipe",
+        module="prune_cli.methods.training.elr",
+        function="train_elr_plus",
+        params="ElrPlusParams",
+        summary="elr with two networks, mixed samples and averaged weights; re-labels",
+        cost="2.7 times standard",
+        source="Liu et al., NeurIPS 2020, arXiv:2007.00151",
+    ),
+    Method(
+        name="dividemix",
+        kind="recipe",
+        module="prune_cli.methods.training.dividemix",
+        function="train_dividemix",
+        params="DivideMixParams",
+        summary="for wrong labels: two networks tell each other whose labels to trust; re-labels",
+        cost="7 times standard",
+        source="Li, Socher, Hoi, ICLR 2020, arXiv:2002.07394",
+    ),
 )
+
+_PRUNE4REL_SGD = {"lr": 0.02, "warmup_fraction": 0.0, "final_lr_fraction": 0.005}
 
 PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
     "cg-paper": {"score": {"cg": {"ratio": 1.0, "repeats": 10}}},
@@ -405,11 +460,56 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
         "score": {"training": {"epochs": 20}},
         "selection": {"window": {"step": 0.05, "ridge": 1.0, "bias": False, "scope": "global"}},
     },
-    "prune4rel-cifar10n": {"selection": {"neighbor_confidence": {"tau": 0.975, "eta": 1.0}}},
-    "prune4rel-cifar100n": {"selection": {"neighbor_confidence": {"tau": 0.95, "eta": 1.0}}},
-    "prune4rel-webvision": {"selection": {"neighbor_confidence": {"tau": 0.95, "eta": 1.0}}},
-    "prune4rel-clothing1m": {"selection": {"neighbor_confidence": {"tau": 0.8, "eta": 1.0}}},
-    "prune4rel-imagenet": {"selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}}},
+    "prune4rel-cifar10n": {
+        "selection": {"neighbor_confidence": {"tau": 0.975, "eta": 1.0}},
+        "recipe": {
+            "sop": {**_PRUNE4REL_SGD, "lr_u": 10.0, "lr_v": 100.0, "consistency": 0.9, "balance": 0.1},
+            "dividemix": {
+                **_PRUNE4REL_SGD,
+                "warmup": 10,
+                "lambda_u": 1.0,
+                "threshold": 0.5,
+                "temperature": 0.5,
+                "mixup": 4.0,
+            },
+        },
+    },
+    "prune4rel-cifar100n": {
+        "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 1.0}},
+        "recipe": {
+            "sop": {**_PRUNE4REL_SGD, "lr_u": 1.0, "lr_v": 100.0, "consistency": 0.9, "balance": 0.1},
+            "dividemix": {
+                **_PRUNE4REL_SGD,
+                "warmup": 30,
+                "lambda_u": 1.0,
+                "threshold": 0.5,
+                "temperature": 0.5,
+                "mixup": 4.0,
+            },
+        },
+    },
+    "prune4rel-webvision": {
+        "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 1.0}},
+        "recipe": {
+            "sop": {**_PRUNE4REL_SGD, "lr_u": 0.1, "lr_v": 1.0, "consistency": 0.9, "balance": 0.1},
+        },
+    },
+    "prune4rel-clothing1m": {
+        "selection": {"neighbor_confidence": {"tau": 0.8, "eta": 1.0}},
+        "recipe": {
+            "dividemix": {
+                **_PRUNE4REL_SGD,
+                "warmup": 1,
+                "lambda_u": 0.1,
+                "threshold": 0.5,
+                "temperature": 0.5,
+                "mixup": 0.5,
+            },
+        },
+    },
+    "prune4rel-imagenet": {
+        "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}},
+    },
     "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10"}}},
     "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100"}}},
 }

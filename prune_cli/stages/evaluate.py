@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
-from prune_cli.io.columns import Labels, locate
+from prune_cli.io.columns import locate
 from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
 from prune_cli.io.provenance import InputFile, Provenance
@@ -25,6 +26,7 @@ from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.metrics import classification_metrics
 from prune_cli.methods.training.predict import predict
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.relabels import label_names, relabeling_figures
 
 PACKAGES = ("numpy", "torch", "torchvision", "torchmetrics", "pyarrow", "pillow")
 
@@ -53,6 +55,7 @@ class EvaluateOptions:
     data: DataOptions
     trained_on: str | None = None
     subset: str | None = None
+    relabels: str | None = None
     output: str | None = None
     force: bool = False
     plan: bool = False
@@ -109,6 +112,8 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
     kept = np.flatnonzero(good)
     inputs = drop_rows(inputs, good)
     noise, noise_inputs = _label_noise(options, outcome)
+    relabeled, relabel_inputs = _relabeling(options, dataset)
+    noise |= relabeled
     provenance = Provenance(
         command="evaluate",
         method=run.model["recipe"],
@@ -118,7 +123,7 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
             "architecture": run.model["architecture"],
         },
         seed=run.model["seed"],
-        inputs=[*run_files(run), *dataset.source.inputs, *noise_inputs],
+        inputs=[*run_files(run), *dataset.source.inputs, *noise_inputs, *relabel_inputs],
         device=device_name(options.runtime.device),
         packages=PACKAGES,
         rows={"rows_in": len(dataset), "rows_out": len(kept), "rows_bad": len(ledger)},
@@ -235,9 +240,9 @@ def _label_noise(options: EvaluateOptions, outcome: Outcome) -> tuple[dict[str, 
             f"{options.trained_on} has no column '{options.data.true_label_column}': the share of wrong labels is not known"
         )
         return {}, list(dataset.source.inputs)
-    given = _values(dataset.labels)
+    given = label_names(dataset.labels)
     known = (dataset.labels.codes_n >= 0) & (true.codes_n >= 0)
-    wrong = given != _values(true)
+    wrong = given != label_names(true)
     found = {"label_noise_data": float(wrong[known].mean())} if known.any() else {}
     inputs = list(dataset.source.inputs)
     if options.subset is not None:
@@ -251,6 +256,18 @@ def _label_noise(options: EvaluateOptions, outcome: Outcome) -> tuple[dict[str, 
     return found, inputs
 
 
-def _values(labels: Labels) -> np.ndarray:
-    names: np.ndarray = np.array([*(str(c) for c in labels.classes), ""], object)
-    return names[labels.codes_n]  # type: ignore[no-any-return]
+def _relabeling(options: EvaluateOptions, tested: Dataset) -> tuple[dict[str, float], Sequence[InputFile]]:
+    """Return what the new labels of a run got right, where the true ones are known: in --data, or in what is tested on."""
+    if options.relabels is None:
+        return {}, []
+    dataset, where = tested, options.data.location
+    if options.trained_on is not None:
+        where = options.trained_on
+        dataset = Dataset(dataclasses.replace(options.data, location=where, split=None))
+    if dataset.true_labels is None:
+        raise InputError(
+            f"--relabels needs true labels, and {where} has no column '{options.data.true_label_column}'",
+            "name what the run was trained on with --data, and the column with --true-label-column",
+        )
+    true_n = label_names(dataset.true_labels)
+    return relabeling_figures(options.relabels, dataset.ids, true_n, where), ParquetSource(options.relabels).inputs

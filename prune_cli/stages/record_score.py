@@ -34,9 +34,9 @@ from prune_cli.methods.scores.dynamics import (
 )
 from prune_cli.methods.scores.grand import gradient_norms, last_layer_gradient_norms
 from prune_cli.methods.training.inputs import Inputs
-from prune_cli.methods.training.loop import Budget
 from prune_cli.methods.training.predict import Prediction, predict
 from prune_cli.methods.training.record import RecordSink, Watch, record_bytes
+from prune_cli.methods.training.timetable import Budget
 from prune_cli.methods.training.weights import pretrained_model, tensors_of_torch_file
 from prune_cli.stages.training import TrainingRun, train_run, training_set
 

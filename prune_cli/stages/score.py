@@ -25,6 +25,7 @@ from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifest import PROB, DataOptions, Dataset, drop_rows
 from prune_cli.io.provenance import InputFile, Provenance
 from prune_cli.io.record import RecordFile
+from prune_cli.io.relabels import RELABELS
 from prune_cli.io.run_folder import read_run
 from prune_cli.io.tables import STDIN, ParquetSource, write_table
 from prune_cli.methods.devices import device_name, resolve_device
@@ -59,6 +60,7 @@ from prune_cli.stages.record_score import (
     training_estimate,
     write_features,
 )
+from prune_cli.stages.relabels import p_clean_of
 from prune_cli.stages.training import load_inputs
 
 PACKAGES = ("numpy", "torch", "pyarrow", "pillow")
@@ -129,6 +131,8 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     params = _parameters(options)
     if options.from_dynamics is not None:
         return _score_record(options, params, outcome, watch)
+    if any(find_method("score", name).needs == "relabels" for name in options.methods):
+        return _score_relabels(options, outcome, watch)
     if options.data is None:
         raise InputError("DATA is missing", "name a Parquet file, or a record with --from-dynamics")
     found_model = read_model(options.model, options.weights) if options.model is not None else None
@@ -311,6 +315,43 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         "device": provenance.device,
         **watch.figures(),
     }
+    return outcome
+
+
+def _score_relabels(options: ScoreOptions, outcome: Outcome, watch: Stopwatch) -> Outcome:
+    """Score by the new labels of a run: no images, no training."""
+    if options.data is None or options.model is None or len(options.methods) > 1:
+        raise InputError(
+            "p_clean is read from the run of a re-labeling recipe, by itself",
+            "train one, prune train DATA --recipe sop -o run, then: prune score DATA --method p_clean --model run",
+        )
+    location = Path(options.model) / RELABELS
+    if not location.is_file():
+        raise InputError(f"{options.model} has no {RELABELS}", "give the run of a re-labeling recipe, as --recipe sop")
+    dataset = Dataset(options.data)
+    output = options.output or f"{dataset.source.stem}.scores.parquet"
+    if options.plan:
+        return plan_outcome(
+            "score", {"rows": len(dataset), "passes_over_data": 1, "algorithm": f"p_clean of {RELABELS}"}
+        )
+    if output != STDIN:
+        check_output(Path(output), options.force)
+    p_clean_n, facts = p_clean_of(str(location), dataset.ids, options.data.location)
+    method = find_method("score", "p_clean")
+    provenance = Provenance(
+        command="score",
+        method="p_clean",
+        parameters={"p_clean": facts},
+        seed=options.runtime.seed,
+        inputs=(*dataset.source.inputs, *ParquetSource(str(location)).inputs),
+        packages=("pyarrow",),
+        score_direction=dict(method.columns),
+        rows={"rows_in": len(dataset), "rows_out": len(dataset), "rows_bad": 0},
+    )
+    columns = method.load()(p_clean_n)
+    _write(output, dataset.ids, dataset.labels.values(), columns, provenance, dataset.source, outcome)
+    outcome.outputs = [output]
+    outcome.summary = {"command": "score", "output": output, "method": "p_clean", **provenance.rows, **watch.figures()}
     return outcome
 
 

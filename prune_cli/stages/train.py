@@ -25,9 +25,9 @@ from prune_cli.io.tables import STDIN, ParquetSource
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.registry import find_method, preset_params
 from prune_cli.methods.scores.dynamics import early_epoch
-from prune_cli.methods.training.loop import Budget
 from prune_cli.methods.training.plan import default_architecture, training_cost
 from prune_cli.methods.training.record import RecordSink, Watch
+from prune_cli.methods.training.timetable import Budget
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.training import TrainingRun, load_inputs, train_run, training_set
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +22,13 @@ from prune_cli.io.ledger import Ledger
 from prune_cli.io.manifest import Dataset, drop_rows
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.record import DYNAMICS, RecordParts
+from prune_cli.io.relabels import RELABELS, write_relabels
 from prune_cli.io.run_folder import RunBuilder
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.training.inputs import ImageSource, TrainingSet
-from prune_cli.methods.training.loop import Budget, Checkpoint
+from prune_cli.methods.training.observer import Checkpoint
 from prune_cli.methods.training.record import RecordSink, Watch
+from prune_cli.methods.training.timetable import Budget
 
 _HISTORY = pa.schema(
     [
@@ -125,6 +128,11 @@ def train_run(
     }
     if run.watch is not None:
         parts.write(str(builder.building / DYNAMICS), provenance)
+    if trained.relabels is not None:
+        new = trained.relabels
+        stated = dataclasses.replace(provenance, score_direction={"p_clean": "easier", "confidence": "easier"})
+        path = str(builder.building / RELABELS)
+        write_relabels(path, ids, labels, new.codes_m, new.p_clean_m, new.confidence_m, stated)
     builder.finish(model, trained.tensors, pa.Table.from_pylist(observer.history, _HISTORY), provenance)
     return model, observer
 

@@ -80,6 +80,8 @@ def record_of(p_label_tn: np.ndarray) -> ArrayRecord:
 def score_it(method: Method, problem: tuple[np.ndarray, np.ndarray], order_n: np.ndarray | None, seed: int = 3):  # type: ignore[no-untyped-def]
     """Return the columns of a score of any kind; a record is made of the first feature."""
     values, codes = problem
+    if method.needs == "relabels":
+        return method.load()(1 / (1 + np.exp(-values[:, 0])), method.params_class()())
     if method.needs != "record":
         return method.load()(values, codes, method.params_class()(), order_n=order_n, seed=seed)
     waves = np.sin(np.arange(12)[:, None] * (1 + values[:, 0]) + values[:, 1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.loop import Budget, plan_steps
+from prune_cli.methods.training.timetable import Budget, plan_steps
 
 SMALL_SIDE = 64
 """Longest side of pictures that the networks for small images are made for."""
@@ -44,7 +44,7 @@ def training_cost(
     import torch
 
     from prune_cli.methods.training.networks import build_network, network_cost
-    from prune_cli.methods.training.standard import BATCH_SIZE
+    from prune_cli.methods.training.recipe import BATCH_SIZE
 
     batch_size = runtime.batch_size or BATCH_SIZE
     network = build_network(architecture, input_shape, n_classes, seed=0)

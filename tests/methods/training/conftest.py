@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from prune_cli.methods.training.inputs import Inputs, TrainingSet
-from prune_cli.methods.training.loop import Checkpoint
+from prune_cli.methods.training.observer import Checkpoint
 
 
 class Recorder:

@@ -12,8 +12,8 @@ from prune_cli.core.errors import InputError, InterruptedRun, NumericalError
 from prune_cli.core.rng import generator
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.augment import Augmentation, augment
-from prune_cli.methods.training.loop import Budget, SampleStream, Schedule, plan_steps
 from prune_cli.methods.training.standard import StandardParams, train_standard
+from prune_cli.methods.training.timetable import Budget, SampleStream, Schedule, plan_steps
 
 CPU = Runtime(device="cpu", batch_size=8, workers=1)
 PARAMS = StandardParams()

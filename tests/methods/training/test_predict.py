@@ -9,9 +9,9 @@ import pytest
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.loop import Budget
 from prune_cli.methods.training.predict import Prediction, predict
 from prune_cli.methods.training.standard import StandardParams, train_standard
+from prune_cli.methods.training.timetable import Budget
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
 

@@ -14,10 +14,11 @@ from prune_cli.core.record import GRADIENT_NORM, MEASURES, PROB_CHANGE
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.scores.grand import last_layer_gradient_norms
 from prune_cli.methods.training import networks
-from prune_cli.methods.training.loop import Budget
 from prune_cli.methods.training.predict import predict
+from prune_cli.methods.training.recipe import TrainedModel
 from prune_cli.methods.training.record import Watch, measure
-from prune_cli.methods.training.standard import StandardParams, TrainedModel, train_standard
+from prune_cli.methods.training.standard import StandardParams, train_standard
+from prune_cli.methods.training.timetable import Budget
 
 
 class Sink:

@@ -13,9 +13,10 @@ import torch
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import describe_params
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.loop import Budget
 from prune_cli.methods.training.predict import predict
-from prune_cli.methods.training.standard import StandardParams, choose_precision, train_standard
+from prune_cli.methods.training.recipe import choose_precision
+from prune_cli.methods.training.standard import StandardParams, train_standard
+from prune_cli.methods.training.timetable import Budget
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
 
