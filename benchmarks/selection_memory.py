@@ -1,6 +1,6 @@
 """Time and peak memory of every selection at a million samples, as commands.
 
-    python benchmarks/selection_memory.py [--rows 1000000] [--features 128] [--fraction 0.01] [--only NAME] [--write]
+    python benchmarks/selection_memory.py [--rows 1000000] [--features 128] [--fraction 0.002] [--only NAME] [--write]
 
 Random scores and features with a mean for each of 1,000 groups, in a temporary folder. Peak memory is the largest resident size of the
 command, with Python, torch and the features.
@@ -31,20 +31,25 @@ def make(folder: Path, rows: int, width: int) -> None:
     table = {"id": ids, "label": codes, "dual": rng.random(rows), "dual_mean": rng.random(rows)}
     pq.write_table(pa.table(table), folder / "scores.parquet")
     centers = rng.normal(size=(1000, width)).astype(np.float32)
-    schema = pa.schema([("id", pa.int64()), ("embedding", pa.list_(pa.float32(), width))])
+    schema = pa.schema(
+        [("id", pa.int64()), ("embedding", pa.list_(pa.float32(), width)), ("prob", pa.list_(pa.float32(), 10))]
+    )
     with pq.ParquetWriter(folder / "features.parquet", schema) as writer:
         for start in range(0, rows, 100_000):
             here = ids[start : start + 100_000]
             values = centers[rng.integers(0, 1000, len(here))] + rng.normal(size=(len(here), width)).astype(np.float32)
             vectors = pa.FixedSizeListArray.from_arrays(np.maximum(values, 0).ravel(), width)
-            writer.write_table(pa.table([here, vectors], schema=schema))
+            probs = pa.FixedSizeListArray.from_arrays(
+                rng.dirichlet(np.full(10, 0.2), len(here)).astype(np.float32).ravel(), 10
+            )
+            writer.write_table(pa.table([here, vectors, probs], schema=schema))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--features", type=int, default=128)
-    parser.add_argument("--fraction", type=float, default=0.01)
+    parser.add_argument("--fraction", type=float, default=0.002)
     parser.add_argument("--only", action="append", help="methods to run, all by default")
     parser.add_argument("--write", action="store_true", help="update docs/results/selection_memory.md")
     arguments = parser.parse_args()
@@ -92,7 +97,7 @@ def main() -> None:
     if arguments.write:
         note = (
             f"{arguments.rows:,} x {arguments.features} float32 features "
-            f"({4 * arguments.rows * arguments.features / 2**30:.2f} GiB), {arguments.fraction:.0%} kept."
+            f"({4 * arguments.rows * arguments.features / 2**30:.2f} GiB), {arguments.fraction:.2g} of the rows kept."
         )
         write_page("selection_memory", "Selections at a million samples", table, [note])
 
