@@ -112,7 +112,7 @@ def tell_extras(extras: Sequence[Extra], budgets: Sequence[Budget], outcome: Out
     rows = [["budget", *names]]
     for budget, extra in zip(budgets, extras, strict=True):
         rows.append([budget.shown(), *(f"{extra.figures[name]:,.6g}" for name in names)])
-    outcome.tables["figures"] = rows
+    outcome.tables[f"figures: {extras[0].way}"] = rows
     outcome.summary["way"] = extras[0].way
 
 

@@ -67,7 +67,7 @@ def test_the_manifest_has_ranks_gains_and_the_confidence_around_every_row(data: 
         files[0]["objective"] == pytest.approx(np.tanh(around[0]).sum())
         and files[0]["objective"] < files[1]["objective"]
     )
-    assert outcome.tables["figures"][0][:2] == ["budget", "objective"]
+    assert outcome.tables["figures: neighbors by all pairs"][0][:2] == ["budget", "objective"]
 
 
 def test_vectors_and_probabilities_come_from_one_file_or_from_several_and_by_any_name(data: Path) -> None:
