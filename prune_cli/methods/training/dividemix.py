@@ -15,7 +15,7 @@ from prune_cli.methods.training.elr import mixing
 from prune_cli.methods.training.inputs import TrainingSet
 from prune_cli.methods.training.learner import Forward, Learner, Part
 from prune_cli.methods.training.observer import Checkpoint, Observer
-from prune_cli.methods.training.recipe import SgdParams, TrainedModel, relabel, run_recipe
+from prune_cli.methods.training.recipe import RelabelParams, TrainedModel, relabel, run_recipe
 from prune_cli.methods.training.record import Watch
 from prune_cli.methods.training.timetable import Budget
 
@@ -29,7 +29,7 @@ _RAMP = 16  # passes after the warm-up in which the weight of the guesses rises
 
 
 @dataclass(frozen=True)
-class DivideMixParams(SgdParams):
+class DivideMixParams(RelabelParams):
     """Parameters of ``dividemix``."""
 
     warmup: int = param(10, "passes of plain cross-entropy first (30 for 100 classes)", low=0)
@@ -216,5 +216,7 @@ def train_dividemix(
     of_label = [p[np.arange(len(labels_m)), labels_m] for p in probs]
     clean = np.mean([clean_probability(-np.log(np.maximum(p, 1e-300)), runtime.seed) for p in of_label], axis=0)
     return TrainedModel(
-        export_tensors(learned.networks[0]), learned.model, relabel((probs[0] + probs[1]) / 2, labels_m, clean)
+        export_tensors(learned.networks[0]),
+        learned.model,
+        relabel((probs[0] + probs[1]) / 2, labels_m, params.change_above, clean),
     )

@@ -15,7 +15,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
 from prune_cli.methods.training.learner import Forward, Learner, Part
 from prune_cli.methods.training.observer import Checkpoint, Observer
-from prune_cli.methods.training.recipe import SgdParams, TrainedModel, relabel, run_recipe
+from prune_cli.methods.training.recipe import RelabelParams, TrainedModel, relabel, run_recipe
 from prune_cli.methods.training.record import Watch
 from prune_cli.methods.training.timetable import Budget
 
@@ -29,7 +29,7 @@ _LEAST = 1e-4  # probabilities are kept from 0 and 1 by this much
 
 
 @dataclass(frozen=True)
-class ElrParams(SgdParams):
+class ElrParams(RelabelParams):
     """Parameters of ``elr``."""
 
     beta: float = param(0.7, "how much of the target stays at every presentation", low=0.0, high=0.9999)
@@ -203,7 +203,7 @@ def train_elr(
         "elr", data, architecture, params, budget, lambda device, networks: EarlyLearning(data, params, device),
         runtime=runtime, observer=observer, resume=resume, watch=watch, stop_epoch=stop_epoch,
     )  # fmt: skip
-    relabels = relabel(learned.probs(learned.networks[0]), data.labels_m)
+    relabels = relabel(learned.probs(learned.networks[0]), data.labels_m, params.change_above)
     return TrainedModel(export_tensors(learned.networks[0]), learned.model, relabels)
 
 
@@ -249,5 +249,7 @@ def train_elr_plus(
     )  # fmt: skip
     first, second = (learned.probs(average) for average in kept[0].averages)
     return TrainedModel(
-        export_tensors(kept[0].averages[0]), learned.model, relabel((first + second) / 2, data.labels_m)
+        export_tensors(kept[0].averages[0]),
+        learned.model,
+        relabel((first + second) / 2, data.labels_m, params.change_above),
     )

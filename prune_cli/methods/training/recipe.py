@@ -64,6 +64,13 @@ class SgdParams:
 
 
 @dataclass(frozen=True)
+class RelabelParams(SgdParams):
+    """Parameters that every recipe that re-labels has."""
+
+    change_above: float = param(0.5, "probability another class must exceed to be the new label", low=0.5, high=1.0)
+
+
+@dataclass(frozen=True)
 class Relabels:
     """What a re-labeling recipe says of each of M samples.
 
@@ -234,13 +241,17 @@ def weak_and_strong(data: TrainingSet, params: SgdParams) -> tuple[AugmentName, 
 
 
 def relabel(
-    probs_mc: NDArray[np.float64], labels_m: NDArray[np.int64], p_clean_m: NDArray[np.float64] | None = None
+    probs_mc: NDArray[np.float64],
+    labels_m: NDArray[np.int64],
+    change_above: float = 0.5,
+    p_clean_m: NDArray[np.float64] | None = None,
 ) -> Relabels:
-    """Return the labels that probabilities speak for: another one where it is more likely than not, and than the given one.
+    """Return the labels that probabilities speak for: another one where it is likely enough, and the given one is not likely.
 
     Args:
         probs_mc: (M, C) rows that sum to 1.
         labels_m: (M,) given labels.
+        change_above: what the probability of another class must exceed.
         p_clean_m: (M,) how likely they are right; None: their probability.
     Example:
         >>> found = relabel(np.array([[0.2, 0.7, 0.1], [0.3, 0.4, 0.3]]), np.array([0, 0]))
@@ -250,7 +261,7 @@ def relabel(
     of_label = probs_mc[np.arange(len(labels_m)), labels_m]
     p_clean = of_label if p_clean_m is None else p_clean_m
     best, confidence = probs_mc.argmax(axis=1), probs_mc.max(axis=1)
-    return Relabels(np.where((confidence > 0.5) & (p_clean < 0.5), best, labels_m), p_clean, confidence)
+    return Relabels(np.where((confidence > change_above) & (p_clean < 0.5), best, labels_m), p_clean, confidence)
 
 
 def choose_precision(precision: str, device: torch.device, gains_from_tiles: bool) -> torch.dtype:

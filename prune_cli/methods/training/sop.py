@@ -12,7 +12,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
 from prune_cli.methods.training.learner import Forward, Learner, Part
 from prune_cli.methods.training.observer import Checkpoint, Observer
-from prune_cli.methods.training.recipe import SgdParams, TrainedModel, relabel, run_recipe, weak_and_strong
+from prune_cli.methods.training.recipe import RelabelParams, TrainedModel, relabel, run_recipe, weak_and_strong
 from prune_cli.methods.training.record import Watch
 from prune_cli.methods.training.timetable import Budget
 
@@ -25,7 +25,7 @@ _LEAST = 1e-4  # the smallest probability a logarithm is taken of
 
 
 @dataclass(frozen=True)
-class SopParams(SgdParams):
+class SopParams(RelabelParams):
     """Parameters of ``sop``."""
 
     lr_u: float = param(10.0, "learning rate of u, which makes the given label likelier", low=0.0)
@@ -155,5 +155,5 @@ def train_sop(
         lambda device, networks: SparseOverParameterization(data, params, runtime.seed, device),
         runtime=runtime, observer=observer, resume=resume, watch=watch, stop_epoch=stop_epoch, views=views,
     )  # fmt: skip
-    relabels = relabel(learned.probs(learned.networks[0]), data.labels_m)
+    relabels = relabel(learned.probs(learned.networks[0]), data.labels_m, params.change_above)
     return TrainedModel(export_tensors(learned.networks[0]), learned.model, relabels)

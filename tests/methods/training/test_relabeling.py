@@ -172,7 +172,8 @@ def test_a_label_is_changed_where_another_is_more_likely_than_not() -> None:
     probs = np.array([[0.1, 0.9], [0.6, 0.4], [0.45, 0.55]])
     found = relabel(probs, np.array([0, 0, 0]))
     assert found.codes_m.tolist() == [1, 0, 1] and found.p_clean_m.tolist() == [0.1, 0.6, 0.45]
-    trusted = relabel(probs, np.array([0, 0, 0]), np.array([0.9, 0.2, 0.2]))
+    trusted = relabel(probs, np.array([0, 0, 0]), p_clean_m=np.array([0.9, 0.2, 0.2]))
+    assert relabel(probs, np.array([0, 0, 0]), change_above=0.8).codes_m.tolist() == [1, 0, 0]
     assert trusted.codes_m.tolist() == [0, 0, 1], "kept where it is held clean, or where nothing is better"
 
 
