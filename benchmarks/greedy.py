@@ -112,7 +112,7 @@ def plain_facility_location(graph: object, count: int) -> np.ndarray:
 def neighbor_graph(features: np.ndarray, neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what each sample covers, and by how much, as `facility_location_order` makes it."""
     near, away = nearest_neighbors(unit_rows(features), neighbors, metric="euclidean")
-    return _covers(near, 1.0 - away**2 / 4)
+    return _covers(near, away)
 
 
 def our_facility_location(graph: tuple[np.ndarray, np.ndarray, np.ndarray], count: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.devices import numba_threads
 from prune_cli.methods.selection import lazy_greedy
 from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking, nested
-from prune_cli.methods.selection.neighbors import Metric, nearest_neighbors, unit_rows
+from prune_cli.methods.selection.neighbors import Metric, nearest_neighbors, search_bytes, unit_rows
 
 _CHUNK = 65_536
 
@@ -34,8 +34,8 @@ class FacilityLocationParams:
     neighbors: int = param(64, "nearest samples that can stand for a sample, N - 1 at most", low=1)
 
     def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
-        """Return the bytes of the graph of neighbors."""
-        return 24 * rows * self.neighbors
+        """Return the bytes of the graph of neighbors, and of the search for them."""
+        return 24 * rows * self.neighbors + search_bytes(rows, width)
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,9 @@ def facility_location_order(
     near_nk, distances_nk = nearest_neighbors(
         rows_nd, params.neighbors, metric="euclidean", seed=seed, device=device, progress=progress
     )
-    # Rows of length 1: |a - b|^2 = 2 - 2 cos, so (1 + cos) / 2 = 1 - |a - b|^2 / 4.
-    starts, samples, similarities = _covers(near_nk, 1.0 - distances_nk**2 / 4)
+    del rows_nd
+    starts, samples, similarities = _covers(near_nk, distances_nk)
+    del near_nk, distances_nk
     kept, free = _start(candidates)
     covered_n = np.zeros(n_samples)
     of_kept = np.repeat(kept, np.diff(starts))
@@ -192,22 +193,16 @@ def facility_location_order(
     return _picked(candidates, picked_k, gains_k, counts)
 
 
-def _covers(near_nk: np.ndarray, similarity_nk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _covers(near_nk: np.ndarray, distances_nk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the graph by what each sample covers: starts (N + 1,) int64, samples int32, similarities float32.
 
-    Itself first, with 1; then the samples that have it for a neighbor, by position.
+    Itself first, with 1; then the samples that have it for a neighbor, by position, with the similarity of rows of length 1:
+    ``|a - b|^2 = 2 - 2 cos``, so ``(1 + cos) / 2 = 1 - |a - b|^2 / 4``.
     """
-    n_samples, n_neighbors = near_nk.shape
-    by_neighbor = np.argsort(near_nk.ravel(), kind="stable")
-    counts = np.bincount(near_nk.ravel(), minlength=n_samples) + 1
-    starts = np.r_[0, np.cumsum(counts)]
+    n_samples = len(near_nk)
+    starts = np.r_[0, np.cumsum(np.bincount(near_nk.ravel(), minlength=n_samples) + 1)]
     samples, similarities = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
-    others = np.ones(starts[-1], bool)
-    others[starts[:-1]] = False
-    samples[starts[:-1]], similarities[starts[:-1]] = np.arange(n_samples), 1.0
-    if n_neighbors:
-        samples[others] = by_neighbor // n_neighbors
-        similarities[others] = similarity_nk.ravel()[by_neighbor]
+    lazy_greedy.compile_covers()(near_nk, distances_nk, starts[:-1].copy(), samples, similarities)
     return starts, samples, similarities
 
 

@@ -182,6 +182,29 @@ def compile_facility_location() -> Callable[..., None]:
 
 
 @functools.cache
+def compile_covers() -> Callable[..., None]:
+    """Return ``covers(near_nk, distances_nk, next_n, samples_e, similarities_e)``: the neighbors' graph turned round.
+
+    ``next_n`` is where each sample's part of the edges begins; the sample itself is its first edge.
+    """
+    import numba
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def covers(near_nk, distances_nk, next_n, samples_e, similarities_e):  # type: ignore[no-untyped-def]
+        for j in range(len(near_nk)):
+            samples_e[next_n[j]], similarities_e[next_n[j]] = j, 1.0
+            next_n[j] += 1
+        for i in range(near_nk.shape[0]):
+            for k in range(near_nk.shape[1]):
+                j, away = near_nk[i, k], distances_nk[i, k]
+                samples_e[next_n[j]] = i
+                similarities_e[next_n[j]] = np.float32(1.0) - away * away / np.float32(4.0)
+                next_n[j] += 1
+
+    return covers
+
+
+@functools.cache
 def compile_message_passing() -> Callable[..., None]:
     """Return ``message_passing(near_nk, weights_nk, values_n, heap, picked_k, gains_k)``; ``values_n`` only falls."""
     import numba

@@ -12,7 +12,7 @@ from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking, nested
 from prune_cli.methods.selection.lazy_greedy import compile_message_passing
-from prune_cli.methods.selection.neighbors import nearest_neighbors
+from prune_cli.methods.selection.neighbors import nearest_neighbors, search_bytes
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class D2Params:
     )
 
     def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
-        """Return the bytes of the graph of neighbors."""
-        return 24 * rows * self.neighbors
+        """Return the bytes of the graph of neighbors, and of the search for them."""
+        return 24 * rows * self.neighbors + search_bytes(rows, width)
 
 
 def d2_order(

@@ -62,6 +62,11 @@ def nearest_neighbors(
     return _nearest(rows_nd, found, n_neighbors)
 
 
+def search_bytes(rows: int, width: int) -> int:
+    """Return the bytes a search takes beside its answer: rows at length 1 and, beyond `EXACT_ROWS`, their inverted file."""
+    return 4 * rows * width * (2 if rows > EXACT_ROWS else 1)
+
+
 def unit_rows(features_nd: np.ndarray) -> np.ndarray:
     """Return the rows at length 1, float32; a row of zeros stays."""
     rows = np.array(features_nd, np.float32)
