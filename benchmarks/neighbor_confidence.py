@@ -236,7 +236,9 @@ def main() -> None:
         note = (
             f"{arguments.rows:,} x {arguments.features} float32 features, {arguments.kept:.0%} kept, tau {TAU}, eta 1."
         )
-        page = "neighbor_confidence" + ("-large" if arguments.large else "")
+        page = "neighbor_confidence" + (
+            "-large" if arguments.large else "" if arguments.rows == 20_000 else f"-{arguments.rows}"
+        )
         write_page("neighbor_confidence", "Neighbor confidence: time, memory, objective", table, [note], page=page)
 
 
