@@ -1,5 +1,5 @@
 #!/bin/sh
-# What wants a CUDA device: the tests marked so, the complexity gap on it, trainings, their share of the matrix rate, windows, and el2n. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
+# What wants a CUDA device: the tests marked so, the complexity gap on it, trainings, their share of the matrix rate, windows, neighbor confidence, re-labeling, and el2n. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
 # Nothing is installed: python must have this package and its dependencies.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +18,16 @@ for arch in resnet9:64 resnet18; do
 done
 python benchmarks/throughput.py --device cuda
 python benchmarks/window.py --device cuda
+# neighbor confidence on both devices, and the recipes of the published schedule's network on what it keeps
+python -m prune_cli score "$data/fashion_mnist_train.parquet" --method loss --epochs 2 --save-features "$out/features.parquet" --device cuda -q -o "$out/loss.parquet"
+for device in cpu cuda; do
+  python -m prune_cli select "$out/loss.parquet" --method neighbor_confidence --features "$out/features.parquet" --fraction 0.2 --device $device \
+    --json -q -o "$out/confidence-$device.parquet"
+done
+for recipe in standard sop elr elr_plus dividemix; do
+  python -m prune_cli train "$data/fashion_mnist_train.parquet" --subset "$out/confidence-cuda.parquet" --recipe $recipe --arch preactresnet18 --epochs 20 \
+    --device cuda --json -q -o "$out/$recipe"
+done
 # el2n as published: 20 of 200 epochs of resnet18; the summary has the seconds
 python -m prune_cli score "$data/cifar10_train.parquet" --method el2n --arch resnet18 --epochs 200 --device cuda --json -q -o "$out/el2n.parquet"
 rm -rf "$out"

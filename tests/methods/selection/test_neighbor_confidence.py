@@ -279,3 +279,18 @@ def test_less_precise_similarities_choose_nearly_as_well(precision: str) -> None
     candidates = samples(features, probs, codes)
     exact, rough = (run(candidates, [120], tau=0.9, eta=8.0, precision=p) for p in ("float64", precision))
     assert math.isclose(exact.extras[0].figures["objective"], rough.extras[0].figures["objective"], rel_tol=0.02)
+
+
+@pytest.mark.gpu
+def test_the_graph_is_the_same_on_a_cuda_device() -> None:
+    features, probs, codes = problem(1500, "clustered")
+    on_cpu, on_cuda = (build_graph(prepare_similarity(features, device=d), 0.9) for d in ("cpu", "cuda"))
+    assert on_cpu is not None and on_cuda is not None
+    assert edges_of(on_cpu, 1500) == edges_of(on_cuda, 1500)
+    orders = [
+        neighbor_confidence_order(
+            samples(features, probs, codes), NeighborConfidenceParams(tau=0.9), counts=[300], device=device, memory=memory
+        ).rankings[0].order_n.tolist()
+        for device, memory in (("cpu", PLENTY), ("cuda", PLENTY), ("cuda", 1))
+    ]  # fmt: skip
+    assert orders[0] == orders[1] == orders[2]
