@@ -420,7 +420,6 @@ class RowsOnDemand:
             np.empty(self._room, np.int32), np.empty(self._room, dtype),
         )  # fmt: skip
         self._used = 0
-        self.computed = 0
         self.height = max(1, min(1024, _BLOCK_NUMBERS // max(1, n_samples)))
 
     def blocks(self) -> Iterator[tuple[np.ndarray, Rows]]:
@@ -470,7 +469,6 @@ class RowsOnDemand:
             return self._products.edges(wanted, block, self._threshold, both=False)[0]
 
         pieces = [piece for _, piece in _in_order(compute, columns, self._products.device.type == "cpu")]
-        self.computed += len(wanted)
         counts = np.sum([piece.counts for piece in pieces], axis=0)
         samples = np.empty(int(counts.sum()), np.int32)
         values = np.empty(len(samples), self.rows.similarities_e.dtype)
