@@ -11,7 +11,7 @@ def list_methods(kind: Kind) -> None:
     """Print every method of a kind with its parameters, defaults, cost and source to standard output."""
     console = Console()
     for method in methods_of(kind).values():
-        console.result(f"{method.name}\n  {method.summary}")
+        console.result(f"{', '.join((method.name, *method.aliases))}\n  {method.summary}")
         for column, direction in method.columns.items():
             console.result(f"  column {column}: {direction} when high")
         _list_params(console, kind, method.name, method.params_class())
