@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from complexity_gap import Table, markdown, write_page
@@ -69,13 +70,13 @@ def selections(work: Path, name: str, seed: int) -> dict[float, Path]:
     return made
 
 
-def accuracy(data: Path, test: Path, subset: Path | None, run: Path, steps: int, seed: int, architecture: str) -> float:
-    """Train on a selection and return the accuracy on the test set."""
+def accuracy(data: Path, test: Path, subset: Path | None, run: Path, seed: int, **how: Any) -> float:
+    """Train on a selection, as `TrainOptions` say, and return the accuracy on the test set."""
     runtime = Runtime(seed=seed)
     train(
         TrainOptions(
-            DataOptions(str(data)), subset=str(subset) if subset else None, architecture=architecture, steps=steps,
-            output=str(run), force=True, runtime=runtime,
+            DataOptions(str(data)), subset=str(subset) if subset else None, output=str(run), force=True, runtime=runtime,
+            **how,
         )
     )  # fmt: skip
     report = run.with_suffix(".report.parquet")
@@ -90,19 +91,23 @@ def starts(work: Path) -> dict[float, float]:
     return {min(FRACTIONS, key=lambda f: abs(f - row["fraction"])): row["start"] for row in curve if row["best"]}
 
 
-def draw(path: Path, found: dict[str, dict[float, list[float]]], full: list[float], title: str) -> None:
+def draw(
+    path: Path, found: dict[str, dict[float, list[float]]], full: list[float], title: str, log: bool = True
+) -> None:
+    """Draw accuracy over the share kept, for each selection, and that of all data."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for name, by_fraction in found.items():
-        means = [statistics.mean(by_fraction[f]) for f in FRACTIONS]
-        spread = [statistics.stdev(by_fraction[f]) if len(by_fraction[f]) > 1 else 0.0 for f in FRACTIONS]
-        axes.errorbar(FRACTIONS, means, spread, marker=".", capsize=2, label=name)
+        means = [statistics.mean(values) for values in by_fraction.values()]
+        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in by_fraction.values()]
+        axes.errorbar(list(by_fraction), means, spread, marker=".", capsize=2, label=name)
     axes.axhline(statistics.mean(full), color="grey", linestyle="--", label="all data")
-    axes.set_xscale("log")
-    axes.set_xticks(FRACTIONS, [f"{f:.0%}" for f in FRACTIONS])
+    axes.set_xscale("log" if log else "linear")
+    fractions = list(next(iter(found.values())))
+    axes.set_xticks(fractions, [f"{f:.0%}" for f in fractions])
     axes.set_xlabel("share kept")
     axes.set_ylabel("test accuracy, mean and deviation over seeds")
     axes.set_title(title)
@@ -141,7 +146,9 @@ def main() -> None:
         key = f"{name}/{fraction:g}/{seed}"
         if key not in done:
             subset = None if name == "all data" else selections(work, name, seed)[fraction]
-            done[key] = accuracy(data, test, subset, work / "run", arguments.steps, seed, arguments.arch)
+            done[key] = accuracy(
+                data, test, subset, work / "run", seed, steps=arguments.steps, architecture=arguments.arch
+            )
             done_file.write_text(json.dumps(done))
             print(key, f"{done[key]:.4f}", flush=True)
         return done[key]

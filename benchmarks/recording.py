@@ -18,6 +18,7 @@ from complexity_gap import Table, markdown, write_page
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
+from prune_cli.methods.training.job import TrainingJob
 from prune_cli.methods.training.record import Watch
 from prune_cli.methods.training.standard import StandardParams, train_standard
 from prune_cli.methods.training.timetable import Budget
@@ -43,13 +44,10 @@ def seconds(data: TrainingSet, epochs: int, watch: Watch | None) -> float:
     """Return the seconds of one training."""
     start = time.perf_counter()
     train_standard(
-        data,
-        "resnet9:16",
+        TrainingJob(
+            data, "resnet9:16", Budget(epochs=epochs), runtime=Runtime(device="cpu"), observer=Nobody(), watch=watch
+        ),
         StandardParams(),
-        Budget(epochs=epochs),
-        runtime=Runtime(device="cpu"),
-        observer=Nobody(),
-        watch=watch,
     )
     return time.perf_counter() - start
 

@@ -21,6 +21,7 @@ from recording import Nobody
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
+from prune_cli.methods.training.job import TrainingJob
 from prune_cli.methods.training.networks import build_network, network_cost
 from prune_cli.methods.training.predict import predict
 from prune_cli.methods.training.standard import StandardParams, train_standard
@@ -66,7 +67,8 @@ def main() -> None:
     def train(steps: int) -> None:
         models.append(
             train_standard(
-                data, arguments.arch, StandardParams(), Budget(steps=steps), runtime=runtime, observer=Nobody()
+                TrainingJob(data, arguments.arch, Budget(steps=steps), runtime=runtime, observer=Nobody()),
+                StandardParams(),
             )
         )
 

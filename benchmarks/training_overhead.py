@@ -28,6 +28,7 @@ import torch.nn.functional as F
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
+from prune_cli.methods.training.job import TrainingJob
 from prune_cli.methods.training.networks import build_network
 from prune_cli.methods.training.pass_ledger import READ_EVERY
 from prune_cli.methods.training.recipe import BATCH_SIZE, choose_precision
@@ -112,7 +113,7 @@ def measure(architecture: str, shape: tuple[int, int, int], precision: str, step
     timer = PairTimer(bare_step(architecture, shape, precision))
     runtime = Runtime(device="cpu", precision=precision)
     budget = Budget(steps=WARM_UP + steps)
-    train_standard(data, architecture, StandardParams(), budget, runtime=runtime, observer=timer)
+    train_standard(TrainingJob(data, architecture, budget, runtime=runtime, observer=timer), StandardParams())
     blocks = [
         (sum(timer.ours[i : i + READ_EVERY]), sum(timer.bare[i : i + READ_EVERY]))
         for i in range(WARM_UP, WARM_UP + steps - READ_EVERY + 1, READ_EVERY)

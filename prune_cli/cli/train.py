@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,15 @@ def train(
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", "--method", metavar="NAME", help="How to train.")] = "standard",
     arch: opt.Arch = None,
+    init: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--init",
+            metavar="RUN",
+            help="Run folder whose network training begins from, as a warm-up; once more for a recipe's second network.",
+            show_default="weights from the seed",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the selection.", show_default="20")
     ] = None,
@@ -66,6 +76,7 @@ def train(
         subset=subset,
         recipe=recipe,
         architecture=arch,
+        init=tuple(init or ()),
         epochs=epochs,
         steps=steps,
         resume=resume,

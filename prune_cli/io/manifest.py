@@ -170,7 +170,14 @@ class Dataset:
         return decoded.images_nhwc
 
     def spool_inputs(
-        self, ledger: Ledger, folder: Path, *, rows: np.ndarray, workers: int = 1, progress: Progress = silent
+        self,
+        ledger: Ledger,
+        folder: Path,
+        *,
+        rows: np.ndarray,
+        workers: int = 1,
+        channels: Literal["auto", 1, 3] = "auto",
+        progress: Progress = silent,
     ) -> SpooledInputs:
         """Return the images of the rows as a source that decodes them batch by batch: for data that does not fit into memory.
 
@@ -179,12 +186,13 @@ class Dataset:
             folder: where the encoded images are spooled; it must outlive the source.
             rows: (M,) int64 ascending positions.
             workers: decoding processes.
+            channels: of the images; ``auto``: 1 where all are grey.
             progress: told about rows.
         """
         images, bad = spool_images(
             lambda: self.image_batches(rows),
             len(rows),
-            self.image_settings(),
+            self.image_settings(channels),
             folder,
             workers=workers,
             progress=progress,

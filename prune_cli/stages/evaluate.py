@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -217,7 +217,7 @@ def _measure(
     return headline
 
 
-def as_trained(data: DataOptions, run: Run) -> tuple[DataOptions, Any]:
+def as_trained(data: DataOptions, run: Run) -> tuple[DataOptions, Literal["auto", 1, 3]]:
     """Return the options that give inputs as the run was trained on: the same kind, size and channels."""
     if run.model["input"] == "embedding":
         return dataclasses.replace(data, input=data.input or "embedding"), "auto"

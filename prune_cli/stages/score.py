@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -138,7 +138,8 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     found_model = read_model(options.model, options.weights) if options.model is not None else None
     if options.weights is not None and options.model is None:
         raise InputError("--weights is given without --model", "say which network: --model torchvision:resnet18")
-    data, channels = options.data, "auto"
+    data = options.data
+    channels: Literal["auto", 1, 3] = "auto"
     if isinstance(found_model, Model):
         data, channels = as_trained(options.data, read_run(Path(str(options.model))))
     dataset = Dataset(data)

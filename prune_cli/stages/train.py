@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from prune_cli.io.columns import locate
 from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance
-from prune_cli.io.run_folder import RunBuilder, check_run_output, read_run, same_settings
+from prune_cli.io.run_folder import Run, RunBuilder, check_run_output, read_run, run_files, same_settings
 from prune_cli.io.selection import selected_ids
 from prune_cli.io.tables import STDIN, ParquetSource
 from prune_cli.methods.devices import device_name, resolve_device
@@ -28,6 +28,7 @@ from prune_cli.methods.scores.dynamics import early_epoch
 from prune_cli.methods.training.plan import default_architecture, training_cost
 from prune_cli.methods.training.record import RecordSink, Watch
 from prune_cli.methods.training.timetable import Budget
+from prune_cli.stages.evaluate import as_trained
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.training import TrainingRun, load_inputs, train_run, training_set
 
@@ -50,6 +51,7 @@ class TrainOptions:
     save_dynamics: bool = False
     params: tuple[str, ...] = ()
     preset: str | None = None
+    init: tuple[Path, ...] = ()
     output: str | None = None
     work_dir: Path | None = None
     force: bool = False
@@ -81,19 +83,29 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         raise InputError(
             "the data and the selection cannot both come from standard input", "name a file for one of them"
         )
-    dataset = Dataset(options.data)
+    begun = [read_run(path) for path in options.init]
+    data = options.data
+    channels: Literal["auto", 1, 3] = "auto"
+    if begun:
+        data, channels = as_trained(options.data, begun[0])
+    dataset = Dataset(data)
     final = _output(options, dataset)
     if not options.plan:
         check_run_output(final, force=options.force, resume=options.resume)
     if dataset.ids_made_up:
         outcome.warnings.append(f"no column '{options.data.id_column}': ids are the positions, row-00000000 and on")
     labels = dataset.labels
+    if begun:
+        labels = labels.recoded(begun[0].model["classes"], begun[0].model["class_names"], data.location)
     rows, subset_inputs = _selected_rows(options, dataset)
     ledger = Ledger()
     ledger.add_all(rows[labels.codes_n[rows] < 0], "missing label")
 
-    first = dataset.load_inputs(Ledger(), rows=rows[:64], as_float32=True)
-    architecture = options.architecture or default_architecture(first.shape[1:])
+    first = dataset.load_inputs(Ledger(), rows=rows[:64], channels=channels, as_float32=True)
+    named = begun[0].model["architecture"] if begun else default_architecture(first.shape[1:])
+    architecture = options.architecture or named
+    for run in begun:
+        _check_initial(run, architecture, first.shape[1:], labels.classes)
     row_bytes = int(np.prod(first.shape[1:])) * first.itemsize
     streamed = dataset.kind == "image" and row_bytes * len(rows) > options.runtime.memory_budget() // 2
     if options.plan:
@@ -105,6 +117,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         )
         return plan_outcome("train", cost)
 
+    files = [*dataset.source.inputs, *subset_inputs, *(file for run in begun for file in run_files(run))]
     settings = {
         "recipe": options.recipe,
         "architecture": architecture,
@@ -115,7 +128,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         "precision": options.runtime.precision,
         "seed": options.runtime.seed,
         "save_dynamics": options.save_dynamics,
-        "inputs": [dataclasses.asdict(i) for i in [*dataset.source.inputs, *subset_inputs]],
+        "inputs": [dataclasses.asdict(i) for i in files],
     }
     if options.resume and final.exists() and not options.force:
         if not same_settings(read_run(final), settings):
@@ -136,14 +149,14 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         )
     with builder.building_on():
         inputs, rows = load_inputs(
-            dataset, rows, ledger, builder.spool_folder() if streamed else None, options.runtime, progress
+            dataset, rows, ledger, builder.spool_folder() if streamed else None, options.runtime, progress, channels
         )
         provenance = Provenance(
             command="train",
             method=options.recipe,
             parameters={k: v for k, v in settings.items() if k not in {"inputs", "seed"}},
             seed=options.runtime.seed,
-            inputs=[*dataset.source.inputs, *subset_inputs],
+            inputs=files,
             device=device_name(options.runtime.device),
             packages=PACKAGES,
             rows={"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": len(ledger)},
@@ -152,7 +165,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         settle(ledger, dataset.ids, options.data.max_errors, errors, provenance)
         if len(ledger):
             outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
-        run = TrainingRun(
+        asked = TrainingRun(
             recipe=options.recipe,
             architecture=architecture,
             params=params,
@@ -160,10 +173,11 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             runtime=options.runtime,
             settings=settings,
             watch=_watch(budget) if options.save_dynamics else None,
+            initial=[run.tensors for run in begun],
         )
         facts = {"input": dataset.kind, "subset": None if options.subset is None else Path(options.subset).name}
         model, observer = train_run(
-            run,
+            asked,
             builder,
             found,
             training_set(dataset, inputs, rows, labels),
@@ -215,6 +229,24 @@ def _report(
             f"{rate:,.0f}",
         ],
     ]
+
+
+def _check_initial(run: Run, architecture: str, input_shape: tuple[int, ...], classes: Sequence[Any]) -> None:
+    """Raise where a network cannot go on from a run.
+
+    Raises:
+        InputError: another architecture, input size or list of classes.
+    """
+    for what, theirs, ours in (
+        ("architecture", run.model["architecture"], architecture),
+        ("input size", list(run.model["input_size"]), list(input_shape)),
+        ("classes", list(run.model["classes"]), list(classes)),
+    ):
+        if theirs != ours:
+            raise InputError(
+                f"--init {run.path} has another {what}: {theirs}, and here it is {ours}",
+                "begin from a run with the same network and classes, or leave out --init",
+            )
 
 
 def _watch(budget: Budget) -> Callable[[RecordSink], Watch]:

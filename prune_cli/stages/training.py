@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from prune_cli.io.relabels import RELABELS, write_relabels
 from prune_cli.io.run_folder import RunBuilder
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.training.inputs import ImageSource, TrainingSet
+from prune_cli.methods.training.job import Tensors, TrainingJob
 from prune_cli.methods.training.observer import Checkpoint
 from prune_cli.methods.training.record import RecordSink, Watch
 from prune_cli.methods.training.timetable import Budget
@@ -49,12 +50,14 @@ class TrainingRun:
     """Everything that decides the bytes of one run folder, but for its data.
 
     Args:
-        recipe, architecture, params, budget: as `prune_cli.methods.training.standard.train_standard` takes them.
+        recipe, params: how to train.
+        architecture, budget: see `TrainingJob`.
         runtime: with the seed of this run.
         settings: JSON values of all that decides the weights, for ``model.json``.
         stop_epoch: see there.
         run: number of the run, for its record.
         watch: sink -> what is recorded of every sample; None for nothing.
+        initial: see `TrainingJob`.
     """
 
     recipe: str
@@ -66,6 +69,7 @@ class TrainingRun:
     stop_epoch: int | None = None
     run: int = 0
     watch: Callable[[RecordSink], Watch] | None = None
+    initial: Sequence[Tensors] = ()
 
 
 def train_run(
@@ -104,17 +108,18 @@ def train_run(
     checkpoint = Checkpoint(found[0], found[1]["loop"]) if found else None
     parts = RecordParts(builder.building / "dynamics", ids, labels, run.run)
     with observer.listening():
-        trained = find_method("recipe", run.recipe).load()(
+        job = TrainingJob(
             data,
             run.architecture,
-            run.params,
             run.budget,
             runtime=run.runtime,
             observer=observer,
             resume=checkpoint,
             watch=run.watch(parts) if run.watch is not None else None,
             stop_epoch=run.stop_epoch,
+            initial=run.initial,
         )
+        trained = find_method("recipe", run.recipe).load()(job, run.params)
     last = observer.history[-1]
     model = {
         **trained.model,
@@ -237,14 +242,22 @@ class RunObserver:
 
 
 def load_inputs(
-    dataset: Dataset, rows: np.ndarray, ledger: Ledger, spool: Path | None, runtime: Runtime, progress: Progress
+    dataset: Dataset,
+    rows: np.ndarray,
+    ledger: Ledger,
+    spool: Path | None,
+    runtime: Runtime,
+    progress: Progress,
+    channels: Literal["auto", 1, 3] = "auto",
 ) -> tuple[np.ndarray | ImageSource, np.ndarray]:
     """Return the inputs of the rows, in memory or (with a folder to spool to) streamed, and the rows that are good."""
     workers = runtime.worker_count()
     inputs: np.ndarray | ImageSource
     if spool is not None:
-        inputs = dataset.spool_inputs(ledger, spool, rows=rows, workers=workers, progress=progress)
+        inputs = dataset.spool_inputs(ledger, spool, rows=rows, workers=workers, channels=channels, progress=progress)
         return inputs, rows[ledger.good(len(dataset))[rows]]
-    inputs = dataset.load_inputs(ledger, rows=rows, workers=workers, as_float32=True, progress=progress)
+    inputs = dataset.load_inputs(
+        ledger, rows=rows, workers=workers, channels=channels, as_float32=True, progress=progress
+    )
     good = ledger.good(len(dataset))[rows]
     return drop_rows(inputs, good), rows[good]

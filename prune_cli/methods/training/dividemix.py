@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.params import param
-from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.elr import mixing
 from prune_cli.methods.training.inputs import TrainingSet
+from prune_cli.methods.training.job import TrainedModel, TrainingJob
 from prune_cli.methods.training.learner import Forward, Learner, Part
-from prune_cli.methods.training.observer import Checkpoint, Observer
-from prune_cli.methods.training.recipe import RelabelParams, TrainedModel, relabel, run_recipe
-from prune_cli.methods.training.record import Watch
-from prune_cli.methods.training.timetable import Budget
+from prune_cli.methods.training.recipe import RelabelParams, relabel, run_recipe
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from prune_cli.methods.training.networks import Network
+
+WARMUP = 10
+"""Passes of plain cross-entropy where the parameter says nothing."""
 
 _RAMP = 16  # passes after the warm-up in which the weight of the guesses rises
 
@@ -32,7 +33,11 @@ _RAMP = 16  # passes after the warm-up in which the weight of the guesses rises
 class DivideMixParams(RelabelParams):
     """Parameters of ``dividemix``."""
 
-    warmup: int = param(10, "passes of plain cross-entropy first (30 for 100 classes)", low=0)
+    warmup: int | None = param(
+        None,
+        "passes of plain cross-entropy first (30 for 100 classes); none: 10, or 0 if both networks begin trained",
+        low=0,
+    )
     threshold: float = param(0.5, "a label is trusted where the mixture holds it clean by more", low=0.0, high=1.0)
     lambda_u: float = param(1.0, "weight of the guessed samples' squared error", low=0.0)
     temperature: float = param(0.5, "what guesses are sharpened with", low=0.01)
@@ -108,12 +113,12 @@ class DivideMix(Learner):
         import torch
 
         self._labels_m = torch.from_numpy(np.ascontiguousarray(data.labels_m))
-        self._params, self._seed = params, seed
+        self._params, self._seed, self._warmup = params, seed, WARMUP if params.warmup is None else params.warmup
         self.clean_km = torch.ones((2, len(data)), device=device)
 
     def begin_pass(self, number: int, look: Callable[[int], Tensor]) -> None:
         """After the warm-up, split the samples by each network's losses."""
-        if number >= self._params.warmup:
+        if number >= self._warmup:
             self.split([look(k) for k in range(2)])
 
     def split(self, logits: Sequence[Tensor]) -> None:
@@ -130,7 +135,7 @@ class DivideMix(Learner):
         import torch
         import torch.nn.functional as F
 
-        if part.epoch < self._params.warmup:
+        if part.epoch < self._warmup:
             logits_bc = forward(turn, part.views[0])
             return logits_bc, F.cross_entropy(logits_bc, part.labels_b, reduction="none")
         clean_b = self.clean_km[1 - turn, part.positions_b]  # the other network's word
@@ -142,7 +147,7 @@ class DivideMix(Learner):
         views, targets = torch.cat(part.views), target_bc.repeat(len(part.views), 1)
         share, partner = mixing(self._seed, part.step, turn, len(views), self._params.mixup, views.device)
         logits = forward(turn, share * views + (1 - share) * views[partner])
-        passed = (part.epoch - self._params.warmup + 1) / _RAMP
+        passed = (part.epoch - self._warmup + 1) / _RAMP
         labeled, guessed, penalty = mixed_losses(
             logits,
             share * targets + (1 - share) * targets[partner],
@@ -166,26 +171,14 @@ class DivideMix(Learner):
         return {"clean": self.clean_km}
 
 
-def train_dividemix(
-    data: TrainingSet,
-    architecture: str,
-    params: DivideMixParams,
-    budget: Budget,
-    *,
-    runtime: Runtime,
-    observer: Observer,
-    resume: Checkpoint | None = None,
-    watch: Watch | None = None,
-    stop_epoch: int | None = None,
-) -> TrainedModel:
+def train_dividemix(job: TrainingJob, params: DivideMixParams) -> TrainedModel:
     r"""Return one of two networks trained by DivideMix on labels that may be wrong, and the labels both would give.
 
     After a warm-up each pass begins with a mixture of two Gaussians over each network's losses: samples of the smaller ones keep a label
     the OTHER network trusts, refined by its own predictions; for the rest both networks guess. Guesses are sharpened, samples mixed.
 
     Args:
-        data, architecture, budget, runtime, observer, resume, watch, stop_epoch: as of
-            `prune_cli.methods.training.standard.train_standard`; the record is the first network's, on mixed samples.
+        job: what is trained on what, see `TrainingJob`; the record is the first network's, on mixed samples.
         params: see `DivideMixParams`.
     Returns:
         The first network, and relabels by the mean of both: ``p_clean`` is the mean of the mixtures'.
@@ -200,21 +193,22 @@ def train_dividemix(
     """
     from prune_cli.methods.training.networks import export_tensors
 
+    if params.warmup is None and len(job.initial) == DivideMix.n_networks:
+        params = dataclasses.replace(params, warmup=0)
     kept: list[DivideMix] = []
 
     def make(device: torch.device, networks: Sequence[Network]) -> Learner:
-        kept.append(DivideMix(data, params, device, runtime.seed))
+        kept.append(DivideMix(job.data, params, device, job.runtime.seed))
         return kept[0]
 
     learned = run_recipe(
-        "dividemix", data, architecture, params, budget, make,
-        runtime=runtime, observer=observer, resume=resume, watch=watch, stop_epoch=stop_epoch,
+        "dividemix", job, params, make,
         views=(params.augment, params.augment), n_networks=2,
     )  # fmt: skip
     probs = [learned.probs(network) for network in learned.networks]
-    labels_m = data.labels_m
+    labels_m = job.data.labels_m
     of_label = [p[np.arange(len(labels_m)), labels_m] for p in probs]
-    clean = np.mean([clean_probability(-np.log(np.maximum(p, 1e-300)), runtime.seed) for p in of_label], axis=0)
+    clean = np.mean([clean_probability(-np.log(np.maximum(p, 1e-300)), job.runtime.seed) for p in of_label], axis=0)
     return TrainedModel(
         export_tensors(learned.networks[0]),
         learned.model,

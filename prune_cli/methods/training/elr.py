@@ -11,13 +11,10 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.core.rng import generator
-from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
+from prune_cli.methods.training.job import TrainedModel, TrainingJob
 from prune_cli.methods.training.learner import Forward, Learner, Part
-from prune_cli.methods.training.observer import Checkpoint, Observer
-from prune_cli.methods.training.recipe import RelabelParams, TrainedModel, relabel, run_recipe
-from prune_cli.methods.training.record import Watch
-from prune_cli.methods.training.timetable import Budget
+from prune_cli.methods.training.recipe import RelabelParams, relabel, run_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -170,23 +167,11 @@ def mixing(seed: int, step: int, turn: int, size: int, alpha: float, device: tor
     return max(share, 1 - share), partner_b
 
 
-def train_elr(
-    data: TrainingSet,
-    architecture: str,
-    params: ElrParams,
-    budget: Budget,
-    *,
-    runtime: Runtime,
-    observer: Observer,
-    resume: Checkpoint | None = None,
-    watch: Watch | None = None,
-    stop_epoch: int | None = None,
-) -> TrainedModel:
+def train_elr(job: TrainingJob, params: ElrParams) -> TrainedModel:
     r"""Return a network trained with early-learning regularisation on labels that may be wrong, and the labels it would give.
 
     Args:
-        data, architecture, budget, runtime, observer, resume, watch, stop_epoch: as of
-            `prune_cli.methods.training.standard.train_standard`.
+        job: what is trained on what, see `TrainingJob`.
         params: see `ElrParams`.
     Returns:
         The network, and relabels: ``p_clean`` is its probability of the given label.
@@ -200,30 +185,17 @@ def train_elr(
     from prune_cli.methods.training.networks import export_tensors
 
     learned = run_recipe(
-        "elr", data, architecture, params, budget, lambda device, networks: EarlyLearning(data, params, device),
-        runtime=runtime, observer=observer, resume=resume, watch=watch, stop_epoch=stop_epoch,
+        "elr", job, params, lambda device, networks: EarlyLearning(job.data, params, device),
     )  # fmt: skip
-    relabels = relabel(learned.probs(learned.networks[0]), data.labels_m, params.change_above)
+    relabels = relabel(learned.probs(learned.networks[0]), job.data.labels_m, params.change_above)
     return TrainedModel(export_tensors(learned.networks[0]), learned.model, relabels)
 
 
-def train_elr_plus(
-    data: TrainingSet,
-    architecture: str,
-    params: ElrPlusParams,
-    budget: Budget,
-    *,
-    runtime: Runtime,
-    observer: Observer,
-    resume: Checkpoint | None = None,
-    watch: Watch | None = None,
-    stop_epoch: int | None = None,
-) -> TrainedModel:
+def train_elr_plus(job: TrainingJob, params: ElrPlusParams) -> TrainedModel:
     r"""Return the averaged weights of one of two networks that hold each other back (ELR+), and the labels both would give.
 
     Args:
-        data, architecture, budget, runtime, observer, resume, watch, stop_epoch: as of
-            `prune_cli.methods.training.standard.train_standard`; the record is the first network's, on mixed samples.
+        job: what is trained on what, see `TrainingJob`; the record is the first network's, on mixed samples.
         params: see `ElrPlusParams`.
     Returns:
         The first network's averaged weights, and relabels by the mean of both.
@@ -240,16 +212,16 @@ def train_elr_plus(
     kept: list[EarlyLearningPlus] = []
 
     def make(device: torch.device, networks: Sequence[Network]) -> Learner:
-        kept.append(EarlyLearningPlus(data, params, device, networks, runtime.seed))
+        kept.append(EarlyLearningPlus(job.data, params, device, networks, job.runtime.seed))
         return kept[0]
 
     learned = run_recipe(
-        "elr_plus", data, architecture, params, budget, make,
-        runtime=runtime, observer=observer, resume=resume, watch=watch, stop_epoch=stop_epoch, n_networks=2,
+        "elr_plus", job, params, make,
+        n_networks=2,
     )  # fmt: skip
     first, second = (learned.probs(average) for average in kept[0].averages)
     return TrainedModel(
         export_tensors(kept[0].averages[0]),
         learned.model,
-        relabel((first + second) / 2, data.labels_m, params.change_above),
+        relabel((first + second) / 2, job.data.labels_m, params.change_above),
     )

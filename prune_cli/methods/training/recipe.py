@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.rng import stream_seed
-from prune_cli.core.runtime import Runtime
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.architectures import TORCHVISION, parse_architecture
 from prune_cli.methods.training.augment import AugmentName, choose_augmentation
 from prune_cli.methods.training.inputs import TrainingSet, channel_statistics
+from prune_cli.methods.training.job import Relabels, Tensors, TrainingJob
 from prune_cli.methods.training.learner import Learner
 from prune_cli.methods.training.loop import Course, look, train_networks
-from prune_cli.methods.training.observer import Checkpoint, Observer
 from prune_cli.methods.training.pieces import Pieces
-from prune_cli.methods.training.record import Watch
-from prune_cli.methods.training.timetable import Budget, Schedule, plan_steps
+from prune_cli.methods.training.timetable import Schedule, plan_steps
 
 if TYPE_CHECKING:
     import torch
@@ -71,39 +69,6 @@ class RelabelParams(SgdParams):
 
 
 @dataclass(frozen=True)
-class Relabels:
-    """What a re-labeling recipe says of each of M samples.
-
-    Args:
-        codes_m: (M,) int64 the label it would give: the one it has, unless another is more likely than not.
-        p_clean_m: (M,) float64 how likely the given label is right, 0 to 1.
-        confidence_m: (M,) float64 the probability of the class the networks hold most likely.
-    """
-
-    codes_m: NDArray[np.int64]
-    p_clean_m: NDArray[np.float64]
-    confidence_m: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A trained network as plain data.
-
-    Args:
-        tensors: weights and batch-norm statistics by name, float32; names as in the network's original, so that
-            torchvision's own class loads a torchvision model.
-        model: JSON values: ``architecture``, ``input_size`` ([H, W, C] or [D]), ``normalization`` (``mean`` and
-            ``std`` for each channel, pixels from 0 to 1), ``parameters``, ``flops`` (one forward pass of one sample; a
-            multiply-add counts two), ``n_classes``, ``memory_format``, ``precision``.
-        relabels: what a re-labeling recipe says of every sample it was trained on; None of others.
-    """
-
-    tensors: dict[str, NDArray[np.float32]]
-    model: dict[str, Any]
-    relabels: Relabels | None = None
-
-
-@dataclass(frozen=True)
 class Learned:
     """What `run_recipe` leaves: the networks, and a look at the samples with each.
 
@@ -120,17 +85,10 @@ class Learned:
 
 def run_recipe(
     recipe: str,
-    data: TrainingSet,
-    architecture: str,
+    job: TrainingJob,
     params: SgdParams,
-    budget: Budget,
     make_learner: Callable[[torch.device, Sequence[Network]], Learner],
     *,
-    runtime: Runtime,
-    observer: Observer,
-    resume: Checkpoint | None = None,
-    watch: Watch | None = None,
-    stop_epoch: int | None = None,
     views: Sequence[AugmentName] | None = None,
     n_networks: int = 1,
 ) -> Learned:
@@ -141,27 +99,33 @@ def run_recipe(
 
     Args:
         recipe: its name.
-        data, architecture, budget, runtime, observer, resume, watch, stop_epoch: see
-            `prune_cli.methods.training.standard.train_standard`.
+        job: see `TrainingJob`.
         params: of the recipe, all that SGD needs among them.
         make_learner: device and networks -> what the recipe makes of a batch.
         views: the augmentations a sample is seen with, or None for that of the parameters.
         n_networks: networks with first weights of their own.
     Raises:
-        InputError: an architecture that does not fit the inputs, a precision that is not known, a batch below 2, or a
-            checkpoint of another run.
+        InputError: an architecture that does not fit the inputs, a precision that is not known, a batch below 2,
+            a checkpoint of another run, or first weights of another network or for more networks than there are.
         NumericalError: the loss is no longer finite.
         InterruptedRun: the observer asked to stop.
     """
     import torch
 
-    from prune_cli.methods.training.networks import build_network, network_cost
+    from prune_cli.methods.training.networks import build_network, load_tensors, network_cost
 
-    kind = parse_architecture(architecture)
-    plan = plan_steps(budget, len(data), BATCH_SIZE if runtime.batch_size is None else runtime.batch_size)
+    data, runtime = job.data, job.runtime
+    kind = parse_architecture(job.architecture)
+    plan = plan_steps(job.budget, len(data), BATCH_SIZE if runtime.batch_size is None else runtime.batch_size)
     device = resolve_device(runtime.device)
     seeds = [runtime.seed, *(stream_seed(runtime.seed, "network", k) >> 16 for k in range(1, n_networks))]
     networks = [build_network(str(kind), data.input_shape, data.n_classes, seed) for seed in seeds]
+    if len(job.initial) > n_networks:
+        raise InputError(
+            f"first weights for {len(job.initial)} networks, and {recipe} trains {n_networks}", "leave some out"
+        )
+    for network, tensors in zip(networks, job.initial, strict=False):
+        load_tensors(network, tensors)
     cost = network_cost(networks[0], data.input_shape)
     convolutional = networks[0].is_convolutional
     dtype = choose_precision(runtime.precision, device, networks[0].gains_from_tiles)
@@ -199,10 +163,11 @@ def run_recipe(
             "samples": plan.n_samples,
             "precision": str(dtype).removeprefix("torch."),
             "data": _fingerprint(data),
-            "stop_epoch": stop_epoch,
+            "stop_epoch": job.stop_epoch,
+            "initial": [_digest(tensors) for tensors in job.initial],
         },
-        watch=watch,
-        last_step=None if stop_epoch is None else plan.step_of(stop_epoch),
+        watch=job.watch,
+        last_step=None if job.stop_epoch is None else plan.step_of(job.stop_epoch),
     )
     optimizers = [
         torch.optim.SGD(
@@ -215,10 +180,12 @@ def run_recipe(
         )
         for network in networks
     ]
-    train_networks(networks, optimizers, course, observer, resume)
+    train_networks(networks, optimizers, course, job.observer, job.resume)
 
     def probs(network: Network) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = look(network, course, Pieces(observer.on_note)).double().softmax(1).cpu().numpy()
+        found: NDArray[np.float64] = (
+            look(network, course, Pieces(job.observer.on_note)).double().softmax(1).cpu().numpy()
+        )
         return found
 
     model = {
@@ -293,4 +260,12 @@ def _fingerprint(data: TrainingSet) -> str:
     order_m = data.order_m()
     digest.update(data.labels_m[order_m].tobytes())
     digest.update(data.ranks_m[order_m].tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _digest(tensors: Tensors) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.asarray(tensors[name], np.float32).tobytes())
     return digest.hexdigest()[:16]

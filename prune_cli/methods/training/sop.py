@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 from prune_cli.core.params import param
 from prune_cli.core.rng import generator
-from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
+from prune_cli.methods.training.job import TrainedModel, TrainingJob
 from prune_cli.methods.training.learner import Forward, Learner, Part
-from prune_cli.methods.training.observer import Checkpoint, Observer
-from prune_cli.methods.training.recipe import RelabelParams, TrainedModel, relabel, run_recipe, weak_and_strong
-from prune_cli.methods.training.record import Watch
-from prune_cli.methods.training.timetable import Budget
+from prune_cli.methods.training.recipe import RelabelParams, relabel, run_recipe, weak_and_strong
 
 if TYPE_CHECKING:
     import torch
@@ -55,12 +52,11 @@ class SparseOverParameterization(Learner):
 
     def losses(self, turn: int, forward: Forward, part: Part) -> tuple[Tensor, Tensor]:
         """Return the logits of the first view and the losses; u and v of these samples wait for their gradients."""
-        import torch
 
         u_b1 = self.u_m1[part.positions_b].requires_grad_()
         v_bc = self.v_mc[part.positions_b].requires_grad_()
         self._pending.append((part.positions_b, u_b1, v_bc))
-        logits = forward(turn, torch.cat(part.views)).chunk(len(part.views))
+        logits = tuple(forward(turn, view) for view in part.views)
         return logits[0], sop_losses(logits, part.labels_b, u_b1, v_bc, self._params.consistency, self._params.balance)
 
     def update(self, turn: int) -> None:
@@ -117,26 +113,14 @@ def sop_losses(
     return losses_b
 
 
-def train_sop(
-    data: TrainingSet,
-    architecture: str,
-    params: SopParams,
-    budget: Budget,
-    *,
-    runtime: Runtime,
-    observer: Observer,
-    resume: Checkpoint | None = None,
-    watch: Watch | None = None,
-    stop_epoch: int | None = None,
-) -> TrainedModel:
+def train_sop(job: TrainingJob, params: SopParams) -> TrainedModel:
     r"""Return a network trained with SOP+ on labels that may be wrong, and the labels it would give.
 
     Every sample has u (a number) and v (one for each class), which start near 0 and are trained with it: ``u^2`` on the given label and
     ``-v^2`` on the others are added to the prediction, so that a wrong label is taken up by them and not by the network.
 
     Args:
-        data, architecture, budget, runtime, observer, resume, watch, stop_epoch: as of
-            `prune_cli.methods.training.standard.train_standard`.
+        job: what is trained on what, see `TrainingJob`.
         params: see `SopParams`.
     Returns:
         The network, and relabels: ``p_clean`` is its probability of the given label.
@@ -149,11 +133,11 @@ def train_sop(
     """
     from prune_cli.methods.training.networks import export_tensors
 
-    views = weak_and_strong(data, params) if params.consistency else None
+    views = weak_and_strong(job.data, params) if params.consistency else None
     learned = run_recipe(
-        "sop", data, architecture, params, budget,
-        lambda device, networks: SparseOverParameterization(data, params, runtime.seed, device),
-        runtime=runtime, observer=observer, resume=resume, watch=watch, stop_epoch=stop_epoch, views=views,
+        "sop", job, params,
+        lambda device, networks: SparseOverParameterization(job.data, params, job.runtime.seed, device),
+        views=views,
     )  # fmt: skip
-    relabels = relabel(learned.probs(learned.networks[0]), data.labels_m, params.change_above)
+    relabels = relabel(learned.probs(learned.networks[0]), job.data.labels_m, params.change_above)
     return TrainedModel(export_tensors(learned.networks[0]), learned.model, relabels)

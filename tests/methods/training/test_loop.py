@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from prune_cli.core.errors import InputError, InterruptedRun, NumericalError
 from prune_cli.core.rng import generator
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.augment import Augmentation, augment
+from prune_cli.methods.training.job import TrainingJob
 from prune_cli.methods.training.standard import StandardParams, train_standard
 from prune_cli.methods.training.timetable import Budget, SampleStream, Schedule, plan_steps
 
@@ -125,7 +127,7 @@ def test_schedule_by_hand():
 def test_history_has_a_row_a_pass_and_one_for_the_rest(training_set, recorder):
     data = training_set(vectors(20), np.arange(20) % 2, n_classes=2)
     seen = recorder()
-    train_standard(data, "linear", StandardParams(lr=0.1), Budget(steps=6), runtime=CPU, observer=seen)
+    train_standard(TrainingJob(data, "linear", Budget(steps=6), runtime=CPU, observer=seen), StandardParams(lr=0.1))
     assert [(r["epoch"], r["step"], r["samples"]) for r in seen.rows] == [(1, 3, 20), (2, 5, 40), (3, 6, 48)]
     assert seen.steps == [(s, 6, 8 * s) for s in range(1, 7)]
     assert all(0 <= r["train_accuracy"] <= 1 and r["train_loss"] > 0 for r in seen.rows)
@@ -138,7 +140,7 @@ def test_history_is_the_mean_over_each_pass(training_set, recorder):
     data = training_set(x, y, n_classes=3)
     seen = recorder()
     params = StandardParams(lr=0.0, label_smoothing=0.2)
-    trained = train_standard(data, "linear", params, Budget(epochs=3), runtime=CPU, observer=seen)
+    trained = train_standard(TrainingJob(data, "linear", Budget(epochs=3), runtime=CPU, observer=seen), params)
     z = (x - x.mean(axis=0)) / x.std(axis=0) @ trained.tensors["head.weight"].T + trained.tensors["head.bias"]
     log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
     target = np.eye(3)[y] * 0.8 + 0.2 / 3
@@ -155,7 +157,7 @@ def test_the_network_sees_augmented_pictures(training_set, recorder):
     data = training_set(x, np.arange(12) % 3, n_classes=3)
     seen = recorder()
     params = StandardParams(lr=0.0, augment="crop_flip", crop_padding=2)
-    trained = train_standard(data, "linear", params, Budget(epochs=2), runtime=CPU, observer=seen)
+    trained = train_standard(TrainingJob(data, "linear", Budget(epochs=2), runtime=CPU, observer=seen), params)
     stream = SampleStream(data, CPU.seed, n_draws=3)
     mean, std = (np.array(trained.model["normalization"][key]) * 255 for key in ("mean", "std"))
     for number, row in enumerate(seen.rows):
@@ -172,7 +174,7 @@ def test_the_network_sees_augmented_pictures(training_set, recorder):
 def test_a_batch_larger_than_the_selection_spans_passes(training_set, recorder):
     seen = recorder()
     data = training_set(vectors(3), np.arange(3) % 2, n_classes=2)
-    train_standard(data, "linear", StandardParams(), Budget(steps=3), runtime=CPU, observer=seen)
+    train_standard(TrainingJob(data, "linear", Budget(steps=3), runtime=CPU, observer=seen), StandardParams())
     assert [(r["epoch"], r["step"], r["samples"]) for r in seen.rows] == [
         *[(e, 1, 3 * e) for e in (1, 2)],
         *[(e, 2, 3 * e) for e in (3, 4, 5)],
@@ -199,7 +201,8 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(digits, training_set, recorder,
 
     def run(seen, resume=None):
         return train_standard(
-            data, architecture, StandardParams(), Budget(steps=steps), runtime=runtime, observer=seen, resume=resume
+            TrainingJob(data, architecture, Budget(steps=steps), runtime=runtime, observer=seen, resume=resume),
+            StandardParams(),
         )
 
     whole = recorder()
@@ -220,13 +223,16 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(digits, training_set, recorder,
 
 def test_checkpoints_change_nothing_and_a_finished_one_resumes(training_set, recorder):
     data = training_set(vectors(20), np.arange(20) % 2, n_classes=2)
-    args = (data, "mlp:4", StandardParams(), Budget(steps=9))
-    plain = train_standard(*args, runtime=CPU, observer=recorder())
+
+    def train(**more):
+        return train_standard(TrainingJob(data, "mlp:4", Budget(steps=9), runtime=CPU, **more), StandardParams())
+
+    plain = train(observer=recorder())
     seen = recorder(checkpoint_at=(2, 3, 8, 9))
-    kept = train_standard(*args, runtime=CPU, observer=seen)
+    kept = train(observer=seen)
     assert [c.state["step"] for c in seen.checkpoints] == [2, 3, 8]
     for checkpoint in seen.checkpoints:
-        again = train_standard(*args, runtime=CPU, observer=recorder(), resume=checkpoint)
+        again = train(observer=recorder(), resume=checkpoint)
         for name in plain.tensors:
             assert plain.tensors[name].tobytes() == kept.tensors[name].tobytes() == again.tensors[name].tobytes()
 
@@ -236,17 +242,14 @@ def test_a_checkpoint_of_another_run_is_refused(training_set, recorder):
     data = training_set(x, y, n_classes=2)
     seen = recorder(stop_at=2)
     with pytest.raises(InterruptedRun):
-        train_standard(data, "mlp:4", StandardParams(), Budget(steps=9), runtime=CPU, observer=seen)
+        train_standard(TrainingJob(data, "mlp:4", Budget(steps=9), runtime=CPU, observer=seen), StandardParams())
 
     def resume(data=data, architecture="mlp:4", params=PARAMS, runtime=CPU):
         train_standard(
-            data,
-            architecture,
+            TrainingJob(
+                data, architecture, Budget(steps=9), runtime=runtime, observer=recorder(), resume=seen.checkpoints[0]
+            ),
             params,
-            Budget(steps=9),
-            runtime=runtime,
-            observer=recorder(),
-            resume=seen.checkpoints[0],
         )
 
     resume()
@@ -266,7 +269,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_last_checkpoint_is_good(trai
     seen = recorder(checkpoint_at=tuple(range(60)))
     params = StandardParams(lr=1e20, warmup_fraction=0.5)
     with pytest.raises(NumericalError, match=r"step \d+ \(epoch \d+\)"):
-        train_standard(data, "mlp:8", params, Budget(steps=60), runtime=CPU, observer=seen)
+        train_standard(TrainingJob(data, "mlp:8", Budget(steps=60), runtime=CPU, observer=seen), params)
     assert all(np.isfinite(t).all() for c in seen.checkpoints for t in c.tensors.values())
 
 
@@ -274,7 +277,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_epoch(training_set, record
     data = training_set(vectors(4), np.arange(4) % 2, n_classes=2)
     params = StandardParams(lr=3e38, warmup_fraction=0.0)  # the first update is already out of bounds
     with pytest.raises(NumericalError, match=r"step 2 \(epoch 3\)") as caught:
-        train_standard(data, "linear", params, Budget(steps=9), runtime=CPU, observer=recorder())
+        train_standard(TrainingJob(data, "linear", Budget(steps=9), runtime=CPU, observer=recorder()), params)
     assert "lower the learning rate" in str(caught.value)
 
 
@@ -283,16 +286,54 @@ def test_weights_that_are_not_finite_are_never_a_checkpoint(training_set, record
     params = StandardParams(lr=1e60, warmup_fraction=0.0)  # the first loss is finite, the weights after it are not
     seen = recorder(checkpoint_at=(1,))
     with pytest.raises(NumericalError, match=r"weight .* after step 1 \(epoch 3\)"):
-        train_standard(data, "linear", params, Budget(steps=2), runtime=CPU, observer=seen)
+        train_standard(TrainingJob(data, "linear", Budget(steps=2), runtime=CPU, observer=seen), params)
     assert seen.checkpoints == []
     with pytest.raises(NumericalError, match=r"weight .* after step 1"):
-        train_standard(data, "linear", params, Budget(steps=1), runtime=CPU, observer=seen)
+        train_standard(TrainingJob(data, "linear", Budget(steps=1), runtime=CPU, observer=seen), params)
 
 
 @pytest.mark.parametrize("architecture", ["resnet9:2", "torchvision:mobilenet_v3_small"])
 def test_torch_and_numpy_state_are_left_alone(digits, training_set, recorder, architecture):
     x, y = digits[0][:16].repeat(4, axis=1).repeat(4, axis=2), digits[1][:16]
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    train_standard(training_set(x, y), architecture, PARAMS, Budget(steps=1), runtime=CPU, observer=recorder())
+    train_standard(
+        TrainingJob(training_set(x, y), architecture, Budget(steps=1), runtime=CPU, observer=recorder()), PARAMS
+    )
     assert torch.equal(torch_state, torch.get_rng_state())
     np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+
+
+# --- beginning from a network that is trained already
+
+
+def test_training_begins_from_given_weights(training_set, recorder):
+    data = training_set(vectors(20), np.arange(20) % 2, n_classes=2)
+    first = train_standard(TrainingJob(data, "mlp:4", Budget(steps=30), CPU, recorder()), StandardParams())
+    still = TrainingJob(data, "mlp:4", Budget(steps=3), CPU, recorder(), initial=[first.tensors])
+    after = train_standard(still, StandardParams(lr=0.0))
+    assert all(after.tensors[n].tobytes() == first.tensors[n].tobytes() for n in first.tensors)
+    other = train_standard(dataclasses.replace(still, initial=()), StandardParams(lr=0.0))
+    assert any(other.tensors[n].tobytes() != first.tensors[n].tobytes() for n in first.tensors)
+
+
+def test_first_weights_that_do_not_fit_are_refused(training_set, recorder):
+    data = training_set(vectors(20), np.arange(20) % 2, n_classes=2)
+    job = TrainingJob(data, "mlp:4", Budget(steps=3), CPU, recorder())
+    first = train_standard(job, StandardParams())
+    with pytest.raises(InputError, match="for 2 networks, and standard trains 1"):
+        train_standard(dataclasses.replace(job, initial=[first.tensors, first.tensors]), StandardParams())
+    with pytest.raises(InputError, match="do not fit the architecture"):
+        train_standard(dataclasses.replace(job, architecture="mlp:5", initial=[first.tensors]), StandardParams())
+
+
+def test_a_checkpoint_of_a_run_that_began_elsewhere_is_refused(training_set, recorder):
+    data = training_set(vectors(20), np.arange(20) % 2, n_classes=2)
+    job = TrainingJob(data, "mlp:4", Budget(steps=6), CPU, recorder())
+    first = train_standard(job, StandardParams())
+    seen = recorder(checkpoint_at=(3,))
+    whole = train_standard(dataclasses.replace(job, observer=seen, initial=[first.tensors]), StandardParams())
+    resumed = dataclasses.replace(job, observer=recorder(), resume=seen.checkpoints[0])
+    with pytest.raises(InputError, match="initial"):
+        train_standard(resumed, StandardParams())
+    again = train_standard(dataclasses.replace(resumed, initial=[first.tensors]), StandardParams())
+    assert all(again.tensors[n].tobytes() == whole.tensors[n].tobytes() for n in whole.tensors)

@@ -9,6 +9,7 @@ import pytest
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.runtime import Runtime
+from prune_cli.methods.training.job import TrainingJob
 from prune_cli.methods.training.predict import Prediction, predict
 from prune_cli.methods.training.standard import StandardParams, train_standard
 from prune_cli.methods.training.timetable import Budget
@@ -32,7 +33,8 @@ class Stream:
 def trained(digits, training_set, recorder):
     x, y = digits
     return train_standard(
-        training_set(x[:100], y[:100]), "resnet9:4", StandardParams(), Budget(steps=5), runtime=CPU, observer=recorder()
+        TrainingJob(training_set(x[:100], y[:100]), "resnet9:4", Budget(steps=5), runtime=CPU, observer=recorder()),
+        StandardParams(),
     )
 
 

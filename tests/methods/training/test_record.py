@@ -14,8 +14,8 @@ from prune_cli.core.record import GRADIENT_NORM, MEASURES, PROB_CHANGE
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.scores.grand import last_layer_gradient_norms
 from prune_cli.methods.training import networks
+from prune_cli.methods.training.job import TrainedModel, TrainingJob
 from prune_cli.methods.training.predict import predict
-from prune_cli.methods.training.recipe import TrainedModel
 from prune_cli.methods.training.record import Watch, measure
 from prune_cli.methods.training.standard import StandardParams, train_standard
 from prune_cli.methods.training.timetable import Budget
@@ -43,7 +43,10 @@ def train(data: Any, observer: Any, watch: Watch | None = None, **more: Any) -> 
     budget, params = more.pop("budget", Budget(epochs=4)), more.pop("params", StandardParams())
     runtime = Runtime(device="cpu", precision="float32", batch_size=more.pop("batch_size", 16))
     return train_standard(
-        data, more.pop("architecture", "mlp:8"), params, budget, runtime=runtime, observer=observer, watch=watch, **more
+        TrainingJob(
+            data, more.pop("architecture", "mlp:8"), budget, runtime=runtime, observer=observer, watch=watch, **more
+        ),
+        params,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +29,7 @@ from prune_cli.methods.training.elr import (
     train_elr,
     train_elr_plus,
 )
+from prune_cli.methods.training.job import TrainingJob
 from prune_cli.methods.training.predict import predict
 from prune_cli.methods.training.recipe import relabel
 from prune_cli.methods.training.sop import SopParams, SparseOverParameterization, sop_losses, train_sop
@@ -184,12 +187,15 @@ def test_a_run_goes_on_from_any_checkpoint_to_the_same_bytes(
     x, y = digits
     data = training_set(x[:160], y[:160])
     arguments: dict[str, Any] = {"runtime": CPU}
-    whole = train(data, "resnet9:4", params, Budget(epochs=4), observer=recorder(), **arguments)
+    whole = train(TrainingJob(data, "resnet9:4", Budget(epochs=4), observer=recorder(), **arguments), params)
     seen = recorder(checkpoint_at=(3, 10, 12, 17))
-    train(data, "resnet9:4", params, Budget(epochs=4), observer=seen, **arguments)
+    train(TrainingJob(data, "resnet9:4", Budget(epochs=4), observer=seen, **arguments), params)
     assert len(seen.checkpoints) == 4
     for checkpoint in seen.checkpoints:
-        again = train(data, "resnet9:4", params, Budget(epochs=4), observer=recorder(), resume=checkpoint, **arguments)
+        again = train(
+            TrainingJob(data, "resnet9:4", Budget(epochs=4), observer=recorder(), resume=checkpoint, **arguments),
+            params,
+        )
         assert all(whole.tensors[n].tobytes() == again.tensors[n].tobytes() for n in whole.tensors)
         assert whole.relabels.codes_m.tobytes() == again.relabels.codes_m.tobytes()
         assert whole.relabels.p_clean_m.tobytes() == again.relabels.p_clean_m.tobytes()
@@ -203,7 +209,7 @@ def test_the_order_of_the_rows_changes_nothing(
     ranks = np.random.default_rng(1).permutation(200)[:120]
     moved = np.random.default_rng(2).permutation(120)
     a, b = (
-        train(training_set(x[p], y[p], ranks=r, n_ranks=200), "resnet9:4", params, Budget(epochs=3), runtime=CPU, observer=recorder())
+        train(TrainingJob(training_set(x[p], y[p], ranks=r, n_ranks=200), "resnet9:4", Budget(epochs=3), CPU, recorder()), params)
         for p, r in ((np.arange(120), ranks), (moved, ranks[moved]))
     )  # fmt: skip
     assert all(a.tensors[n].tobytes() == b.tensors[n].tobytes() for n in a.tensors)
@@ -220,7 +226,8 @@ def test_wrong_labels_are_found_corrected_and_not_learned(
     wrong = rng.random(1300) < 0.3
     given = np.where(wrong, (y[:1300] + rng.integers(1, 10, 1300)) % 10, y[:1300])
     trained = train(
-        training_set(x[:1300], given), "resnet9:8", params, Budget(epochs=14), runtime=CPU, observer=recorder()
+        TrainingJob(training_set(x[:1300], given), "resnet9:8", Budget(epochs=14), runtime=CPU, observer=recorder()),
+        params,
     )
     new = trained.relabels.codes_m
     changed = new != given
@@ -228,12 +235,8 @@ def test_wrong_labels_are_found_corrected_and_not_learned(
     assert np.median(trained.relabels.p_clean_m[wrong]) < 0.5 < np.median(trained.relabels.p_clean_m[~wrong])
     logits = predict(trained.tensors, trained.model, x[1300:], runtime=CPU).logits_nc
     plain = train_standard(
-        training_set(x[:1300], given),
-        "resnet9:8",
+        TrainingJob(training_set(x[:1300], given), "resnet9:8", Budget(epochs=14), runtime=CPU, observer=recorder()),
         StandardParams(),
-        Budget(epochs=14),
-        runtime=CPU,
-        observer=recorder(),
     )
     rival = predict(plain.tensors, plain.model, x[1300:], runtime=CPU).logits_nc
     accuracy, of_plain = ((z.argmax(axis=1) == y[1300:]).mean() for z in (logits, rival))
@@ -251,7 +254,33 @@ def test_vectors_are_re_labeled_too(
     wrong = rng.random(600) < 0.25
     given = np.where(wrong, (true + 1) % 3, true)
     data = training_set(vectors, given, n_classes=3)
-    trained = train(data, architecture, params, Budget(epochs=10), runtime=CPU, observer=recorder())
+    trained = train(TrainingJob(data, architecture, Budget(epochs=10), runtime=CPU, observer=recorder()), params)
     changed = trained.relabels.codes_m != given
     assert changed.sum() > 0.3 * wrong.sum()
     assert (trained.relabels.codes_m[changed] == true[changed]).mean() > 0.9
+
+
+def test_two_networks_begin_from_two_runs_and_need_no_warm_up(digits: Any, training_set: Any, recorder: Any) -> None:
+    x, y = digits
+    data = training_set(x[:300], y[:300])
+    runs = [
+        train_standard(
+            TrainingJob(data, "lenet5:4", Budget(epochs=8), Runtime("cpu", seed=seed), recorder()), StandardParams()
+        )
+        for seed in (1, 2)
+    ]
+    job = TrainingJob(data, "lenet5:4", Budget(epochs=1), CPU, recorder())
+    still = DivideMixParams(lr=0.0)
+    both = train_dividemix(dataclasses.replace(job, initial=[r.tensors for r in runs]), still)
+    assert all(both.tensors[n].tobytes() == runs[0].tensors[n].tobytes() for n in runs[0].tensors)
+    logits = [predict(r.tensors, r.model, data.inputs, runtime=CPU).logits_nc for r in runs]
+    mean = sum(np.exp(z) / np.exp(z).sum(axis=1, keepdims=True) for z in logits) / 2
+    assert np.allclose(both.relabels.confidence_m, mean.max(axis=1), atol=1e-4)
+    moved = [
+        train_dividemix(dataclasses.replace(job, initial=[r.tensors for r in runs[:n]]), DivideMixParams(lr=0.01, warmup=w))
+        for n, w in ((2, None), (2, 0), (2, 10), (1, None), (1, 10))
+    ]  # fmt: skip
+    same = [
+        a.tensors["head.weight"].tobytes() == b.tensors["head.weight"].tobytes() for a, b in itertools.pairwise(moved)
+    ]
+    assert same == [True, False, True, True]

@@ -13,6 +13,7 @@ import torch
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import describe_params
 from prune_cli.core.runtime import Runtime
+from prune_cli.methods.training.job import TrainingJob
 from prune_cli.methods.training.predict import predict
 from prune_cli.methods.training.recipe import choose_precision
 from prune_cli.methods.training.standard import StandardParams, train_standard
@@ -45,12 +46,10 @@ def same_bytes(a, b) -> bool:
 def test_it_learns_digits(digits, training_set, recorder, architecture, steps):
     x, y = digits
     trained = train_standard(
-        training_set(x[:1400], y[:1400]),
-        architecture,
+        TrainingJob(
+            training_set(x[:1400], y[:1400]), architecture, Budget(steps=steps), runtime=CPU, observer=recorder()
+        ),
         StandardParams(),
-        Budget(steps=steps),
-        runtime=CPU,
-        observer=recorder(),
     )
     logits = predict(trained.tensors, trained.model, x[1400:], runtime=CPU).logits_nc
     assert (logits.argmax(axis=1) == y[1400:]).mean() > 0.9
@@ -64,7 +63,7 @@ def test_the_order_of_the_rows_and_the_way_of_reading_change_nothing(digits, tra
 
     def run(data):
         return train_standard(
-            data, "resnet9:4", StandardParams(), Budget(epochs=1), runtime=runtime, observer=recorder()
+            TrainingJob(data, "resnet9:4", Budget(epochs=1), runtime=runtime, observer=recorder()), StandardParams()
         )
 
     ranks = np.random.default_rng(1).permutation(1000)[:n]
@@ -84,9 +83,9 @@ def test_one_step_by_hand(training_set, recorder):
     runtime = Runtime(device="cpu", batch_size=2, workers=1)
     params = StandardParams(lr=0.5, weight_decay=0.1, warmup_fraction=0.0, momentum=0.8)
     start = train_standard(
-        data, "linear", StandardParams(lr=0.0), Budget(steps=1), runtime=runtime, observer=recorder()
+        TrainingJob(data, "linear", Budget(steps=1), runtime=runtime, observer=recorder()), StandardParams(lr=0.0)
     )
-    after = train_standard(data, "linear", params, Budget(steps=1), runtime=runtime, observer=recorder())
+    after = train_standard(TrainingJob(data, "linear", Budget(steps=1), runtime=runtime, observer=recorder()), params)
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     w, b = (start.tensors[n].astype(np.float64) for n in ("head.weight", "head.bias"))
     p = np.exp(z @ w.T + b)
@@ -100,7 +99,9 @@ def test_one_step_by_hand(training_set, recorder):
 def test_what_is_said_of_the_model(digits, training_set, recorder):
     x, y = digits
     data = training_set(x[:50], y[:50])
-    trained = train_standard(data, "resnet9:2", StandardParams(), Budget(steps=2), runtime=CPU, observer=recorder())
+    trained = train_standard(
+        TrainingJob(data, "resnet9:2", Budget(steps=2), runtime=CPU, observer=recorder()), StandardParams()
+    )
     model = trained.model
     assert (model["architecture"], model["input_size"], model["n_classes"]) == ("resnet9:2", [8, 8, 1], 10)
     assert model["parameters"] == sum(t.size for n, t in trained.tensors.items() if "running" not in n)
@@ -119,20 +120,22 @@ def test_embeddings_take_linear_and_mlp_alone(training_set, recorder):
     data = training_set(x, (x[:, 0] > 0).astype(int), n_classes=2)
     for architecture in ("linear", "mlp:8"):
         trained = train_standard(
-            data, architecture, StandardParams(), Budget(steps=60), runtime=CPU, observer=recorder()
+            TrainingJob(data, architecture, Budget(steps=60), runtime=CPU, observer=recorder()), StandardParams()
         )
         found = predict(trained.tensors, trained.model, x, runtime=CPU, embeddings=True)
         assert (found.logits_nc.argmax(axis=1) == data.labels_m).mean() > 0.9
         assert found.embeddings_nd.shape == (40, 6 if architecture == "linear" else 8)
     with pytest.raises(InputError, match="use linear or mlp"):
-        train_standard(data, "resnet9:4", StandardParams(), Budget(steps=1), runtime=CPU, observer=recorder())
+        train_standard(
+            TrainingJob(data, "resnet9:4", Budget(steps=1), runtime=CPU, observer=recorder()), StandardParams()
+        )
 
 
 def test_resized_crops_train(training_set, recorder):
     x = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     data = training_set(x, np.arange(6) % 2, n_classes=2)
     seen = recorder()
-    train_standard(data, "resnet9:2", StandardParams(), Budget(epochs=2), runtime=CPU, observer=seen)
+    train_standard(TrainingJob(data, "resnet9:2", Budget(epochs=2), runtime=CPU, observer=seen), StandardParams())
     assert len(seen.rows) == 2
 
 
@@ -171,7 +174,7 @@ def test_cuda_repeats_itself_and_agrees_with_the_cpu(digits, training_set, recor
     def run(device):
         runtime = Runtime(device=device, batch_size=32, workers=1, precision="float32")
         return train_standard(
-            data, "resnet9:4", StandardParams(), Budget(steps=20), runtime=runtime, observer=recorder()
+            TrainingJob(data, "resnet9:4", Budget(steps=20), runtime=runtime, observer=recorder()), StandardParams()
         )
 
     first, again, cpu = run("cuda"), run("cuda"), run("cpu")
