@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 SIGNED = (
@@ -56,7 +58,7 @@ def strong_augment(images_bhwc: Tensor, draws_bk: Tensor) -> Tensor:
     Returns:
         (B, H, W, C) uint8, contiguous.
     Cost:
-        Linear in the pixels; 44 calls of torchvision at most whatever B is, and one wait for the device.
+        Linear in the pixels; 14 groups at most whatever B is, and one wait for the device.
     Source:
         Cubuk, Zoph, Shlens, Le, NeurIPS 2020, arXiv:1909.13719; DeVries, Taylor, arXiv:1708.04552. Deviations: see
         `rand_augment` and `cutout`.
@@ -75,17 +77,23 @@ def operations(n_channels: int) -> tuple[str, ...]:
 def rand_augment(images_bhwc: Tensor, draws_bk: Tensor) -> Tensor:
     """Return the pictures after two operations, each drawn evenly from `operations` and, if signed, to either side.
 
-    In each round the pictures are grouped by operation and sign, and each group that is not empty goes through
-    `apply_operation` at once.
+    Shear by 0.09, about the upper left corner; translate by 45 / 331 of the side, rounded down; rotate by 9 degrees;
+    brightness, contrast, sharpness, saturation times 1 + 0.27 or 1 - 0.27; posterize to 7 bits; solarize from 178.5 on.
+    In each round the pictures are grouped by what is done with them, whatever the operation: those whose pixels move
+    (one gather, from where torchvision takes each pixel), those whose values are looked up (in what torchvision makes of
+    all 256), and one group each for what depends on the whole picture. torchvision does auto-contrast and equalize;
+    contrast, sharpness and saturation are done here on whole numbers and rounded down: as torchvision does it, a blend that
+    is a whole number falls to either side of it by where the picture lies in memory, so that it would depend on the batch.
+    Where the blend is not a whole number, the results are torchvision's.
 
     Args:
         images_bhwc: (B, H, W, C) uint8, C = 1 or 3; left as they are.
         draws_bk: (B, 4) float32, uniform in [0, 1), on the same device: operation, sign, operation, sign. The i-th of n
             operations is the draws from i / n to (i + 1) / n; a sign is minus below 0.5.
     Returns:
-        (B, H, W, C) uint8: a view laid out (B, C, H, W).
+        (B, H, W, C) uint8, contiguous.
     Cost:
-        Linear in the pixels; 22 groups a round at most, and one wait for the device, to learn how large they are.
+        Linear in the pixels; 7 groups a round at most, and one wait for the device, to learn how large they are.
     Source:
         Cubuk, Zoph, Shlens, Le, NeurIPS 2020, arXiv:1909.13719: its 14 operations, N = 2, M = 9, one magnitude for
         all, with the ranges, signs and nearest-pixel sampling of torchvision's RandAugment with 31 bins. Deviations:
@@ -95,65 +103,129 @@ def rand_augment(images_bhwc: Tensor, draws_bk: Tensor) -> Tensor:
     import torch
 
     names = operations(images_bhwc.shape[3])
-    n_signed = len(names) - len(UNSIGNED)
-    images_bchw = images_bhwc.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+    family_g, row_g = _places(names, draws_bk.device)
     choice_br = (draws_bk[:, 0::2] * len(names)).long()  # the greatest draw times n is below n in float32 too
-    group_br = 2 * choice_br + ((draws_bk[:, 1::2] < 0.5) & (choice_br < n_signed))
-    members_br = group_br.argsort(dim=0)
-    group_g = torch.arange(2 * len(names), device=draws_bk.device)
-    sizes_rg = (group_br[:, :, None] == group_g).sum(0).tolist()
-    for members_b, sizes_g in zip(members_br.unbind(1), sizes_rg, strict=True):
-        for group, part in enumerate(torch.split(members_b, sizes_g)):
-            name, sign = names[group // 2], -1 if group % 2 else 1
-            if len(part) and name != "identity":
-                images_bchw.index_copy_(0, part, apply_operation(images_bchw.index_select(0, part), name, sign))
-    return images_bchw.permute(0, 2, 3, 1)
+    place_br = 2 * choice_br + (draws_bk[:, 1::2] < 0.5)
+    family_br, row_br = family_g[place_br], row_g[place_br]
+    members_br = family_br.argsort(dim=0)
+    sizes_rf = (family_br[:, :, None] == torch.arange(len(_FAMILIES) + 1, device=family_br.device)).sum(0).tolist()
+    images = images_bhwc.clone(memory_format=torch.contiguous_format)
+    for members_b, sizes_f, row_b in zip(members_br.unbind(1), sizes_rf, row_br.unbind(1), strict=True):
+        groups = torch.split(members_b, sizes_f)  # the last one is left as it is
+        for operate, part in zip(_FAMILIES.values(), groups, strict=False):
+            if len(part):
+                images.index_copy_(0, part, operate(images.index_select(0, part), row_b.index_select(0, part)))
+    return images
 
 
-def apply_operation(images_bchw: Tensor, name: str, sign: int) -> Tensor:
-    """Return pictures that all went through one operation of magnitude 9 of 30.
+def _move(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
+    """Return the pictures with each pixel taken from where the row of `_sources` says."""
+    import torch
 
-    Shear by 0.09, about the upper left corner; translate by 45 / 331 of the side, rounded down; rotate by 9 degrees;
-    brightness, contrast, sharpness, saturation times 1 + 0.27 or 1 - 0.27; posterize to 7 bits; solarize from 178.5 on.
-    torchvision does it, but for contrast, sharpness and saturation, which are done here in whole numbers and rounded
-    down: in floats, a blend that is a whole number falls to either side of it by where the picture lies in memory, so
-    that it would depend on the batch. Where the blend is not a whole number, the results are torchvision's.
+    b, height, width, channels = images_bhwc.shape
+    source_bn = _sources(height, width, images_bhwc.device)[row_b]
+    first_b1 = torch.arange(0, b * height * width, height * width, device=row_b.device)[:, None]
+    pixels = images_bhwc.reshape(-1, channels)[(source_bn.clamp_min(0) + first_b1).flatten()]
+    return pixels.masked_fill_((source_bn < 0).view(-1, 1), GREY).view(images_bhwc.shape)
 
-    Args:
-        images_bchw: (B, C, H, W) uint8, C = 1 or 3, not empty.
-        name: one of `operations`.
-        sign: +1 or -1; without effect on the unsigned ones.
-    Returns:
-        (B, C, H, W) uint8.
-    Raises:
-        KeyError: no such operation.
-    """
+
+def _look_up(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
+    """Return the pictures with each value replaced by what the row of `_values` has for it."""
+    values = _values(images_bhwc.device)
+    return values.flatten()[256 * row_b[:, None, None, None] + images_bhwc]
+
+
+def _adjust_contrast(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
+    """Blend with the mean luminance of each picture."""
+    _, height, width, _ = images_bhwc.shape
+    percent = _percent(row_b)
+    total_b111 = _luminance(images_bhwc).long().sum(dim=(1, 2, 3), keepdim=True)
+    return _blend(images_bhwc, (100 - percent.long()) * total_b111 // (height * width), percent)
+
+
+def _adjust_saturation(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
+    """Blend with the luminance of each pixel."""
+    percent = _percent(row_b)
+    return _blend(images_bhwc, (100 - percent) * _luminance(images_bhwc), percent)
+
+
+def _adjust_sharpness(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
+    """Blend the inner pixels with the mean of their 3 x 3 neighbours, in which they count five times themselves."""
+    percent, pixels = _percent(row_b), images_bhwc.float()
+    threes = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
+    thirteens = threes[:, :, :-2] + threes[:, :, 1:-1] + threes[:, :, 2:] + 4 * pixels[:, 1:-1, 1:-1]
+    result = images_bhwc.clone()
+    smooth = ((thirteens + 6.5) / 13).floor_()  # to the nearest
+    result[:, 1:-1, 1:-1] = _blend(images_bhwc[:, 1:-1, 1:-1], (100 - percent) * smooth, percent)
+    return result
+
+
+def _auto_contrast(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
     from torchvision.transforms.v2 import functional as F
 
-    height, width = images_bchw.shape[2:]
-    percent = 100 + sign * _ENHANCE
-    lean = sign * math.degrees(math.atan(_SHEAR))
-    calls: dict[str, Callable[[Tensor], Tensor]] = {
-        "shear_x": lambda x: _move(x, shear=[lean, 0.0], center=[0.0, 0.0]),
-        "shear_y": lambda x: _move(x, shear=[0.0, lean], center=[0.0, 0.0]),
-        "translate_x": lambda x: _move(x, translate=[sign * (_TRANSLATE * width // 331), 0]),
-        "translate_y": lambda x: _move(x, translate=[0, sign * (_TRANSLATE * height // 331)]),
-        "rotate": lambda x: F.rotate(x, sign * _ROTATE, fill=GREY),
-        "brightness": lambda x: F.adjust_brightness(x, percent / 100),
-        "contrast": lambda x: _adjust_contrast(x, percent),
-        "sharpness": lambda x: _adjust_sharpness(x, percent),
-        "saturation": lambda x: _adjust_saturation(x, percent),
-        "posterize": lambda x: F.posterize(x, _POSTERIZE),
-        "solarize": lambda x: F.solarize(x, _SOLARIZE),
-        "auto_contrast": F.autocontrast,
-        "equalize": F.equalize,
-        "identity": lambda x: x,
-    }
-    return calls[name](images_bchw)
+    return F.autocontrast(images_bhwc.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
 
 
-def _move(
-    images_bchw: Tensor,
+def _equalize(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
+    from torchvision.transforms.v2 import functional as F
+
+    return F.equalize(images_bhwc.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+
+
+_FAMILIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "move": _move,
+    "look_up": _look_up,
+    "contrast": _adjust_contrast,
+    "sharpness": _adjust_sharpness,
+    "saturation": _adjust_saturation,
+    "auto_contrast": _auto_contrast,
+    "equalize": _equalize,
+}
+_MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+_LOOKED_UP = ("brightness", "posterize", "solarize")
+
+
+@functools.lru_cache(maxsize=8)
+def _places(names: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the family of each operation, plus and minus, and its row in the table of that family; identity comes last."""
+    import torch
+
+    families = list(_FAMILIES)
+    found = []
+    for name in names:
+        for minus in (0, 1):
+            signed = minus if name in SIGNED else 0
+            if name in _MOVES:
+                found.append((families.index("move"), 2 * _MOVES.index(name) + signed))
+            elif name in _LOOKED_UP:
+                found.append((families.index("look_up"), 2 * _LOOKED_UP.index(name) + signed))
+            else:
+                found.append((families.index(name) if name in families else len(families), signed))
+    family_g, row_g = torch.tensor(found, device=device).unbind(1)
+    return family_g, row_g
+
+
+@functools.lru_cache(maxsize=8)
+def _sources(height: int, width: int, device: torch.device) -> Tensor:
+    """Return (10, H W) int64: which pixel torchvision takes for each, of `_MOVES` plus and minus; -1 from outside."""
+    import torch
+    from torchvision.transforms.v2 import functional as F
+
+    lean = math.degrees(math.atan(_SHEAR))
+    numbered = torch.arange(1, height * width + 1, dtype=torch.float64).view(1, height, width)
+    calls = (
+        lambda s: _affine(numbered, shear=[s * lean, 0.0], center=[0.0, 0.0]),
+        lambda s: _affine(numbered, shear=[0.0, s * lean], center=[0.0, 0.0]),
+        lambda s: _affine(numbered, translate=[s * (_TRANSLATE * width // 331), 0]),
+        lambda s: _affine(numbered, translate=[0, s * (_TRANSLATE * height // 331)]),
+        lambda s: F.rotate(numbered, s * _ROTATE, fill=0),
+    )
+    rows = [call(sign).flatten().long() - 1 for call in calls for sign in (1, -1)]
+    return torch.stack(rows).to(device)
+
+
+def _affine(
+    images: Tensor,
     translate: list[int] | None = None,
     shear: list[float] | None = None,
     center: list[float] | None = None,
@@ -161,53 +233,46 @@ def _move(
     from torchvision.transforms.v2 import functional as F
 
     moved: Tensor = F.affine(
-        images_bchw,
-        angle=0.0,
-        translate=translate or [0, 0],
-        scale=1.0,
-        shear=shear or [0.0, 0.0],
-        fill=GREY,
-        center=center,
+        images, angle=0.0, translate=translate or [0, 0], scale=1.0, shear=shear or [0.0, 0.0], fill=0, center=center
     )
     return moved
 
 
-def _adjust_contrast(images_bchw: Tensor, percent: int) -> Tensor:
-    """Blend with the mean luminance of each picture."""
-    _, _, height, width = images_bchw.shape
-    total_b111 = _luminance(images_bchw).sum(dim=(1, 2, 3), keepdim=True)
-    return _blend(images_bchw, (100 - percent) * total_b111 // (height * width), percent)
+@functools.lru_cache(maxsize=8)
+def _values(device: torch.device) -> Tensor:
+    """Return (6, 256) uint8: what torchvision makes of each value, of `_LOOKED_UP` plus and minus."""
+    import torch
+    from torchvision.transforms.v2 import functional as F
+
+    every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    rows = [F.adjust_brightness(every, (100 + sign * _ENHANCE) / 100) for sign in (1, -1)]
+    rows += [F.posterize(every, _POSTERIZE)] * 2 + [F.solarize(every, _SOLARIZE)] * 2
+    return torch.stack(rows).view(6, 256).to(device)
 
 
-def _adjust_saturation(images_bchw: Tensor, percent: int) -> Tensor:
-    """Blend with the luminance of each pixel."""
-    return _blend(images_bchw, (100 - percent) * _luminance(images_bchw), percent)
+def _percent(row_b: Tensor) -> Tensor:
+    """Return (B, 1, 1, 1) float32: 127 where the sign is plus, 73 where it is minus."""
+    return (100 + _ENHANCE - 2 * _ENHANCE * row_b).float()[:, None, None, None]
 
 
-def _adjust_sharpness(images_bchw: Tensor, percent: int) -> Tensor:
-    """Blend the inner pixels with the mean of their 3 x 3 neighbours, in which they count five times themselves."""
-    pixels = images_bchw.int()
-    threes = pixels[..., :-2, :] + pixels[..., 1:-1, :] + pixels[..., 2:, :]
-    thirteens = threes[..., :-2] + threes[..., 1:-1] + threes[..., 2:] + 4 * pixels[..., 1:-1, 1:-1]
-    result = images_bchw.clone()
-    smooth = (thirteens + 6) // 13  # to the nearest
-    result[..., 1:-1, 1:-1] = _blend(images_bchw[..., 1:-1, 1:-1], (100 - percent) * smooth, percent)
-    return result
+# Whole numbers below 2^24, which float32 holds: half a unit more before they are divided keeps the quotient off whole numbers.
 
 
-def _luminance(images_bchw: Tensor) -> Tensor:
-    """Return 0.2989 red + 0.587 green + 0.114 blue, rounded down: (B, 1, H, W) int32."""
-    pixels = images_bchw.int()
-    if pixels.shape[1] == 1:
+def _luminance(images_bhwc: Tensor) -> Tensor:
+    """Return 0.2989 red + 0.587 green + 0.114 blue, rounded down: (B, H, W, 1) float32."""
+    pixels = images_bhwc.float()
+    if pixels.shape[3] == 1:
         return pixels
-    return (2989 * pixels[:, 0:1] + 5870 * pixels[:, 1:2] + 1140 * pixels[:, 2:3]) // 10000
+    total = 2989 * pixels[..., 0:1] + 5870 * pixels[..., 1:2] + 1140 * pixels[..., 2:3]
+    return total.add_(0.5).div_(10000).floor_()
 
 
-def _blend(images_bchw: Tensor, share: Tensor, percent: int) -> Tensor:
+def _blend(images_bhwc: Tensor, share: Tensor, percent: Tensor) -> Tensor:
     """Return ``(percent image + share) / 100``, rounded down and kept in 0 to 255; the share is in whole numbers."""
     import torch
 
-    return ((percent * images_bchw.int() + share) // 100).clamp_(0, 255).to(torch.uint8)
+    hundredfold = percent * images_bhwc + share
+    return hundredfold.add_(0.5).div_(100).clamp_(0, 255).to(torch.uint8)
 
 
 def cutout(images_bhwc: Tensor, draws_bk: Tensor) -> Tensor:
