@@ -22,8 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from budgets import accuracy, draw, score
 from complexity_gap import Table, markdown, write_page
-from label_errors import people
-from relabeling import flip
+from relabeling import flip, people_said
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.stages.select import SelectOptions, select
@@ -46,15 +45,12 @@ def make_pool(arguments: argparse.Namespace, work: Path) -> Path:
     pool = work / "pool.parquet"
     if pool.exists():
         return pool
+    noisy = work / "noisy.parquet"
     if arguments.dataset == "fashion_mnist":
-        flip(arguments.data / "fashion_mnist_train.parquet", work / "flips.parquet", 0.4)
-        table = pq.read_table(work / "flips.parquet")
+        flip(arguments.data / "fashion_mnist_train.parquet", noisy, 0.4)
     else:
-        table = pq.read_table(arguments.data / "cifar10_train.parquet")
-        labels = arguments.data / "cifar10n_labels.parquet"
-        given = pa.array(people(labels, table["id"].to_pylist(), "worse_label"), table.schema.field("label").type)
-        at = table.schema.get_field_index("label")
-        table = table.append_column("true_label", table["label"]).set_column(at, table.schema.field("label"), given)
+        people_said(arguments.data / "cifar10_train.parquet", arguments.data / "cifar10n_labels.parquet", noisy)
+    table = pq.read_table(noisy)
     rng, given_n = np.random.default_rng(1), table["label"].to_numpy()
     each = round(arguments.pool * len(table) / 10)
     rows = np.sort(np.concatenate([rng.permutation(np.flatnonzero(given_n == c))[:each] for c in range(10)]))
