@@ -131,14 +131,15 @@ Verbose = Annotated[
 ]
 
 
-def list_methods_option(kind: Kind) -> Any:
-    """Return the ``--list-methods`` option of one kind of method."""
+def list_methods_option(*kinds: Kind) -> Any:
+    """Return the ``--list-methods`` option of some kinds of methods."""
 
     def show(wanted: bool) -> None:
         if wanted:
             from prune_cli.cli.listing import list_methods
 
-            list_methods(kind)
+            for kind in kinds:
+                list_methods(kind)
             raise typer.Exit
 
     return Annotated[

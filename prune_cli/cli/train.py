@@ -25,6 +25,15 @@ def train(
         ),
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", "--method", metavar="NAME", help="How to train.")] = "standard",
+    structure: Annotated[
+        str | None,
+        typer.Option(
+            "--structure",
+            metavar="NAME",
+            help="Prune the network while it trains: complexity_aware, or magnitude to compare with.",
+            show_default="it stays whole",
+        ),
+    ] = None,
     arch: opt.Arch = None,
     init: Annotated[
         list[Path] | None,
@@ -59,7 +68,7 @@ def train(
     work_dir: opt.WorkDir = None,
     force: opt.Force = False,
     plan: opt.Plan = False,
-    list_methods: opt.list_methods_option("recipe") = False,  # type: ignore[valid-type]
+    list_methods: opt.list_methods_option("recipe", "structure") = False,  # type: ignore[valid-type]
     columns: opt.DataFlags,
     machine: opt.MachineFlags,
     printing: opt.PrintFlags,
@@ -75,6 +84,7 @@ def train(
         data=columns.options(data, image_size=image_size, max_errors=max_errors),
         subset=subset,
         recipe=recipe,
+        structure=structure,
         architecture=arch,
         init=tuple(init or ()),
         epochs=epochs,

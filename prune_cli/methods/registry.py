@@ -14,7 +14,7 @@ from typing import Any, Literal
 from prune_cli.core.errors import InputError
 
 Direction = Literal["harder", "easier"]
-Kind = Literal["score", "selection", "recipe"]
+Kind = Literal["score", "selection", "recipe", "structure"]
 Needs = Literal["inputs", "record", "features", "relabels"]
 Uses = Literal["score", "features", "labels", "probabilities"]
 
@@ -25,7 +25,8 @@ class Method:
 
     Args:
         name: what the user types.
-        kind: ``score`` (a number per sample), ``selection`` (which samples) or ``recipe`` (how to train).
+        kind: ``score`` (a number per sample), ``selection`` (which samples), ``recipe`` (how to train) or ``structure`` (what
+            becomes of the network meanwhile).
         module: import path of the module.
         function: name of the public function in it.
         params: name of its parameter dataclass in the same module.
@@ -444,6 +445,26 @@ _METHODS = (
         summary="for wrong labels: two networks tell each other whose labels to trust; re-labels",
         cost="7 times standard",
         source="Li, Socher, Hoi, ICLR 2020, arXiv:2002.07394",
+    ),
+    Method(
+        name="complexity_aware",
+        kind="structure",
+        module="prune_cli.methods.structure.complexity_aware",
+        function="complexity_aware",
+        params="ComplexityAwareParams",
+        summary="units and layers that are worth less than their FLOPs and parameters are cut out while the network trains",
+        cost="that of the recipe, less with every cut",
+        source="Guenter, Sideris, 2024, arXiv:2411.09127",
+    ),
+    Method(
+        name="magnitude",
+        kind="structure",
+        module="prune_cli.methods.structure.magnitude",
+        function="magnitude",
+        params="MagnitudeParams",
+        summary="units of the smallest L1 norm are cut out, the same share of every layer, once or in rounds: to compare with",
+        cost="that of the recipe, less after every cut",
+        source="Li et al., ICLR 2017, arXiv:1608.08710",
     ),
 )
 

@@ -43,6 +43,7 @@ class TrainOptions:
     data: DataOptions
     subset: str | None = None
     recipe: str = "standard"
+    structure: str | None = None
     architecture: str | None = None
     epochs: int | None = None
     steps: int | None = None
@@ -71,13 +72,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
-    recipe = find_method("recipe", options.recipe)
-    assignments = split_assignments(options.params, (options.recipe,))[options.recipe]
-    params: Any = build_params(
-        recipe.params_class(),
-        {**preset_params(options.preset, "recipe", [options.recipe])[options.recipe], **assignments},
-        options.recipe,
-    )
+    params, structure_params = _parameters(options)
     budget = _budget(options)
     if options.subset == STDIN and options.data.location == STDIN:
         raise InputError(
@@ -122,6 +117,9 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         "recipe": options.recipe,
         "architecture": architecture,
         "parameters": dataclasses.asdict(params),
+        "structure": None
+        if options.structure is None
+        else {"method": options.structure, **dataclasses.asdict(structure_params)},
         "budget": dataclasses.asdict(budget),
         "data": options.data.identity(),
         "batch_size": options.runtime.batch_size,
@@ -174,6 +172,9 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             settings=settings,
             watch=_watch(budget) if options.save_dynamics else None,
             initial=[run.tensors for run in begun],
+            structure=None
+            if options.structure is None
+            else find_method("structure", options.structure).load()(structure_params),
         )
         facts = {"input": dataset.kind, "subset": None if options.subset is None else Path(options.subset).name}
         model, observer = train_run(
@@ -191,6 +192,29 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     outcome.warnings += observer.notes
     _report(outcome, final, options, model, provenance.rows, observer.rate(), watch)
     return outcome
+
+
+def _parameters(options: TrainOptions) -> tuple[Any, Any]:
+    """Return the parameters of the recipe, and those of the structure (None where the network stays whole).
+
+    Raises:
+        InputError: a value that is not allowed, or a plain name that both have.
+    """
+    classes = {options.recipe: find_method("recipe", options.recipe).params_class()}
+    if options.structure is not None:
+        classes[options.structure] = find_method("structure", options.structure).params_class()
+        for text in options.params:
+            name = text.partition("=")[0].strip()
+            owners = [o for o, c in classes.items() if any(f.name == name for f in dataclasses.fields(c))]
+            if len(owners) > 1:
+                said = " or ".join(f"-p {owner}.{text}" for owner in owners)
+                raise InputError(f"-p {text!r}: {' and '.join(owners)} both have it", f"say whose: {said}")
+    given = split_assignments(options.params, classes if len(classes) > 1 else tuple(classes))
+    presets = preset_params(options.preset, "recipe", [options.recipe])
+    built: list[Any] = [
+        build_params(c, {**presets.get(owner, {}), **given[owner]}, owner) for owner, c in classes.items()
+    ]
+    return built[0], built[1] if len(built) > 1 else None
 
 
 def _report(
@@ -214,9 +238,23 @@ def _report(
         "samples_per_second": round(rate, 1),
         "parameters": model["parameters"],
         "flops": model["flops"],
+        **({"flops_left": model["flops"] / model["structure"]["whole"]["flops"]} if "structure" in model else {}),
         "device": device_name(options.runtime.device),
         **watch.figures(),
     }
+    if "structure" in model:
+        whole, units = model["structure"]["whole"], model["structure"]["units"]
+        outcome.tables["network"] = [
+            ["", "whole", "left"],
+            ["FLOPs", f"{whole['flops']:,}", f"{model['flops']:,} ({model['flops'] / whole['flops']:.0%})"],
+            [
+                "parameters",
+                f"{whole['parameters']:,}",
+                f"{model['parameters']:,} ({model['parameters'] / whole['parameters']:.0%})",
+            ],
+            ["units", f"{sum(n for _, n in units.values()):,}", f"{sum(n for n, _ in units.values()):,}"],
+            ["residual branches gone", "", ", ".join(model["structure"]["removed"]) or "none"],
+        ]
     outcome.tables["trained"] = [
         ["architecture", "parameters", "rows", "steps", "train loss", "train accuracy", "samples/s"],
         [
@@ -238,6 +276,7 @@ def _check_initial(run: Run, architecture: str, input_shape: tuple[int, ...], cl
         InputError: another architecture, input size or list of classes.
     """
     for what, theirs, ours in (
+        ("structure", "shrunk" if "structure" in run.model else "whole", "whole"),
         ("architecture", run.model["architecture"], architecture),
         ("input size", list(run.model["input_size"]), list(input_shape)),
         ("classes", list(run.model["classes"]), list(classes)),

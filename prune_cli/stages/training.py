@@ -29,6 +29,7 @@ from prune_cli.methods.training.inputs import ImageSource, TrainingSet
 from prune_cli.methods.training.job import Tensors, TrainingJob
 from prune_cli.methods.training.observer import Checkpoint
 from prune_cli.methods.training.record import RecordSink, Watch
+from prune_cli.methods.training.structure import StructureMaker
 from prune_cli.methods.training.timetable import Budget
 
 _HISTORY = pa.schema(
@@ -44,6 +45,20 @@ _HISTORY = pa.schema(
     ]
 )
 
+_SHRINKING_HISTORY = pa.schema(
+    [
+        *_HISTORY,
+        ("flops", pa.int64()),
+        ("parameters", pa.int64()),
+        ("units", pa.list_(pa.int64())),
+        ("layers", pa.list_(pa.int64())),
+        ("expected_flops", pa.float64()),
+        ("theta", pa.list_(pa.int64())),
+        ("strength", pa.float64()),
+    ]
+)
+"""Of a network that shrinks: size at the end of the pass, live units by layer, which residual branches are there, keep probabilities."""
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -57,7 +72,7 @@ class TrainingRun:
         stop_epoch: see there.
         run: number of the run, for its record.
         watch: sink -> what is recorded of every sample; None for nothing.
-        initial: see `TrainingJob`.
+        initial, structure: see `TrainingJob`.
     """
 
     recipe: str
@@ -70,6 +85,7 @@ class TrainingRun:
     run: int = 0
     watch: Callable[[RecordSink], Watch] | None = None
     initial: Sequence[Tensors] = ()
+    structure: StructureMaker | None = None
 
 
 def train_run(
@@ -118,6 +134,7 @@ def train_run(
             watch=run.watch(parts) if run.watch is not None else None,
             stop_epoch=run.stop_epoch,
             initial=run.initial,
+            structure=run.structure,
         )
         trained = find_method("recipe", run.recipe).load()(job, run.params)
     last = observer.history[-1]
@@ -138,7 +155,8 @@ def train_run(
         stated = dataclasses.replace(provenance, score_direction={"p_clean": "easier", "confidence": "easier"})
         path = str(builder.building / RELABELS)
         write_relabels(path, ids, labels, new.codes_m, new.p_clean_m, new.confidence_m, stated)
-    builder.finish(model, trained.tensors, pa.Table.from_pylist(observer.history, _HISTORY), provenance)
+    schema = _HISTORY if run.structure is None else _SHRINKING_HISTORY
+    builder.finish(model, trained.tensors, pa.Table.from_pylist(observer.history, schema), provenance)
     return model, observer
 
 

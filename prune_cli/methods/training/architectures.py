@@ -15,6 +15,8 @@ DEFAULT_WIDTHS: Mapping[str, int | None] = {
     "lenet5": 6,
     "resnet9": 64,
     "resnet18": 64,
+    "resnet20": 16,
+    "resnet56": 16,
     "preactresnet18": 64,
     "vgg16": 64,
 }

@@ -205,7 +205,7 @@ def train_dividemix(job: TrainingJob, params: DivideMixParams) -> TrainedModel:
         "dividemix", job, params, make,
         views=(params.augment, params.augment), n_networks=2,
     )  # fmt: skip
-    probs = [learned.probs(network) for network in learned.networks]
+    probs = [learned.probs(network, k) for k, network in enumerate(learned.networks)]
     labels_m = job.data.labels_m
     of_label = [p[np.arange(len(labels_m)), labels_m] for p in probs]
     clean = np.mean([clean_probability(-np.log(np.maximum(p, 1e-300)), job.runtime.seed) for p in of_label], axis=0)

@@ -15,6 +15,7 @@ from prune_cli.methods.training.inputs import TrainingSet
 from prune_cli.methods.training.job import TrainedModel, TrainingJob
 from prune_cli.methods.training.learner import Forward, Learner, Part
 from prune_cli.methods.training.recipe import RelabelParams, relabel, run_recipe
+from prune_cli.methods.training.structure import Change
 
 if TYPE_CHECKING:
     import torch
@@ -120,14 +121,11 @@ class EarlyLearningPlus(EarlyLearning):
 
     def losses(self, turn: int, forward: Forward, part: Part) -> tuple[Tensor, Tensor]:
         """Return the logits of the mixed samples and their losses, labels and targets mixed alike."""
-        import torch
         import torch.nn.functional as F
 
         view_b = part.views[0]
         self._stays = min(self._plus.averaging, (part.step + 1) / (part.step + 10))
-        average = self.averages[1 - turn].eval()
-        with torch.no_grad():
-            guess_bc = average.head(average.features(view_b).float()).softmax(1)
+        guess_bc = forward(1 - turn, view_b, guess=True, copy=self.averages[1 - turn]).softmax(1)
         target_bc = self._target(turn, part.positions_b, guess_bc)
         labels_bc = F.one_hot(part.labels_b, guess_bc.shape[1]).to(guess_bc.dtype)
         share, partner_b = mixing(self._seed, part.step, turn, len(view_b), self._plus.mixup, view_b.device)
@@ -146,6 +144,10 @@ class EarlyLearningPlus(EarlyLearning):
                 tensor.lerp_(network[name], 1 - self._stays)
             else:
                 tensor.copy_(network[name])
+
+    def reshape(self, turn: int, change: Change) -> None:
+        """Make the averaged weights as small as the network."""
+        change(self.averages[turn], None)
 
     def arrays(self) -> Mapping[str, Tensor]:
         """Return the targets and the averaged weights."""
@@ -219,7 +221,7 @@ def train_elr_plus(job: TrainingJob, params: ElrPlusParams) -> TrainedModel:
         "elr_plus", job, params, make,
         n_networks=2,
     )  # fmt: skip
-    first, second = (learned.probs(average) for average in kept[0].averages)
+    first, second = (learned.probs(average, k) for k, average in enumerate(kept[0].averages))
     return TrainedModel(
         export_tensors(kept[0].averages[0]),
         learned.model,

@@ -13,6 +13,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
 from prune_cli.methods.training.observer import Checkpoint, Observer
 from prune_cli.methods.training.record import Watch
+from prune_cli.methods.training.structure import StructureMaker
 from prune_cli.methods.training.timetable import Budget
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -33,6 +34,7 @@ class TrainingJob:
         resume: go on from a checkpoint of the same job.
         watch: what to record of every sample; recording changes not one bit of the network.
         stop_epoch: stop after that many passes, with the schedule of the whole budget; None for all of it.
+        structure: what becomes of the networks' units and layers while they train; None: they stay.
         initial: weights the networks begin with, the first network's first; the rest begin from the seed.
     """
 
@@ -45,6 +47,7 @@ class TrainingJob:
     watch: Watch | None = None
     stop_epoch: int | None = None
     initial: Sequence[Tensors] = ()
+    structure: StructureMaker | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class TrainedModel:
             torchvision's own class loads a torchvision model.
         model: JSON values: ``architecture``, ``input_size`` ([H, W, C] or [D]), ``normalization`` (``mean`` and
             ``std`` for each channel, pixels from 0 to 1), ``parameters``, ``flops`` (one forward pass of one sample; a
-            multiply-add counts two), ``n_classes``, ``memory_format``, ``precision``.
+            multiply-add counts two), ``n_classes``, ``memory_format``, ``precision``; of a network that shrank ``structure``:
+            ``removed`` (residual blocks without their branch), ``units`` (layer -> live, whole), ``whole`` (its cost before).
         relabels: what a re-labeling recipe says of every sample it was trained on; None of others.
     """
 

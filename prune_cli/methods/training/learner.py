@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prune_cli.methods.training.structure import Change
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 Forward = Callable[..., "Tensor"]
-"""``forward(k, inputs_b)``: logits (B, C) float32 of network k in training; with ``guess=True`` in eval mode and without a gradient."""
+"""``forward(k, inputs_b)``: logits (B, C) float32 of network k in training; with ``guess=True`` in eval mode and without a gradient.
+
+``copy`` is a copy of network k that answers in its place, in the mode it is in.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,9 @@ class Learner:
 
     def begin_pass(self, number: int, look: Callable[[int], Tensor]) -> None:
         """Take note that a pass begins; ``look(k)`` is network k's logits (M, C) of all samples, in eval mode."""
+
+    def reshape(self, turn: int, change: Change) -> None:
+        """Make copies of network ``turn`` smaller, as it has just become."""
 
     def arrays(self) -> Mapping[str, Tensor]:
         """Return what a checkpoint must hold, by name; `load` puts it back in place."""

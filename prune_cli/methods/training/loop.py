@@ -27,6 +27,7 @@ from prune_cli.methods.training.pass_ledger import PassLedger
 from prune_cli.methods.training.pieces import Pieces, in_pieces, joined
 from prune_cli.methods.training.record import Recorder, Watch, measure
 from prune_cli.methods.training.snapshot import check_weights, restore, take_snapshot
+from prune_cli.methods.training.structure import Structure
 from prune_cli.methods.training.timetable import SampleStream, Schedule, StepPlan
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Course:
         augmentations: of the pictures, one for each view of a sample that the recipe wants; none for vectors.
         mean, std: (C,) float64, see `channel_statistics`.
         learner: what the recipe makes of a batch.
+        structure: what becomes of the networks' units and layers.
         seed: the run's seed.
         device: where it runs.
         dtype: of convolutions and matrix products; float32, or bfloat16 under autocast. The head and the loss are
@@ -67,6 +69,7 @@ class Course:
     mean: FloatArray
     std: FloatArray
     learner: Learner
+    structure: Structure
     seed: int
     device: torch.device
     dtype: torch.dtype
@@ -103,11 +106,17 @@ def train_networks(
     """
     import torch
 
-    plan, device, n_steps, learner = course.plan, course.device, course.n_steps, course.learner
+    plan, device, n_steps, learner, structure = (
+        course.plan,
+        course.device,
+        course.n_steps,
+        course.learner,
+        course.structure,
+    )
     recorder = None if course.watch is None else Recorder(course.data, course.watch, device)
-    ledger = PassLedger(plan, n_steps, observer, recorder)
+    ledger = PassLedger(plan, n_steps, observer, recorder, structure.facts)
     pieces = Pieces(observer.on_note)
-    trained = (networks, optimizers, learner, ledger, pieces, course.settings)
+    trained = (networks, optimizers, learner, structure, ledger, pieces, course.settings)
     first = 0 if resume is None else restore(resume, *trained)
     stream = SampleStream(course.data, course.seed, sum(a.n_draws for a in course.augmentations))
     labels_m = as_tensor(course.data.labels_m).to(device)
@@ -123,7 +132,7 @@ def train_networks(
         for step, (batch, raw) in enumerate(zip(batches, feed, strict=True), start=first):
             while begun < int(batch.passes[-1]):
                 begun += 1
-                learner.begin_pass(begun, lambda k: look(networks[k], course, pieces))
+                learner.begin_pass(begun, lambda k: look(networks[k], course, pieces, k))
             if networks[0].draws_noise:
                 torch.manual_seed(stream_seed(course.seed, "noise", step))
             rate = course.schedule.rate(step)
@@ -142,10 +151,17 @@ def train_networks(
             for turn, optimizer in enumerate(optimizers):
                 for group in optimizer.param_groups:
                     group["lr"] = rate
+                structure.begin_step(turn, step)
                 found = _gradients(networks, optimizer, course, part, turn, pieces)
                 optimizer.step()
                 with torch.no_grad():
                     learner.update(turn)
+                    change = structure.update(turn, step, networks[turn])
+                    if change is None and step + 1 == n_steps:
+                        change = structure.finish(turn, networks[turn])
+                    if change is not None:
+                        change(networks[turn], optimizer)
+                        learner.reshape(turn, change)
                 told = told or found
             assert told is not None
             logits_bc, losses_b = told
@@ -196,18 +212,19 @@ def _gradients(
     def restart() -> None:
         optimizer.zero_grad(set_to_none=True)
         course.learner.restart()
+        course.structure.restart(turn)
         for buffer, kept in zip(statistics, before, strict=True):
             buffer.copy_(kept)
 
-    def forward(k: int, inputs_b: Tensor, guess: bool = False) -> Tensor:
-        network = networks[k]
+    def forward(k: int, inputs_b: Tensor, guess: bool = False, copy: Network | None = None) -> Tensor:
+        network = copy or networks[k]
         if guess:
             network.eval()
-        with torch.set_grad_enabled(not guess):
+        with torch.set_grad_enabled(not guess), course.structure.gated(k, network, learning=not guess):
             with torch.autocast(course.device.type, torch.bfloat16, enabled=course.dtype == torch.bfloat16):
                 features_bd = network.features(inputs_b)
             logits_bc: Tensor = network.head(features_bd.float())
-        if guess:
+        if guess and copy is None:
             network.train()
         return logits_bc
 
@@ -223,16 +240,26 @@ def _gradients(
         mean.backward()  # type: ignore[no-untyped-call]
         return logits_bc.detach(), losses_b.detach()
 
+    if course.structure.asks_losses:
+
+        def loss() -> float:
+            with torch.no_grad():
+                _, losses_b = course.learner.losses(turn, forward, whole)
+            restart()
+            return float(losses_b.mean())
+
+        course.structure.probe(turn, loss)
     optimizer.zero_grad(set_to_none=True)
     index_b = torch.arange(whole.whole, device=course.device)
     found = in_pieces(index_b, whole.labels_b, pieces, learn, restart)
     return joined([logits for logits, _ in found], 0), joined([losses for _, losses in found], 0)
 
 
-def look(network: Network, course: Course, pieces: Pieces) -> Tensor:
+def look(network: Network, course: Course, pieces: Pieces, turn: int = 0) -> Tensor:
     """Return (M, C) float32 logits of all samples of a course, un-augmented, in eval mode, on the course's device.
 
-    They are looked at in the order of the ids, so that the order of the rows changes no bit.
+    They are looked at in the order of the ids, so that the order of the rows changes no bit. ``turn`` says which network
+    this is, or is a copy of.
     """
     import torch
 
@@ -249,7 +276,10 @@ def look(network: Network, course: Course, pieces: Pieces) -> Tensor:
             return logits_bc
 
     network.eval()
-    with contextlib.closing(input_batches(course.data.inputs, blocks, course.device, course.workers)) as feed:
+    with (
+        course.structure.gated(turn, network, learning=False),
+        contextlib.closing(input_batches(course.data.inputs, blocks, course.device, course.workers)) as feed,
+    ):
         for raw in feed:
             inputs_b = prepare(raw)
             found.append(joined(in_pieces(inputs_b, inputs_b, pieces, logits), 0))
@@ -306,7 +336,10 @@ def _evaluate(
         return torch.cat([values_kb, gradient_norms(network, part_b, given_b)[None].to(values_kb)])
 
     network.eval()
-    with contextlib.closing(input_batches(course.data.inputs, blocks, device, course.workers)) as feed:
+    with (
+        course.structure.gated(0, network, learning=False),
+        contextlib.closing(input_batches(course.data.inputs, blocks, device, course.workers)) as feed,
+    ):
         for block, raw in zip(blocks, feed, strict=True):
             labels_b = labels_m[block[0] : block[-1] + 1].to(device)
             found = in_pieces(prepare(raw), labels_b, pieces, look)

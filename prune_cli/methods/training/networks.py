@@ -133,6 +133,13 @@ class ConvBlock(nn.Module):
         return F.relu(self.norm(x), inplace=True)
 
 
+class Residual(nn.Sequential):
+    """A branch that is added to its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, super().forward(x))  # type: ignore[no-untyped-call]
+
+
 class ResNet9(Network):
     """The nine-layer residual network of the DAWNBench entries: fast on small pictures.
 
@@ -146,17 +153,15 @@ class ResNet9(Network):
         w1, w2, w4, w8 = width, 2 * width, 4 * width, 8 * width
         self.stem = ConvBlock(channels, w1)
         self.layer1 = ConvBlock(w1, w2, pool=True)
-        self.residual1 = nn.Sequential(ConvBlock(w2, w2), ConvBlock(w2, w2))
+        self.residual1 = Residual(ConvBlock(w2, w2), ConvBlock(w2, w2))
         self.layer2 = ConvBlock(w2, w4, pool=True)
         self.layer3 = ConvBlock(w4, w8, pool=True)
-        self.residual3 = nn.Sequential(ConvBlock(w8, w8), ConvBlock(w8, w8))
+        self.residual3 = Residual(ConvBlock(w8, w8), ConvBlock(w8, w8))
         self.head = nn.Linear(w8, n_classes)
 
     def features(self, inputs: Tensor) -> Tensor:
-        x = self.layer1(self.stem(inputs))
-        x = x + self.residual1(x)
-        x = self.layer3(self.layer2(x))
-        x = x + self.residual3(x)
+        x = self.residual1(self.layer1(self.stem(inputs)))
+        x = self.residual3(self.layer3(self.layer2(x)))
         return cast(Tensor, 0.125 * x.amax(dim=(2, 3)))
 
 
@@ -197,26 +202,33 @@ class PreActivationBlock(nn.Module):
         return cast(Tensor, self.conv2(y) + shortcut)
 
 
-class ResNet18(Network):
-    """ResNet-18 for small pictures: a 3 x 3 stem and no pooling before the first stage.
+class ResNet(Network):
+    """A residual network for small pictures: a 3 x 3 stem, no pooling before the first stage, filters doubled in each stage.
 
+    With two blocks in each of four stages it is ResNet-18; with n in each of three, from 16 filters on, ResNet-(6 n + 2) of CIFAR.
     With ``preactivation`` it is PreActResNet-18 as the noisy-label literature uses it, without a last batch-norm.
 
     Source:
-        He, Zhang, Ren, Sun, CVPR 2016 and ECCV 2016; sizes for CIFAR as in Liu's public collection.
+        He, Zhang, Ren, Sun, CVPR 2016 and ECCV 2016; sizes for CIFAR as in Liu's public collection. Deviation: where the number of
+        filters changes, the shortcut is a 1 x 1 convolution in ResNet-20 and 56 too (their option B).
     """
 
-    def __init__(self, channels: int, width: int, n_classes: int, preactivation: bool) -> None:
+    def __init__(
+        self, channels: int, width: int, n_classes: int, stages: tuple[int, ...], preactivation: bool = False
+    ) -> None:
         super().__init__()
         block: type[nn.Module] = PreActivationBlock if preactivation else BasicBlock
         self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.stem_norm = None if preactivation else nn.BatchNorm2d(width)
-        stages: list[nn.Module] = []
+        built: list[nn.Module] = []
         n_in = width
-        for n_out, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
-            stages.append(nn.Sequential(block(n_in, n_out, stride), block(n_out, n_out, 1)))
+        for number, n_blocks in enumerate(stages):
+            n_out, stride = width * 2**number, 1 if number == 0 else 2
+            built.append(
+                nn.Sequential(*(block(n_out if k else n_in, n_out, 1 if k else stride) for k in range(n_blocks)))
+            )
             n_in = n_out
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential(*built)
         self.head = nn.Linear(n_in, n_classes)
 
     def features(self, inputs: Tensor) -> Tensor:
@@ -324,7 +336,7 @@ def network_cost(network: Network, input_shape: tuple[int, ...]) -> NetworkCost:
 
     was_training = network.training
     with FlopCounterMode(display=False) as counter:  # gradients stay on: without them attention takes an uncounted path
-        network.eval()(torch.zeros(1, *_channels_first(input_shape)))
+        network.eval()(zero_input(input_shape))
     network.train(was_training)
     n_parameters = sum(p.numel() for p in network.parameters())
     return NetworkCost(n_parameters, int(counter.get_total_flops()), network.head.in_features)
@@ -369,6 +381,11 @@ def _halve(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 2) if min(x.shape[-2:]) >= 2 else x
 
 
+def zero_input(input_shape: tuple[int, ...]) -> Tensor:
+    """Return one empty sample as a network takes it; ``input_shape`` is (H, W, C) or (D,)."""
+    return torch.zeros(1, *_channels_first(input_shape))
+
+
 def _channels_first(input_shape: tuple[int, ...]) -> tuple[int, ...]:
     return input_shape if len(input_shape) == 1 else (input_shape[2], input_shape[0], input_shape[1])
 
@@ -399,8 +416,10 @@ def _construct(kind: Architecture, input_shape: tuple[int, ...], n_classes: int)
         "mlp": lambda: MultilayerPerceptron(n_inputs, width, n_classes),
         "lenet5": lambda: LeNet5(input_shape[0], input_shape[1], channels, width, n_classes),
         "resnet9": lambda: ResNet9(channels, width, n_classes),
-        "resnet18": lambda: ResNet18(channels, width, n_classes, preactivation=False),
-        "preactresnet18": lambda: ResNet18(channels, width, n_classes, preactivation=True),
+        "resnet18": lambda: ResNet(channels, width, n_classes, (2, 2, 2, 2)),
+        "resnet20": lambda: ResNet(channels, width, n_classes, (3, 3, 3)),
+        "resnet56": lambda: ResNet(channels, width, n_classes, (9, 9, 9)),
+        "preactresnet18": lambda: ResNet(channels, width, n_classes, (2, 2, 2, 2), preactivation=True),
         "vgg16": lambda: VGG16(channels, width, n_classes),
     }
     assert builders.keys() == DEFAULT_WIDTHS.keys()
@@ -441,7 +460,7 @@ def _torchvision_network(name: str, input_shape: tuple[int, ...], n_classes: int
 def _check_runs(network: Network, architecture: str, input_shape: tuple[int, ...]) -> None:
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, *_channels_first(input_shape)))
+            network.eval()(zero_input(input_shape))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _misfit(architecture, input_shape, error) from error
     network.train()

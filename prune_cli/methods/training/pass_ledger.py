@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class PassLedger:
     n_steps: int
     observer: Observer
     recorder: Recorder | None = None
+    more: Callable[[], Mapping[str, Any]] = dict
     number: int = 0
     samples: int = 0
     loss: float = 0.0
@@ -92,6 +93,7 @@ class PassLedger:
             "lr": self.last_rate,
             "train_loss": self.loss / self.samples,
             "train_accuracy": self.correct / self.samples,
+            **self.more(),
         }
         self.number, self.samples, self.loss, self.correct = self.number + 1, 0, 0.0, 0.0
         self.observer.on_pass(row)

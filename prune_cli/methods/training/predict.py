@@ -119,6 +119,12 @@ def predict(
         raise InputError(f"prediction does not run in precision {runtime.precision!r}", "use float32 or bfloat16")
     device = resolve_device(runtime.device)
     network = build_network(model["architecture"], input_shape, int(model["n_classes"]), seed=0)
+    if "structure" in model:
+        from prune_cli.methods.structure.surgery import take_shape
+
+        names = [*dict(network.named_parameters()), *dict(network.named_buffers())]
+        shapes = {n: tensors[p].shape for n in names if (p := network.published_name(n)) in tensors}
+        take_shape(network, model["structure"]["removed"], shapes)
     load_tensors(network, tensors)
     memory_format = torch.channels_last if network.is_convolutional else torch.contiguous_format
     network = network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]

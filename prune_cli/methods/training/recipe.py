@@ -22,6 +22,7 @@ from prune_cli.methods.training.job import Relabels, Tensors, TrainingJob
 from prune_cli.methods.training.learner import Learner
 from prune_cli.methods.training.loop import Course, look, train_networks
 from prune_cli.methods.training.pieces import Pieces
+from prune_cli.methods.training.structure import Structure
 from prune_cli.methods.training.timetable import Schedule, plan_steps
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _RATES: Mapping[str, float] = {
     "lenet5": 0.05,
     "resnet9": 0.4,
     "resnet18": 0.1,
+    "resnet20": 0.1,
+    "resnet56": 0.1,
     "preactresnet18": 0.05,
     "vgg16": 0.05,
     TORCHVISION: 0.05,
@@ -74,12 +77,13 @@ class Learned:
 
     Args:
         networks: as they are after the last step.
-        probs: network -> (M, C) float64 probabilities of all samples it was trained on, un-augmented.
+        probs: a network (or a copy of it) and its number (0) -> (M, C) float64 probabilities of all samples it was trained on,
+            un-augmented.
         model: see `TrainedModel`.
     """
 
     networks: Sequence[Network]
-    probs: Callable[[Network], NDArray[np.float64]]
+    probs: Callable[..., NDArray[np.float64]]
     model: dict[str, Any]
 
 
@@ -129,6 +133,9 @@ def run_recipe(
     cost = network_cost(networks[0], data.input_shape)
     convolutional = networks[0].is_convolutional
     dtype = choose_precision(runtime.precision, device, networks[0].gains_from_tiles)
+    structure = Structure()
+    if job.structure is not None:
+        structure = job.structure(networks, data.input_shape, plan.n_steps, runtime.seed, device)
     memory_format = torch.channels_last if convolutional else torch.contiguous_format
     networks = [n.to(device=device, memory_format=memory_format) for n in networks]  # type: ignore[call-overload]
     mean, std = channel_statistics(data.inputs, data.order_m(), runtime.worker_count())
@@ -150,6 +157,7 @@ def run_recipe(
         mean=mean,
         std=std,
         learner=make_learner(device, networks),
+        structure=structure,
         seed=runtime.seed,
         device=device,
         dtype=dtype,
@@ -182,10 +190,9 @@ def run_recipe(
     ]
     train_networks(networks, optimizers, course, job.observer, job.resume)
 
-    def probs(network: Network) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = (
-            look(network, course, Pieces(job.observer.on_note)).double().softmax(1).cpu().numpy()
-        )
+    def probs(network: Network, number: int = 0) -> NDArray[np.float64]:
+        logits_mc = look(network, course, Pieces(job.observer.on_note), number)
+        found: NDArray[np.float64] = logits_mc.double().softmax(1).cpu().numpy()
         return found
 
     model = {
@@ -197,6 +204,7 @@ def run_recipe(
         "n_classes": data.n_classes,
         "memory_format": "channels_last" if convolutional else "contiguous",
         "precision": course.settings["precision"],
+        **structure.described(),
     }
     return Learned(networks, probs, model)
 

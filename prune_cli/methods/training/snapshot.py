@@ -13,6 +13,7 @@ from prune_cli.methods.training.learner import Learner
 from prune_cli.methods.training.observer import Checkpoint
 from prune_cli.methods.training.pass_ledger import PassLedger
 from prune_cli.methods.training.pieces import Pieces
+from prune_cli.methods.training.structure import Structure
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ def take_snapshot(
     networks: Sequence[Network],
     optimizers: Sequence[torch.optim.Optimizer],
     learner: Learner,
+    structure: Structure,
     ledger: PassLedger,
     pieces: Pieces,
     settings: Mapping[str, Any],
@@ -36,6 +38,7 @@ def take_snapshot(
     """
     check_weights(networks, step, ledger)
     tensors = {f"sample/{name}": tensor for name, tensor in learner.arrays().items()}
+    tensors |= {f"structure/{name}": tensor for name, tensor in structure.arrays().items()}
     for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
         tensors |= {f"network{_of(number)}/{name}": tensor for name, tensor in network.state_dict().items()}
         for name, parameter in network.named_parameters():
@@ -44,6 +47,7 @@ def take_snapshot(
                 tensors[f"momentum{_of(number)}/{name}"] = momentum
     arrays = {name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in tensors.items()}
     state = {"step": step, "sums": ledger.sums(), "pieces": pieces.count, "settings": dict(settings)}
+    state["structure"] = structure.state()
     if ledger.recorder is not None:
         recorded, state["record"] = ledger.recorder.state()
         arrays |= recorded
@@ -55,6 +59,7 @@ def restore(
     networks: Sequence[Network],
     optimizers: Sequence[torch.optim.Optimizer],
     learner: Learner,
+    structure: Structure,
     ledger: PassLedger,
     pieces: Pieces,
     settings: Mapping[str, Any],
@@ -76,6 +81,14 @@ def restore(
         return torch.from_numpy(np.array(resume.tensors[name]))
 
     with torch.no_grad():
+        gates = {n.removeprefix("structure/"): stored(n) for n in resume.tensors if n.startswith("structure/")}
+        for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
+            prefix = f"network{_of(number)}/"
+            shapes = {n.removeprefix(prefix): t.shape for n, t in resume.tensors.items() if n.startswith(prefix)}
+            change = structure.restore(number, network, gates, resume.state.get("structure"), shapes)
+            if change is not None:
+                change(network, optimizer)
+                learner.reshape(number, change)
         learner.load({name: stored(f"sample/{name}") for name in learner.arrays()})
         for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
             for name, tensor in network.state_dict().items():

@@ -1,0 +1,140 @@
+"""The structure of networks as it shrinks: which units and blocks are left, what they cost, and how that is kept and told.
+
+This module imports torch, so it is imported inside functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prune_cli.methods.structure.blueprint import Blueprint
+from prune_cli.methods.structure.cost import CostModel
+from prune_cli.methods.structure.surgery import cut_units, remove_blocks, take_shape
+from prune_cli.methods.training.networks import Network
+from prune_cli.methods.training.structure import Change, Structure
+
+
+class Shape:
+    """What is left of one network.
+
+    Args:
+        blueprint: of the network, whole.
+        device: where it trains.
+    """
+
+    def __init__(self, blueprint: Blueprint, device: torch.device) -> None:
+        self.whole, self.blueprint, self._device = blueprint, blueprint, device
+        self.cost = CostModel(blueprint, device)
+        self.whole_cost_2 = self.live_cost()
+
+    def live_cost(self) -> Tensor:
+        """Return FLOPs and parameters of all that is left, (2,) float64."""
+        return self.cost(torch.ones(self.blueprint.n_gates, device=self._device))
+
+    def bounds(self) -> list[slice]:
+        """Return where the units of each space are in a vector of gates; the blocks follow."""
+        found, start = [], 0
+        for space in self.blueprint.spaces:
+            found.append(slice(start, start + space.size))
+            start += space.size
+        return found
+
+    def keep(self, live_g: Tensor) -> tuple[Change, Tensor] | None:
+        """Return how a network is cut to what is live, and the places of what is left among the gates; None where nothing goes.
+
+        Args:
+            live_g: (G,) bool; at least one unit of each space, or the first one stays.
+        """
+        live_g = live_g.clone()
+        for where in self.bounds():
+            if not live_g[where].any():
+                live_g[where.start] = True
+        if bool(live_g.all()):
+            return None
+        before = self.blueprint
+        kept = [live_g[where].nonzero()[:, 0] for where in self.bounds()]
+        n_units = self.cost.n_units
+        removed = frozenset((~live_g[n_units:]).nonzero()[:, 0].tolist())
+        names = [before.blocks[k].name for k in sorted(removed)]
+        after, left = before.without([len(k) for k in kept], removed)
+        places = [kept[k] + self.bounds()[k].start for k in left]
+        places.append(live_g[n_units:].nonzero()[:, 0] + n_units)
+        self.blueprint, self.cost = after, CostModel(after, self._device)
+
+        def change(network: Network, optimizer: torch.optim.Optimizer | None) -> None:
+            remove_blocks(network, names, optimizer)
+            cut_units(network, before, kept, optimizer)
+
+        return change, torch.cat(places)
+
+    def removed(self) -> list[str]:
+        """Return the names of the blocks whose branches are gone."""
+        left = {block.name for block in self.blueprint.blocks}
+        return [block.name for block in self.whole.blocks if block.name not in left]
+
+    def restore(self, removed: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Change:
+        """Take up a shape, and return what gives it to a whole network."""
+        numbers = frozenset(k for k, block in enumerate(self.whole.blocks) if block.name in set(removed))
+        sizes = []
+        for space in self.whole.spaces:
+            first = next((m for m in space.members if m.tensor in shapes), None)
+            sizes.append(space.size if first is None else shapes[first.tensor][first.dim] // first.repeat)
+        self.blueprint, _ = self.whole.without(sizes, numbers)
+        self.cost = CostModel(self.blueprint, self._device)
+
+        def change(network: Network, optimizer: torch.optim.Optimizer | None) -> None:
+            take_shape(network, removed, shapes, optimizer)
+
+        return change
+
+    def units(self) -> dict[str, list[int]]:
+        """Return the live units of each space and how many there were."""
+        live = {space.name: space.size for space in self.blueprint.spaces}
+        return {space.name: [live.get(space.name, 0), space.size] for space in self.whole.spaces}
+
+
+class ShrinkingStructure(Structure):
+    """What every structure that shrinks has: a shape for each network, and how it is told.
+
+    Args:
+        shapes: one for each network.
+    """
+
+    def __init__(self, shapes: Sequence[Shape]) -> None:
+        self.shapes = shapes
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return the first network's FLOPs, parameters, live units by layer, and which blocks are there."""
+        shape = self.shapes[0]
+        flops, parameters = (round(v) for v in shape.live_cost().tolist())
+        gone = set(shape.removed())
+        return {
+            "flops": flops,
+            "parameters": parameters,
+            "units": [live for live, _ in shape.units().values()],
+            "layers": [int(block.name not in gone) for block in shape.whole.blocks],
+        }
+
+    def described(self) -> Mapping[str, Any]:
+        """Return the first network's size, and what is gone."""
+        shape = self.shapes[0]
+        (flops, parameters), (whole_flops, whole_parameters) = (
+            [round(v) for v in cost.tolist()] for cost in (shape.live_cost(), shape.whole_cost_2)
+        )
+        return {
+            "flops": flops,
+            "parameters": parameters,
+            "structure": {
+                "removed": shape.removed(),
+                "units": shape.units(),
+                "whole": {"flops": whole_flops, "parameters": whole_parameters},
+            },
+        }
+
+    def state(self) -> Any:
+        """Return the blocks that are gone, of each network."""
+        return {"removed": [shape.removed() for shape in self.shapes]}
