@@ -32,6 +32,7 @@ RECIPES = ("standard", "sop")
 SELECTIONS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     # name: method, parameters, changes with the seed
     "neighbor confidence": ("neighbor_confidence", (), False),
+    "neighbor confidence, tau .9": ("neighbor_confidence", ("tau=0.9",), False),
     "uniform": ("random", ("balanced=true",), True),
     "small loss": ("top", ("key=loss", "order=easiest"), False),
     "margin": ("top", ("key=margin",), False),
@@ -61,7 +62,7 @@ def make_pool(arguments: argparse.Namespace, work: Path) -> Path:
 def selection(work: Path, name: str, seed: int) -> dict[float, Path]:
     """Select every share, unless that was done; return where the selections are."""
     method, params, seeded = SELECTIONS[name]
-    base = work / f"{name.replace(' ', '-')}-{seed if seeded else 0}.parquet"
+    base = work / f"{name.replace(', ', '-').replace(' ', '-')}-{seed if seeded else 0}.parquet"
     made = {f: base.with_name(f"{base.stem}-{f:.10g}.parquet") for f in FRACTIONS}
     if not all(path.exists() for path in made.values()):
         select(
