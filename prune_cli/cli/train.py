@@ -58,6 +58,10 @@ def train(
     save_dynamics: Annotated[
         bool, typer.Option("--save-dynamics", help="Keep what every pass said of every sample: dynamics.parquet.")
     ] = False,
+    export: Annotated[
+        list[str] | None,
+        typer.Option("--export", metavar="onnx", help="Also write the network as model.onnx.", show_default=False),
+    ] = None,
     output: opt.Output = None,
     param: opt.Params = None,
     preset: opt.Preset = None,
@@ -85,6 +89,7 @@ def train(
         subset=subset,
         recipe=recipe,
         structure=structure,
+        export=tuple(export or ()),
         architecture=arch,
         init=tuple(init or ()),
         epochs=epochs,

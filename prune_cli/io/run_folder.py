@@ -92,9 +92,17 @@ class RunBuilder:
             file.write(save({k: np.asarray(v, order="C") for k, v in tensors.items()}, metadata={_STATE_KEY: text}))
 
     def finish(
-        self, model: Mapping[str, Any], tensors: Mapping[str, np.ndarray], history: pa.Table, provenance: Provenance
+        self,
+        model: Mapping[str, Any],
+        tensors: Mapping[str, np.ndarray],
+        history: pa.Table,
+        provenance: Provenance,
+        more: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Write the model, weights and history, put the folder in place, and only then remove the checkpoint."""
+        """Write the model, weights, history and more files, put the folder in place, and only then remove the checkpoint."""
+        for name, content in (more or {}).items():
+            with atomic_file(self.building / name) as file:
+                file.write(content)
         with atomic_file(self.building / WEIGHTS) as file:
             file.write(
                 save(

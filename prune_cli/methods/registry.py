@@ -566,6 +566,24 @@ def find_method(kind: Kind, name: str) -> Method:
     return known[name]
 
 
+EXPORTS: Mapping[str, tuple[str, str]] = {"onnx": ("prune_cli.methods.training.onnx_export", "to_onnx")}
+"""Format -> module and function that make a file of a trained network."""
+
+
+def find_exporter(name: str) -> Callable[[Any, Any], bytes]:
+    """Return what makes a file of a trained network's tensors and model, once the packages it needs are there.
+
+    Raises:
+        InputError: no such format.
+        UnavailableError: its packages are missing.
+    """
+    if name not in EXPORTS:
+        raise InputError(f"unknown format '{name}' to export to", f"use one of: {', '.join(EXPORTS)}")
+    module = importlib.import_module(EXPORTS[name][0])
+    module.require()
+    return getattr(module, EXPORTS[name][1])  # type: ignore[no-any-return]
+
+
 def preset_params(preset: str | None, kind: Kind, owners: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the preset's parameters for each of the owners that run; empty ones where it says nothing.
 

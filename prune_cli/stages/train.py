@@ -23,7 +23,7 @@ from prune_cli.io.run_folder import Run, RunBuilder, check_run_output, read_run,
 from prune_cli.io.selection import selected_ids
 from prune_cli.io.tables import STDIN, ParquetSource
 from prune_cli.methods.devices import device_name, resolve_device
-from prune_cli.methods.registry import find_method, preset_params
+from prune_cli.methods.registry import find_exporter, find_method, preset_params
 from prune_cli.methods.scores.dynamics import early_epoch
 from prune_cli.methods.training.plan import default_architecture, training_cost
 from prune_cli.methods.training.record import RecordSink, Watch
@@ -44,6 +44,7 @@ class TrainOptions:
     subset: str | None = None
     recipe: str = "standard"
     structure: str | None = None
+    export: tuple[str, ...] = ()
     architecture: str | None = None
     epochs: int | None = None
     steps: int | None = None
@@ -74,6 +75,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     outcome = Outcome()
     params, structure_params = _parameters(options)
     budget = _budget(options)
+    exports = {name: find_exporter(name) for name in options.export}
     if options.subset == STDIN and options.data.location == STDIN:
         raise InputError(
             "the data and the selection cannot both come from standard input", "name a file for one of them"
@@ -126,6 +128,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         "precision": options.runtime.precision,
         "seed": options.runtime.seed,
         "save_dynamics": options.save_dynamics,
+        "export": list(options.export),
         "inputs": [dataclasses.asdict(i) for i in files],
     }
     if options.resume and final.exists() and not options.force:
@@ -172,6 +175,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             settings=settings,
             watch=_watch(budget) if options.save_dynamics else None,
             initial=[run.tensors for run in begun],
+            exports=exports,
             structure=None
             if options.structure is None
             else find_method("structure", options.structure).load()(structure_params),

@@ -7,7 +7,7 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -73,6 +73,7 @@ class TrainingRun:
         run: number of the run, for its record.
         watch: sink -> what is recorded of every sample; None for nothing.
         initial, structure: see `TrainingJob`.
+        exports: ending of a file -> what makes it of the tensors and the model.
     """
 
     recipe: str
@@ -86,6 +87,7 @@ class TrainingRun:
     watch: Callable[[RecordSink], Watch] | None = None
     initial: Sequence[Tensors] = ()
     structure: StructureMaker | None = None
+    exports: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bytes]] = field(default_factory=dict)
 
 
 def train_run(
@@ -156,7 +158,8 @@ def train_run(
         path = str(builder.building / RELABELS)
         write_relabels(path, ids, labels, new.codes_m, new.p_clean_m, new.confidence_m, stated)
     schema = _HISTORY if run.structure is None else _SHRINKING_HISTORY
-    builder.finish(model, trained.tensors, pa.Table.from_pylist(observer.history, schema), provenance)
+    more = {f"model.{name}": export(trained.tensors, model) for name, export in run.exports.items()}
+    builder.finish(model, trained.tensors, pa.Table.from_pylist(observer.history, schema), provenance, more)
     return model, observer
 
 

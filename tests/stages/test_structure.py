@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pyarrow.parquet as pq
 import pytest
+import torch
 from making import write
 
-from prune_cli.core.errors import InputError
+from prune_cli.core.errors import InputError, UnavailableError
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifest import DataOptions
 from prune_cli.io.run_folder import read_run
+from prune_cli.methods.training.predict import predict, rebuild
 from prune_cli.stages.evaluate import EvaluateOptions, evaluate
 from prune_cli.stages.score import ScoreOptions, score
 from prune_cli.stages.train import TrainOptions, train
@@ -100,3 +104,48 @@ def test_a_damaged_shape_is_refused(data: Path) -> None:
     (folder / "model.json").write_text(json.dumps(model))
     with pytest.raises(InputError, match="no residual block 'nothing'"):
         evaluate(EvaluateOptions(folder, DataOptions(str(data)), output=str(data.parent / "report.parquet")))
+
+
+def test_the_small_network_goes_to_onnx_and_through_torch_export(data: Path) -> None:
+    folder, _ = run(data, export=("onnx",), epochs=8)
+    found = read_run(folder)
+    values = np.array(pq.read_table(data)["embedding"].to_pylist(), np.float32)
+    expected = predict(found.tensors, found.model, values, runtime=SETTINGS).logits_nc
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    for n in (1, 300):
+        assert np.allclose(session.run(None, {"inputs": values[:n]})[0], expected[:n], atol=1e-4)
+    normal = (values - found.model["normalization"]["mean"]) / found.model["normalization"]["std"]
+    inputs = torch.from_numpy(normal.astype(np.float32))
+    exported = torch.export.export(rebuild(found.tensors, found.model).eval(), (inputs,))
+    assert np.allclose(exported.module()(inputs).detach().numpy(), expected, atol=1e-4)
+
+
+def test_pictures_go_to_onnx_as_pixels_from_0_to_1(tmp_path: Path) -> None:
+    data = DataOptions("sample_data/digits_test.parquet")
+    options = TrainOptions(
+        data,
+        architecture="resnet9:4",
+        epochs=2,
+        structure="magnitude",
+        export=("onnx",),
+        output=str(tmp_path / "run"),
+        runtime=SETTINGS,
+    )
+    found = read_run(Path(train(options).outputs[0]))
+    pictures = np.random.default_rng(0).integers(0, 256, (5, *found.model["input_size"]), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(tmp_path / "run" / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = (pictures / np.float32(255)).transpose(0, 3, 1, 2)
+    expected = predict(found.tensors, found.model, pictures, runtime=SETTINGS).logits_nc
+    assert np.allclose(session.run(None, {"inputs": pixels})[0], expected, atol=1e-4)
+
+
+def test_formats_that_cannot_be_written_are_refused_before_training(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="unknown format 'tflite'"):
+        run(data, export=("tflite",))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UnavailableError, match="onnx, onnxscript") as raised:
+        run(data, export=("onnx",))
+    assert "prune-cli[onnx]" in raised.value.cure
+    assert not (data.parent / "run").exists()

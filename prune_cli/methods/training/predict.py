@@ -66,6 +66,28 @@ def augmentation_draws(augmentation: Augmentation, ranks_n: IntArray, n_ranks: i
     return draws[ranks_n]
 
 
+def rebuild(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]) -> Network:
+    """Return a trained network, on the CPU, as small as it has become.
+
+    Args:
+        tensors, model: as `prune_cli.methods.training.job.TrainedModel` has them.
+    Raises:
+        InputError: weights that do not fit the architecture.
+    """
+    from prune_cli.methods.training.networks import build_network, load_tensors
+
+    input_shape = tuple(int(size) for size in model["input_size"])
+    network = build_network(model["architecture"], input_shape, int(model["n_classes"]), seed=0)
+    if "structure" in model:
+        from prune_cli.methods.structure.surgery import take_shape
+
+        names = [*dict(network.named_parameters()), *dict(network.named_buffers())]
+        shapes = {n: tensors[p].shape for n in names if (p := network.published_name(n)) in tensors}
+        take_shape(network, model["structure"]["removed"], shapes)
+    load_tensors(network, tensors)
+    return network
+
+
 def predict(
     tensors: Mapping[str, NDArray[np.float32]],
     model: Mapping[str, Any],
@@ -83,7 +105,7 @@ def predict(
     """Return the logits, and the embeddings if wanted, of a trained network on un-augmented inputs.
 
     Args:
-        tensors, model: as `prune_cli.methods.training.standard.TrainedModel` has them.
+        tensors, model: as `prune_cli.methods.training.job.TrainedModel` has them.
         inputs: pictures or vectors of the model's input size, in memory or streamed.
         runtime: device, batch size (default 256), decoding processes, and precision: ``float32``, which ``auto`` is
             here so that scores are not rounded, or ``bfloat16``.
@@ -105,7 +127,6 @@ def predict(
     import torch
 
     from prune_cli.methods.training.loop import input_preparation
-    from prune_cli.methods.training.networks import build_network, load_tensors
 
     check_inputs(inputs)
     input_shape = tuple(int(size) for size in model["input_size"])
@@ -118,14 +139,7 @@ def predict(
     if runtime.precision not in {"auto", "float32", "bfloat16"}:
         raise InputError(f"prediction does not run in precision {runtime.precision!r}", "use float32 or bfloat16")
     device = resolve_device(runtime.device)
-    network = build_network(model["architecture"], input_shape, int(model["n_classes"]), seed=0)
-    if "structure" in model:
-        from prune_cli.methods.structure.surgery import take_shape
-
-        names = [*dict(network.named_parameters()), *dict(network.named_buffers())]
-        shapes = {n: tensors[p].shape for n in names if (p := network.published_name(n)) in tensors}
-        take_shape(network, model["structure"]["removed"], shapes)
-    load_tensors(network, tensors)
+    network = rebuild(tensors, model)
     memory_format = torch.channels_last if network.is_convolutional else torch.contiguous_format
     network = network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
     n, size = inputs.shape[0], runtime.batch_size or BATCH_SIZE

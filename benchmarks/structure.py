@@ -1,0 +1,190 @@
+"""Accuracy against FLOPs and parameters of networks that shrink while they train, beside magnitude pruning and the whole network.
+
+    python benchmarks/structure.py --dataset fashion_mnist --arch resnet9:8 [--epochs 8] [--seeds 3] [--work out/structure] [--write]
+
+Every way trains on all of the data for as many epochs with the same seeds; magnitude pruning is given the FLOPs that complexity-aware
+training of the same seed ended with. The time of an epoch is that of the last quarter of a run, against the whole network's of the same
+seed. The second table is data and network together: a class-balanced random part of the data, half of the FLOPs, each alone and both.
+Finished trainings are kept in the work folder: the same command goes on after a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from budgets import accuracy
+from complexity_gap import Table, markdown, write_page
+
+from prune_cli.core.runtime import Runtime
+from prune_cli.stages.select import SelectOptions, select
+
+GATES, NORMS = "complexity_aware", "magnitude"
+WAYS: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "whole": (None, ()),
+    "complexity_aware, strength=0.1": (GATES, ("strength=0.1",)),
+    "complexity_aware, strength=0.3": (GATES, ("strength=0.3",)),
+    "complexity_aware, strength=1": (GATES, ("strength=1",)),
+    "complexity_aware, target_flops=0.5": (GATES, ("target_flops=0.5",)),
+    "units alone, strength=0.3": (GATES, ("strength=0.3", "layer_weight=0")),
+    "layers alone, strength=0.3": (GATES, ("strength=0.3", "unit_weight=0")),
+    "magnitude, one shot, FLOPs of strength=0.1": (NORMS, ("rounds=1",)),
+    "magnitude, one shot, FLOPs of strength=0.3": (NORMS, ("rounds=1",)),
+    "magnitude, 5 rounds, FLOPs of strength=0.3": (NORMS, ("rounds=5",)),
+    "magnitude, one shot, FLOPs of strength=1": (NORMS, ("rounds=1",)),
+}
+TOGETHER = {
+    "all data, whole network": (1.0, "whole"),
+    "30 % of the data, whole network": (0.3, "whole"),
+    "all data, half of the FLOPs": (1.0, "complexity_aware, target_flops=0.5"),
+    "30 % of the data, half of the FLOPs": (0.3, "complexity_aware, target_flops=0.5"),
+}
+
+
+def measure(
+    data: Path, test: Path, subset: Path | None, run: Path, seed: int, way: str, target: float | None, **how: Any
+) -> dict[str, float]:
+    """Train one way and return its figures."""
+    structure, params = WAYS[way]
+    if target is not None:
+        params = (*params, f"target_flops={target}")
+    found = accuracy(data, test, subset, run, seed, structure=structure, params=params, **how)
+    model = json.loads((run / "model.json").read_text())
+    history = pq.read_table(run / "history.parquet").to_pylist()
+    late = history[-max(1, len(history) // 4) :]
+    flops = [row["flops"] if structure else model["flops"] for row in history]
+    samples = [b["samples"] - a for a, b in zip([0, *(r["samples"] for r in history)], history, strict=False)]
+    whole = model.get("structure", {}).get("whole", model)
+    return {
+        "accuracy": found,
+        "flops": model["flops"] / whole["flops"],
+        "parameters": model["parameters"] / whole["parameters"],
+        "epoch_seconds": statistics.median(row["seconds"] for row in late),
+        "seconds": sum(row["seconds"] for row in history),
+        "training_flops": float(sum(3 * f * n for f, n in zip(flops, samples, strict=True))),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=("fashion_mnist", "cifar10"), required=True)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the Parquet files")
+    parser.add_argument("--work", type=Path, default=Path("out/structure"))
+    parser.add_argument("--arch", default="resnet9:8")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="write docs/results/structure-DATASET-ARCH.md")
+    arguments = parser.parse_args()
+    data, test = (arguments.data / f"{arguments.dataset}_{part}.parquet" for part in ("train", "test"))
+    if not data.exists():
+        sys.exit(f"skipped: {data} is absent")
+    arch = arguments.arch.replace(":", "-")
+    work = arguments.work / f"{arguments.dataset}-{arch}"
+    work.mkdir(parents=True, exist_ok=True)
+    part = work / "part.parquet"
+    if not part.exists():
+        select(
+            SelectOptions(
+                (str(data),),
+                method="random",
+                params=("balanced=true",),
+                fractions=(0.3,),
+                output=str(part),
+                runtime=Runtime(),
+            )
+        )
+    done_file = work / f"done-{arguments.epochs}.json"
+    done: dict[str, dict[str, float]] = json.loads(done_file.read_text()) if done_file.exists() else {}
+
+    def measured(way: str, seed: int, share: float = 1.0) -> dict[str, float]:
+        key = f"{way}/{seed}" if share == 1.0 else f"{share:g} of the data, {way}/{seed}"
+        if key not in done:
+            target = None
+            if "FLOPs of" in way:
+                target = measured(f"complexity_aware, {way.rpartition('FLOPs of ')[2]}", seed)["flops"]
+            subset = None if share == 1.0 else part
+            done[key] = measure(
+                data,
+                test,
+                subset,
+                work / "run",
+                seed,
+                way,
+                target,
+                architecture=arguments.arch,
+                epochs=arguments.epochs,
+            )
+            done_file.write_text(json.dumps(done))
+            print(key, done[key], flush=True)
+        return done[key]
+
+    seeds = range(arguments.seeds)
+    for seed in seeds:
+        for way in WAYS:
+            measured(way, seed)
+        for share, way in TOGETHER.values():
+            measured(way, seed, share)
+
+    def mean(found: list[dict[str, float]], name: str) -> float:
+        return statistics.mean(f[name] for f in found)
+
+    table: Table = [
+        ("network", "FLOPs left", "parameters left", "accuracy", "less whole, in pairs", "time of an epoch")
+    ]
+    for way in WAYS:
+        found, whole = [measured(way, s) for s in seeds], [measured("whole", s) for s in seeds]
+        values = [100 * f["accuracy"] for f in found]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        pairs = [100 * (f["accuracy"] - w["accuracy"]) for f, w in zip(found, whole, strict=True)]
+        pace = statistics.median(f["epoch_seconds"] / w["epoch_seconds"] for f, w in zip(found, whole, strict=True))
+        compared = "" if way == "whole" else f"{statistics.mean(pairs):+.1f} ({min(pairs):+.1f} to {max(pairs):+.1f})"
+        table.append(
+            (
+                way,
+                f"{100 * mean(found, 'flops'):.0f} %",
+                f"{100 * mean(found, 'parameters'):.0f} %",
+                f"{statistics.mean(values):.1f}{spread}",
+                compared,
+                f"{100 * pace:.0f} %",
+            )
+        )
+    both: Table = [
+        ("data and network", "accuracy", "less all and whole, in pairs", "training FLOPs", "training seconds")
+    ]
+    for name, (share, way) in TOGETHER.items():
+        found, whole = [measured(way, s, share) for s in seeds], [measured("whole", s) for s in seeds]
+        pairs = [100 * (f["accuracy"] - w["accuracy"]) for f, w in zip(found, whole, strict=True)]
+        both.append(
+            (
+                name,
+                f"{100 * mean(found, 'accuracy'):.1f}",
+                f"{statistics.mean(pairs):+.1f} ({min(pairs):+.1f} to {max(pairs):+.1f})",
+                f"{100 * mean(found, 'training_flops') / mean(whole, 'training_flops'):.0f} %",
+                f"{100 * mean(found, 'seconds') / mean(whole, 'seconds'):.0f} %",
+            )
+        )
+    print(markdown(table), markdown(both), sep="\n")
+    if arguments.write:
+        notes = [
+            markdown(both),
+            f"{arguments.dataset}, {arguments.arch}, {arguments.epochs} epochs, {arguments.seeds} seed(s). Accuracy on the test set in "
+            "percent, of the network of the last step. The time of an epoch is that of the last quarter of the run, against the whole "
+            "network's; training FLOPs and seconds are those of the whole run, against all data and the whole network.",
+        ]
+        page = f"structure-{arguments.dataset}-{arch}"
+        write_page(
+            "structure",
+            f"Networks that shrink while they train: {arguments.dataset}, {arguments.arch}",
+            table,
+            notes,
+            page=page,
+        )
+
+
+if __name__ == "__main__":
+    main()
