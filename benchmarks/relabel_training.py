@@ -147,8 +147,7 @@ def main() -> None:
                 values = [100 * v for v in found[recipe][name][f]]
                 spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
                 cells.append(f"{statistics.mean(values):.1f}{spread}")
-            table.append((f"`{recipe}`", name, *cells))
-        table.append((f"`{recipe}`", "all of it", *[""] * 3, f"{100 * statistics.mean(full[recipe]):.1f}"))
+            table.append((f"`{recipe}` (all of it: {100 * statistics.mean(full[recipe]):.1f})", name, *cells))
     for name in SELECTIONS:
         table.append(("wrong labels kept", name, *(f"{100 * noise[name, f]:.0f} %" for f in FRACTIONS)))
     print(markdown(table))

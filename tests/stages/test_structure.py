@@ -122,15 +122,8 @@ def test_the_small_network_goes_to_onnx_and_through_torch_export(data: Path) -> 
 
 def test_pictures_go_to_onnx_as_pixels_from_0_to_1(tmp_path: Path) -> None:
     data = DataOptions("sample_data/digits_test.parquet")
-    options = TrainOptions(
-        data,
-        architecture="resnet9:4",
-        epochs=2,
-        structure="magnitude",
-        export=("onnx",),
-        output=str(tmp_path / "run"),
-        runtime=SETTINGS,
-    )
+    how: dict[str, Any] = {"architecture": "resnet9:4", "epochs": 2, "structure": "magnitude", "export": ("onnx",)}
+    options = TrainOptions(data, output=str(tmp_path / "run"), runtime=SETTINGS, **how)
     found = read_run(Path(train(options).outputs[0]))
     pictures = np.random.default_rng(0).integers(0, 256, (5, *found.model["input_size"]), dtype=np.uint8)
     session = onnxruntime.InferenceSession(tmp_path / "run" / "model.onnx", providers=["CPUExecutionProvider"])

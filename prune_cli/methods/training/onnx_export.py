@@ -72,4 +72,5 @@ def to_onnx(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]
             verbose=False,
         )
     assert program is not None
-    return program.model_proto.SerializeToString()
+    serialized: bytes = program.model_proto.SerializeToString()
+    return serialized
