@@ -1,5 +1,5 @@
 #!/bin/sh
-# What wants a CUDA device: the tests marked so, the complexity gap on it, trainings, their share of the matrix rate, windows, neighbor confidence, re-labeling, and el2n. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
+# What wants a CUDA device: the tests marked so, the complexity gap on it, trainings, their share of the matrix rate, windows, neighbor confidence, re-labeling, networks that shrink, and el2n. Usage: sh benchmarks/gpu.sh [DATA FOLDER]
 # Nothing is installed: python must have this package and its dependencies.
 set -eu
 cd "$(dirname "$0")/.."
@@ -28,6 +28,10 @@ for recipe in standard sop elr elr_plus dividemix; do
   python -m prune_cli train "$data/fashion_mnist_train.parquet" --subset "$out/confidence-cuda.parquet" --recipe $recipe --arch preactresnet18 --epochs 20 \
     --device cuda --json -q -o "$out/$recipe"
 done
+python benchmarks/recipes.py --device cuda --archs resnet18,preactresnet18
+# people's wrong labels on the published schedule, and full residual networks that shrink
+python benchmarks/relabeling.py --data "$data" --work "$out/relabeling" --dataset cifar10n --kept 1 --epochs 300 --arch preactresnet18 --augment auto --seeds 1
+python benchmarks/structure.py --data "$data" --work "$out/structure" --dataset cifar10 --arch resnet18 --epochs 30 --seeds 1
 # el2n as published: 20 of 200 epochs of resnet18; the summary has the seconds
 python -m prune_cli score "$data/cifar10_train.parquet" --method el2n --arch resnet18 --epochs 200 --device cuda --json -q -o "$out/el2n.parquet"
 rm -rf "$out"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.methods.training.structure import Structure, StructureMaker
 
@@ -61,13 +60,10 @@ def complexity_aware(params: ComplexityAwareParams) -> StructureMaker:
     def make(
         networks: Sequence[Network], input_shape: tuple[int, ...], n_steps: int, seed: int, device: torch.device
     ) -> Structure:
-        from prune_cli.methods.structure.blueprint import draw_blueprint
-        from prune_cli.methods.structure.cutting import Shape
+        from prune_cli.methods.structure.cutting import whole_shapes
         from prune_cli.methods.structure.learned_gates import LearnedGates
 
-        if params.start >= params.end:
-            raise InputError(f"start={params.start:g} is not before end={params.end:g}", "leave them out")
-        blueprint = draw_blueprint(networks[0], input_shape)
-        return LearnedGates([Shape(blueprint, device) for _ in networks], params, n_steps, seed, device)
+        shapes = whole_shapes(networks, input_shape, device, params.start, params.end)
+        return LearnedGates(shapes, params, n_steps, seed, device)
 
     return make

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prune_cli.methods.structure.blueprint import Blueprint
+from prune_cli.core.errors import InputError
+from prune_cli.methods.structure.blueprint import Blueprint, draw_blueprint
 from prune_cli.methods.structure.cost import CostModel
 from prune_cli.methods.structure.surgery import cut_units, remove_blocks, take_shape
 from prune_cli.methods.training.networks import Network
@@ -95,6 +96,25 @@ class Shape:
         """Return the live units of each space and how many there were."""
         live = {space.name: space.size for space in self.blueprint.spaces}
         return {space.name: [live.get(space.name, 0), space.size] for space in self.whole.spaces}
+
+
+def whole_shapes(
+    networks: Sequence[Network], input_shape: tuple[int, ...], device: torch.device, start: float, end: float
+) -> list[Shape]:
+    """Return the shapes of networks that are whole, all of one architecture.
+
+    Args:
+        networks: on the CPU.
+        input_shape: (H, W, C) or (D,).
+        device: where they will train.
+        start, end: shares of the steps between which they shrink.
+    Raises:
+        InputError: nothing can be cut out of them, or start is not before end.
+    """
+    if start >= end:
+        raise InputError(f"start={start:g} is not before end={end:g}", "leave them out")
+    blueprint = draw_blueprint(networks[0], input_shape)
+    return [Shape(blueprint, device) for _ in networks]
 
 
 class ShrinkingStructure(Structure):

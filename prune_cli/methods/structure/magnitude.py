@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.methods.training.structure import Structure, StructureMaker
 
@@ -40,13 +39,10 @@ def magnitude(params: MagnitudeParams) -> StructureMaker:
     def make(
         networks: Sequence[Network], input_shape: tuple[int, ...], n_steps: int, seed: int, device: torch.device
     ) -> Structure:
-        from prune_cli.methods.structure.blueprint import draw_blueprint
-        from prune_cli.methods.structure.cutting import Shape
+        from prune_cli.methods.structure.cutting import whole_shapes
         from prune_cli.methods.structure.smallest_norms import SmallestNorms
 
-        if params.start >= params.end:
-            raise InputError(f"start={params.start:g} is not before end={params.end:g}", "leave them out")
-        blueprint = draw_blueprint(networks[0], input_shape)
-        return SmallestNorms([Shape(blueprint, device) for _ in networks], params, n_steps, device)
+        shapes = whole_shapes(networks, input_shape, device, params.start, params.end)
+        return SmallestNorms(shapes, params, n_steps, device)
 
     return make

@@ -131,3 +131,18 @@ def test_times_that_cannot_be_are_refused(digits: Any, training_set: Any, record
     with pytest.raises(InputError, match="no units and no layers"):
         job = TrainingJob(data, "linear", Budget(steps=5), CPU, recorder(), structure=GATES)
         train_standard(job, StandardParams())
+
+
+@pytest.mark.gpu
+def test_networks_shrink_on_a_gpu_and_repeat_themselves(digits: Any, training_set: Any, recorder: Any) -> None:
+    x, y = digits
+    job = TrainingJob(
+        training_set(x[:640], y[:640]),
+        "resnet9:8",
+        Budget(steps=100),
+        Runtime("cuda", batch_size=64),
+        recorder(),
+        structure=GATES,
+    )
+    a, b = (train_standard(dataclasses.replace(job, observer=recorder()), StandardParams()) for _ in range(2))
+    assert same(a, b) and a.model["flops"] < a.model["structure"]["whole"]["flops"]
