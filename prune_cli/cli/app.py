@@ -14,6 +14,7 @@ from prune_cli import __version__
 from prune_cli.cli import evaluate, manifest, score, select, train
 from prune_cli.cli.console import Console
 from prune_cli.core.errors import ClosedPipeError, InterruptedRun, PruneError
+from prune_cli.core.runtime import share_cores
 
 DEFECT = 70
 """EX_SOFTWARE: an error that is ours."""
@@ -53,6 +54,7 @@ app.add_typer(manifest.app, name="manifest")
 
 def main() -> None:
     """Run ``prune`` with the process's arguments and exit with its code."""
+    share_cores(os.environ)
     sys.exit(invoke(sys.argv[1:]))
 
 
