@@ -170,6 +170,7 @@ class _Walk:
     def __init__(self, exported: torch.export.ExportedProgram) -> None:
         signature = exported.graph_signature
         self._names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self._parameters = set(signature.inputs_to_parameters.values())
         self._values: dict[str, _Value] = {}
         self.order: list[_Units] = []
         self.costs: list[tuple[str, float, float, _Units | None, _Units | None]] = []
@@ -192,24 +193,37 @@ class _Walk:
                 self._values[other.name].units.found().fixed = True
 
     def _unknown(self, node: Any) -> None:
-        """Fix all units that go in: what comes out of an operation that is not known cannot be cut either."""
+        """Fix all units that go in: what comes out of an operation that is not known cannot be cut either; it has a cost."""
         self._fix(node)
+        for other in node.all_input_nodes:
+            tensor = self._names.get(other.name)
+            if tensor not in self._parameters:
+                continue
+            shape = other.meta["val"].shape
+            weighs = self._name(node) in {"conv2d", "linear"} and other is node.args[1]
+            flops = 2.0 * math.prod(node.meta["val"].shape) * math.prod(shape[1:]) if weighs else 0.0
+            self.costs.append((str(tensor), flops, float(math.prod(shape)), None, None))
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and value.dim() > 1:
             self._values[node.name] = _Value(self._new(node.name, int(value.shape[1]), fixed=True))
 
     def _follow(self, node: Any) -> None:
-        name = node.target.name().removeprefix("aten::").partition(".")[0] if hasattr(node.target, "name") else ""
+        name = self._name(node)
         values = [self._values[a.name] for a in node.args if hasattr(a, "name") and a.name in self._values]
         tensors = [self._names[a.name] for a in node.args if hasattr(a, "name") and a.name in self._names]
-        if name in {"conv2d", "linear"} and len(values) == 1 and tensors:
+        if name in {"conv2d", "linear"} and len(values) == 1 and tensors and self._is_read_whole(name, node, values[0]):
             self._weigh(node, name, values[0], tensors)
         elif name == "batch_norm" and len(values) == 1 and values[0].repeat == 1:
             units = values[0].units.found()
             units.members += [Member(tensor, 0) for tensor in tensors]
             self.costs.append((tensors[0], 0.0, 2.0 if len(tensors) == 4 else 0.0, units, None))
             self._values[node.name] = values[0]
-        elif name == "flatten" and len(values) == 1 and node.args[1] == 1 and values[0].repeat == 1:
+        elif (
+            name == "flatten"
+            and len(values) == 1
+            and node.args[1:] == (1,)
+            and self._has(node.args[0], values[0], (2, 4))
+        ):
             size = int(node.meta["val"].shape[1])
             self._values[node.name] = _Value(values[0].units, size // values[0].units.found().size)
         elif name in _SAME_UNITS and len(values) == 1 and self._over_maps(name, node):
@@ -218,6 +232,19 @@ class _Walk:
             self._join(node, values)
         else:
             self._unknown(node)
+
+    @staticmethod
+    def _name(node: Any) -> str:
+        return str(node.target.name().removeprefix("aten::").partition(".")[0]) if hasattr(node.target, "name") else ""
+
+    @staticmethod
+    def _has(node: Any, value: _Value, dims: tuple[int, ...]) -> bool:
+        """Return whether a tensor of so many dimensions has its units in the second one."""
+        shape = node.meta["val"].shape
+        return len(shape) in dims and int(shape[1]) == value.units.found().size * value.repeat
+
+    def _is_read_whole(self, name: str, node: Any, value: _Value) -> bool:
+        return self._has(node.args[0], value, (4,) if name == "conv2d" else (2,))
 
     @staticmethod
     def _over_maps(name: str, node: Any) -> bool:

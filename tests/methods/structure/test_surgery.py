@@ -173,3 +173,26 @@ def test_momenta_are_cut_with_their_weights() -> None:
     assert {id(p) for p in optimizer.state} == {id(p) for p in now.values()}
     network(torch.randn(4, 1, 28, 28)).sum().backward()
     optimizer.step()
+
+
+class Tokens(Network):
+    """A network whose middle is over tokens: (B, T, D)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 6, 3, bias=False), nn.LayerNorm(6)
+        self.wide, self.narrow, self.last = nn.Linear(6, 12), nn.Linear(12, 6), nn.Linear(6 * 36, 5)
+        self.head = nn.Linear(5, 2)
+
+    def features(self, inputs: torch.Tensor) -> torch.Tensor:
+        tokens = self.conv(inputs).flatten(2).transpose(1, 2)
+        tokens = tokens + self.narrow(torch.relu(self.wide(self.norm(tokens))))
+        return torch.relu(self.last(tokens.flatten(1)))
+
+
+def test_units_of_tokens_are_left_alone_and_cost_what_they_cost() -> None:
+    network = Tokens()
+    blueprint = draw_blueprint(network, (8, 8, 1))
+    assert [space.name for space in blueprint.spaces] == ["last"]
+    cost = network_cost(network, (8, 8, 1))
+    assert CostModel(blueprint, CPU)(torch.ones(5)).tolist() == [cost.flops, cost.parameters]
