@@ -92,9 +92,14 @@ def starts(work: Path) -> dict[float, float]:
 
 
 def draw(
-    path: Path, found: dict[str, dict[float, list[float]]], full: list[float], title: str, log: bool = True
+    path: Path,
+    found: dict[str, dict[float, list[float]]],
+    full: list[float],
+    title: str,
+    log: bool = True,
+    depth: float | None = None,
 ) -> None:
-    """Draw accuracy over the share kept, for each selection, and that of all data."""
+    """Draw accuracy over the share kept, for each selection, and that of all data; with a depth no further below that."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -105,6 +110,8 @@ def draw(
         spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in by_fraction.values()]
         axes.errorbar(list(by_fraction), means, spread, marker=".", capsize=2, label=name)
     axes.axhline(statistics.mean(full), color="grey", linestyle="--", label="all data")
+    if depth is not None:
+        axes.set_ylim(bottom=statistics.mean(full) - depth)
     axes.set_xscale("log" if log else "linear")
     fractions = list(next(iter(found.values())))
     axes.set_xticks(fractions, [f"{f:.0%}" for f in fractions])

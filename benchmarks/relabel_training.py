@@ -162,6 +162,7 @@ def main() -> None:
                 full[recipe],
                 f"{arguments.dataset}, {recipe}",
                 log=False,
+                depth=0.3,
             )
             notes.append(f"![accuracy over the share kept, {recipe}]({page}-{recipe}.png)")
         notes.append(
