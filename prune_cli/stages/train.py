@@ -109,9 +109,11 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         cost = training_cost(architecture, first.shape[1:], len(labels.classes), budget, len(rows), options.runtime)
         cost["input_bytes"] = 0 if streamed else row_bytes * len(rows)
         cost["peak_memory_bytes"] += cost["input_bytes"]
-        cost["algorithm"] = (
-            f"{options.recipe}, {architecture}, images {'streamed from disk' if streamed else 'in memory'}"
+        shrinking = (
+            "" if options.structure is None else f", shrinking by {options.structure} (figures are of the whole)"
         )
+        where = "streamed from disk" if streamed else "in memory"
+        cost["algorithm"] = f"{options.recipe}, {architecture}{shrinking}, images {where}"
         return plan_outcome("train", cost)
 
     files = [*dataset.source.inputs, *subset_inputs, *(file for run in begun for file in run_files(run))]
