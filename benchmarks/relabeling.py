@@ -83,6 +83,11 @@ def changes(relabels: Path, noisy: Path) -> dict[str, float]:
     return found
 
 
+def percent(shares: list[float]) -> str:
+    """Return the mean in percent; a dash where nothing was changed."""
+    return "-" if np.isnan(shares).any() else f"{100 * statistics.mean(shares):.1f} %"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the Parquet files")
@@ -149,7 +154,7 @@ def main() -> None:
         if recipe != "standard":
             cells = [f"{statistics.mean(pairs):+.1f} ({min(pairs):+.1f} to {max(pairs):+.1f})"]
             cells += [
-                f"{100 * statistics.mean(m[f'{what}/{t:g}'] for m in mine):.1f} %"
+                percent([m[f"{what}/{t:g}"] for m in mine])
                 for t in THRESHOLDS
                 for what in ("right", "corrected", "left")
             ]
