@@ -45,8 +45,8 @@ class Runtime:
 def share_cores(environment: MutableMapping[str, str]) -> None:
     """Let threads that wait for one another sleep after a short spin, unless the user has said how they wait.
 
-    GNU OpenMP, which torch computes with, spins for milliseconds: where another process wants the cores too, training then is up to
-    a hundred times slower. It reads the environment when it is loaded, so this comes before any import of torch.
+    GNU OpenMP, which torch computes with, spins for milliseconds, which slows a training down where another process wants the
+    cores too. It reads the environment when it is loaded, so this comes before any import of torch.
 
     Args:
         environment: of this process; changed in place.

@@ -175,9 +175,10 @@ class LearnedGates(ShrinkingStructure):
         return change
 
     def _likeliest(self, turn: int, target: float) -> Tensor:
-        """Return (G,) bool: as many of the likeliest gates as the target share of the FLOPs allows."""
-        order = self.theta[turn].argsort(descending=True, stable=True)
-        low, high = 0, len(order)
+        """Return (G,) bool: what has no price, and as many of the likeliest gates as the target share of the FLOPs allows."""
+        stays_g = self._weights(turn) == 0
+        order = (self.theta[turn] + stays_g.float()).argsort(descending=True, stable=True)
+        low, high = int(stays_g.sum()), len(order)
         while low < high:
             middle = (low + high + 1) // 2
             live_g = torch.zeros_like(self.theta[turn]).index_fill(0, order[:middle], 1.0)

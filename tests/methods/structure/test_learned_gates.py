@@ -98,3 +98,8 @@ def test_strength_is_steered_to_a_share_of_the_flops(target: float) -> None:
     structure, left, _ = train(worth, 1, strength=0.3, target_flops=target)
     assert left == list(range(UNITS - round(UNITS * target), UNITS))
     assert structure.described()["flops"] == target * structure.described()["structure"]["whole"]["flops"]
+
+
+def test_what_has_no_price_stays_whatever_the_target() -> None:
+    structure, left, _ = train(torch.linspace(0.1, 1.0, UNITS), 1, strength=0.3, target_flops=0.25, unit_weight=0.0)
+    assert left == list(range(UNITS)) and structure.facts()["units"] == [UNITS]
