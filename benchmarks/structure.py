@@ -4,7 +4,7 @@
 
 Every way trains on all of the data for as many epochs with the same seeds; magnitude pruning is given the FLOPs that complexity-aware
 training of the same seed ended with. The time of an epoch is that of the last quarter of a run, against the whole network's of the same
-seed. The second table is data and network together: a class-balanced random part of the data, half of the FLOPs, each alone and both.
+seed. --brief leaves out all but four ways. The second table is data and network together: a class-balanced random part of the data, half of the FLOPs, each alone and both.
 Finished trainings are kept in the work folder: the same command goes on after a kill.
 """
 
@@ -33,11 +33,18 @@ WAYS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "complexity_aware, target_flops=0.5": (GATES, ("target_flops=0.5",)),
     "units alone, strength=0.3": (GATES, ("strength=0.3", "layer_weight=0")),
     "layers alone, strength=0.3": (GATES, ("strength=0.3", "unit_weight=0")),
+    "magnitude, one shot, FLOPs of target_flops=0.5": (NORMS, ("rounds=1",)),
     "magnitude, one shot, FLOPs of strength=0.1": (NORMS, ("rounds=1",)),
     "magnitude, one shot, FLOPs of strength=0.3": (NORMS, ("rounds=1",)),
     "magnitude, 5 rounds, FLOPs of strength=0.3": (NORMS, ("rounds=5",)),
     "magnitude, one shot, FLOPs of strength=1": (NORMS, ("rounds=1",)),
 }
+BRIEF = (
+    "whole",
+    "complexity_aware, strength=0.3",
+    "complexity_aware, target_flops=0.5",
+    "magnitude, one shot, FLOPs of target_flops=0.5",
+)
 TOGETHER = {
     "all data, whole network": (1.0, "whole"),
     "30 % of the data, whole network": (0.3, "whole"),
@@ -78,6 +85,7 @@ def main() -> None:
     parser.add_argument("--arch", default="resnet9:8")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--brief", action="store_true", help="four ways alone, and data and network together")
     parser.add_argument("--write", action="store_true", help="write docs/results/structure-DATASET-ARCH.md")
     arguments = parser.parse_args()
     data, test = (arguments.data / f"{arguments.dataset}_{part}.parquet" for part in ("train", "test"))
@@ -98,6 +106,7 @@ def main() -> None:
                 runtime=Runtime(),
             )
         )
+    ways = BRIEF if arguments.brief else tuple(WAYS)
     done_file = work / f"done-{arguments.epochs}.json"
     done: dict[str, dict[str, float]] = json.loads(done_file.read_text()) if done_file.exists() else {}
 
@@ -125,7 +134,7 @@ def main() -> None:
 
     seeds = range(arguments.seeds)
     for seed in seeds:
-        for way in WAYS:
+        for way in ways:
             measured(way, seed)
         for share, way in TOGETHER.values():
             measured(way, seed, share)
@@ -136,7 +145,7 @@ def main() -> None:
     table: Table = [
         ("network", "FLOPs left", "parameters left", "accuracy", "less whole, in pairs", "time of an epoch")
     ]
-    for way in WAYS:
+    for way in ways:
         found, whole = [measured(way, s) for s in seeds], [measured("whole", s) for s in seeds]
         values = [100 * f["accuracy"] for f in found]
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""

@@ -33,7 +33,7 @@ class ComplexityAwareParams:
     patience: float = param(0.2, "share of the time between in which a structure of no use goes", low=0.001, high=1.0)
     explore: float = param(0.02, "least share of the steps in which a gate is tried off, or on", low=0.0, high=0.5)
     estimate: Literal["both_ends", "first_order", "exact"] = param(
-        "both_ends", "slopes of the loss with the gate on and off; where it is; exact: two passes a gate, for tests"
+        "both_ends", "of units slopes with the gate on and off, of layers losses; slopes where it is; exact, for tests"
     )
 
 
@@ -52,9 +52,10 @@ def complexity_aware(params: ComplexityAwareParams) -> StructureMaker:
         params: see `ComplexityAwareParams`.
     Source:
         Guenter, Sideris, 2024, arXiv:2411.09127; 2022, arXiv:2205.04650; 2024, arXiv:2406.04549. Deviations: gates are drawn for
-        a batch and multiplied into the weights that read a unit; g is by default the mean of the remembered slopes of the loss with
-        the gate on and with it off, where theirs is the slope where the gate is, which vanishes at a minimum over the weights for
-        any gate that is always on; the step is scaled by the price; gates are decided at a fixed time.
+        a batch and multiplied into the weights that read a unit; g of a unit is by default the mean of the remembered slopes of the
+        loss with the gate on and with it off, where theirs is the slope where the gate is, which vanishes at a minimum over the
+        weights for any gate that is always on; g of a layer, which no slope tells, is the loss with it less that without it,
+        measured on the batch, one layer every few steps; the step is scaled by the price; gates are decided at a fixed time.
     """
 
     def make(

@@ -27,6 +27,9 @@ GONE = 0.01
 _FASTEST = 3.0  # gates move this many times as fast at most as one of no use
 _MEMORY = 0.95  # of the slopes with a gate as it mostly is
 _RARE_MEMORY = 0.7  # of the slopes with a gate as it seldom is
+_MEASURED_MEMORY = 0.9  # of what the loss gained by a layer
+_MEASURES = 16  # of a layer, at least, in the time in which one of no use goes
+_SELDOM = 8  # steps between two measures, at most
 _CUTS = 100  # occasions to cut, in the whole training
 
 
@@ -46,18 +49,21 @@ class LearnedGates(ShrinkingStructure):
     ) -> None:
         super().__init__(shapes)
         self._params, self._seed, self._device = params, seed, device
-        self.asks_losses = params.estimate == "exact"
+        self._prices_layers = params.layer_weight > 0 and bool(shapes[0].blueprint.blocks)
+        self.asks_losses = params.estimate == "exact" or (params.estimate == "both_ends" and self._prices_layers)
         self._first, self._last = round(params.start * n_steps), max(1, round(params.end * n_steps))
         self._patience = max(2.0, params.patience * (self._last - self._first))
         self._cut_every = max(1, n_steps // _CUTS)
         n_gates = shapes[0].blueprint.n_gates
         self.theta = [torch.ones(n_gates, device=device) for _ in shapes]
         self.slopes = [torch.zeros((2, n_gates), device=device) for _ in shapes]  # with the gate off, and on
+        self.measured = [torch.full((n_gates,), math.nan, device=device) for _ in shapes]  # of layers: what the loss gains
         self.log_strength = [math.log(max(params.strength, 1e-12)) for _ in shapes]
         self.decided = [False] * len(shapes)
         self._gates = [Gates(shape.blueprint) for shape in shapes]
         self._drawn: list[Tensor | None] = [None] * len(shapes)
-        self._exact: list[Tensor | None] = [None] * len(shapes)
+        self._probed: list[Tensor | None] = [None] * len(shapes)
+        self._step = 0
         self._share_2 = torch.tensor([params.flops_weight, 1 - params.flops_weight], dtype=torch.float64, device=device)
         self._share_2 = self._share_2 / shapes[0].whole_cost_2
 
@@ -70,7 +76,7 @@ class LearnedGates(ShrinkingStructure):
         return self._gates[turn].applied(network, gates)
 
     def begin_step(self, turn: int, step: int) -> None:
-        self._exact[turn] = None
+        self._probed[turn], self._step = None, step
         if self.decided[turn] or step < self._first:
             self._drawn[turn] = None
             return
@@ -88,14 +94,27 @@ class LearnedGates(ShrinkingStructure):
         drawn = self._drawn[turn]
         if drawn is None:
             return
-        found = torch.zeros_like(drawn)
-        for gate in range(len(drawn)):
+        gates = self._to_probe(turn)
+        found = torch.full_like(drawn, math.nan)
+        for gate in gates:
             losses = []
             for value in (1.0, 0.0):
                 self._drawn[turn] = drawn.detach().index_fill(0, torch.tensor([gate], device=self._device), value)
                 losses.append(loss())
             found[gate] = losses[0] - losses[1]
-        self._drawn[turn], self._exact[turn] = drawn, found
+        self._drawn[turn], self._probed[turn] = drawn, found
+
+    def _to_probe(self, turn: int) -> Sequence[int]:
+        """Return the gates whose worth is measured in this step: all of them for tests, else one layer every few steps."""
+        shape = self.shapes[turn]
+        if self._params.estimate == "exact":
+            return range(shape.blueprint.n_gates)
+        n_layers = len(shape.blueprint.blocks)
+        if not n_layers:
+            return ()
+        every = max(1, min(_SELDOM, round(self._patience / (_MEASURES * n_layers))))
+        turn_of, rest = divmod(self._step, every)
+        return () if rest else (shape.cost.n_units + turn_of % n_layers,)
 
     # --- learning
 
@@ -106,11 +125,12 @@ class LearnedGates(ShrinkingStructure):
         benefit_g = self._benefit(turn, drawn.detach(), drawn.grad)
         self._drawn[turn] = None
         theta_g = self.theta[turn]
+        known_g = torch.isfinite(benefit_g)
         priced_g = (self._weights(turn) * self.shapes[turn].cost.price(theta_g, self._share_2)).float()
         strength = math.exp(self.log_strength[turn])
         pace_g = (benefit_g / (strength * priced_g).clamp_min(1e-12) + 1).clamp(-_FASTEST, _FASTEST)
         moved_g = (theta_g - pace_g / self._patience).clamp(0, 1)
-        self.theta[turn] = torch.where(priced_g > 0, moved_g, theta_g)
+        self.theta[turn] = torch.where((priced_g > 0) & known_g, moved_g, theta_g)
         if self._params.target_flops is not None and step % 10 == 0:
             self._steer(turn, step)
         if step + 1 >= self._last:
@@ -126,10 +146,10 @@ class LearnedGates(ShrinkingStructure):
         return self._cut(turn, live_g)
 
     def _benefit(self, turn: int, drawn_g: Tensor, slope_g: Tensor) -> Tensor:
-        """Return (G,) what the loss gains when a gate is on: below 0 where it is of use."""
-        exact = self._exact[turn]
-        if exact is not None:
-            return exact
+        """Return (G,) what the loss gains when a gate is on: below 0 where it is of use; NaN where that is not known yet."""
+        probed = self._probed[turn]
+        if self._params.estimate == "exact" and probed is not None:
+            return probed
         if self._params.estimate == "first_order":
             return slope_g
         theta_g, on_g = self.theta[turn], drawn_g > 0
@@ -141,7 +161,15 @@ class LearnedGates(ShrinkingStructure):
                 torch.where(on_g, keep_on * on_slope + (1 - keep_on) * slope_g, on_slope),
             ]
         )
-        return self.slopes[turn].mean(0)
+        found = self.slopes[turn].mean(0)
+        if not self._prices_layers:
+            return found
+        if probed is not None:
+            before = torch.where(torch.isfinite(self.measured[turn]), self.measured[turn], probed)
+            mixed = _MEASURED_MEMORY * before + (1 - _MEASURED_MEMORY) * probed
+            self.measured[turn] = torch.where(torch.isfinite(probed), mixed, self.measured[turn])
+        n_units = self.shapes[turn].cost.n_units
+        return torch.cat([found[:n_units], self.measured[turn][n_units:]])
 
     def _weights(self, turn: int) -> Tensor:
         shape = self.shapes[turn]
@@ -197,6 +225,7 @@ class LearnedGates(ShrinkingStructure):
             return None
         change, places = found
         self.theta[turn], self.slopes[turn] = self.theta[turn][places], self.slopes[turn][:, places]
+        self.measured[turn] = self.measured[turn][places]
         self._gates[turn] = Gates(self.shapes[turn].blueprint)
         return change
 
@@ -216,7 +245,8 @@ class LearnedGates(ShrinkingStructure):
 
     def arrays(self) -> Mapping[str, Tensor]:
         named = {f"theta{k}": theta for k, theta in enumerate(self.theta)}
-        return named | {f"slopes{k}": slopes for k, slopes in enumerate(self.slopes)}
+        named |= {f"slopes{k}": slopes for k, slopes in enumerate(self.slopes)}
+        return named | {f"measured{k}": measured for k, measured in enumerate(self.measured)}
 
     def state(self) -> Any:
         return {**super().state(), "log_strength": list(self.log_strength), "decided": list(self.decided)}
@@ -230,7 +260,9 @@ class LearnedGates(ShrinkingStructure):
         tensor_shapes: Mapping[str, Sequence[int]],
     ) -> Change | None:
         change: Change = self.shapes[turn].restore(state["removed"][turn], tensor_shapes)
-        self.theta[turn], self.slopes[turn] = (arrays[f"{name}{turn}"].to(self._device) for name in ("theta", "slopes"))
+        names = ("theta", "slopes", "measured")
+        found = [arrays[f"{name}{turn}"].to(self._device) for name in names]
+        self.theta[turn], self.slopes[turn], self.measured[turn] = found
         self.log_strength[turn], self.decided[turn] = float(state["log_strength"][turn]), bool(state["decided"][turn])
         self._gates[turn] = Gates(self.shapes[turn].blueprint)
         return change

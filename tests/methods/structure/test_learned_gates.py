@@ -12,7 +12,7 @@ from prune_cli.methods.structure.blueprint import draw_blueprint
 from prune_cli.methods.structure.complexity_aware import ComplexityAwareParams
 from prune_cli.methods.structure.cutting import Shape
 from prune_cli.methods.structure.learned_gates import LearnedGates
-from prune_cli.methods.training.networks import Network
+from prune_cli.methods.training.networks import ConvBlock, Network, Residual
 
 CPU = torch.device("cpu")
 UNITS = 8
@@ -103,3 +103,42 @@ def test_strength_is_steered_to_a_share_of_the_flops(target: float) -> None:
 def test_what_has_no_price_stays_whatever_the_target() -> None:
     structure, left, _ = train(torch.linspace(0.1, 1.0, UNITS), 1, strength=0.3, target_flops=0.25, unit_weight=0.0)
     assert left == list(range(UNITS)) and structure.facts()["units"] == [UNITS]
+
+
+class ToyWithLayer(Network):
+    """A branch added to what it is given: of the input 1 its output is 1 and its gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.residual, self.head = ConvBlock(1, 2), Residual(ConvBlock(2, 2)), nn.Linear(2, 2)
+        with torch.no_grad():
+            for block in (self.stem, self.residual[0]):
+                block.conv.weight.zero_()
+                block.conv.weight[:, :, 1, 1] = torch.eye(2) if block is not self.stem else 1.0
+
+    def features(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.residual(self.stem(inputs)).mean((2, 3))
+
+
+@pytest.mark.parametrize(("worth", "stays"), [(0.5, True), (0.01, False)])
+def test_a_layer_stays_for_its_worth_where_no_slope_tells(worth: float, stays: bool) -> None:
+    # the loss falls from worth to 0 as the gate goes from 0 to 1, level at both ends
+    network = ToyWithLayer().eval()
+    params = ComplexityAwareParams(strength=0.3, unit_weight=0.0, explore=0.0)
+    structure = LearnedGates([Shape(draw_blueprint(network, (4, 4, 1)), CPU)], params, 400, 0, CPU)
+    for step in range(400):
+        structure.begin_step(0, step)
+
+        def loss() -> torch.Tensor:
+            with structure.gated(0, network, learning=True):
+                gate = network.features(torch.ones(1, 1, 4, 4))[0, 0] - 1
+            return worth * (1 - 3 * gate**2 + 2 * gate**3)
+
+        with torch.no_grad():
+            structure.probe(0, lambda: float(loss()))
+        loss().backward()
+        change = structure.update(0, step, network)
+        if change is not None:
+            change(network, None)
+    assert (len(list(network.residual.children())) == 1) is stays
+    assert structure.facts()["layers"] == [int(stays)]
