@@ -38,9 +38,10 @@ from prune_cli.methods.scores.complexity_gap import (
     ComplexityGapParams,
     block_memory,
     complexity_gap_scores,
-    make_rows,
     score_block,
 )
+from prune_cli.methods.scores.kernels import ReluKernel
+from prune_cli.methods.scores.rows import make_rows
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 PARAMS = ComplexityGapParams()
@@ -87,12 +88,12 @@ def markdown(table: Table) -> str:
 
 def block_of(values: NDArray[np.uint8], n_pos: int) -> Callable[..., BlockResult]:
     """Return the scoring of a block: the first ``n_pos`` rows are the class, as many of the rest the others."""
-    rows = make_rows(values, 1)
+    kernel = ReluKernel(make_rows(values, 1))
     codes = (np.arange(len(values)) >= n_pos).astype(np.int64)
     order = np.arange(len(values))
 
     def score(precision: str = "float64") -> BlockResult:
-        return score_block(rows, codes, order, Block(0, 0), PARAMS, device="cpu", precision=precision)
+        return score_block(kernel, codes, order, Block(0, 0), PARAMS, device="cpu", precision=precision)
 
     return score
 

@@ -4,7 +4,8 @@
 
 Every way trains on all of the data for as many epochs with the same seeds; magnitude pruning is given the FLOPs that complexity-aware
 training of the same seed ended with. The time of an epoch is that of the last quarter of a run, against the whole network's of the same
-seed. --brief leaves out all but four ways. The second table is data and network together: a class-balanced random part of the data, half of the FLOPs, each alone and both.
+seed. --brief leaves out all but four ways. The second table is data and network together: a class-balanced random part of the data,
+half of the FLOPs, each alone and both.
 Finished trainings are kept in the work folder: the same command goes on after a kill.
 """
 

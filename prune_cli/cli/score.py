@@ -54,6 +54,14 @@ def score(
             "--save-dynamics", metavar="FILE", help="Also write what training said of each row.", show_default=False
         ),
     ] = None,
+    save_kernel: Annotated[
+        Path | None,
+        typer.Option("--save-kernel", metavar="FILE", help="Also write the kernel of all rows.", show_default=False),
+    ] = None,
+    load_kernel: Annotated[
+        Path | None,
+        typer.Option("--load-kernel", metavar="FILE", help="Take the kernel from such a file.", show_default=False),
+    ] = None,
     from_dynamics: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +103,8 @@ def score(
         from_dynamics=from_dynamics,
         save_dynamics=save_dynamics,
         save_features=save_features,
+        save_kernel=save_kernel,
+        load_kernel=load_kernel,
         checkpoint_seconds=checkpoint_seconds,
         work_dir=work_dir,
         force=force,

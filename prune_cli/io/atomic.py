@@ -59,6 +59,14 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def publish_file(building: Path, final: Path) -> None:
+    """Rename a finished file into place, fsynced, replacing an older one of that name."""
+    with building.open("rb") as handle:
+        os.fsync(handle.fileno())
+    building.replace(final)
+    _sync_folder(final.parent)
+
+
 def publish_folder(building: Path, final: Path) -> None:
     """Rename a finished folder into place, replacing an older one of that name.
 

@@ -46,16 +46,39 @@ class BlockFolder:
         with atomic_file(self._path(block)) as file:
             file.write(save({k: np.asarray(v, order="C") for k, v in arrays.items()}))
 
+    def get_panel(self, name: str) -> np.ndarray | None:
+        """Return a panel that was kept, memory-mapped (what is written to it stays in memory), or None."""
+        path = self._path(name, ".npy")
+        if not path.is_file():
+            return None
+        try:
+            found: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (ValueError, OSError):
+            return None
+        return found
+
+    def put_panel(self, name: str, panel: np.ndarray) -> None:
+        """Keep one large array, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self._path(name, ".npy")) as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(panel), allow_pickle=False)
+
     def remove(self) -> None:
-        """Remove the blocks, and the folder unless something else is in it."""
-        for path in self.folder.glob("[0-9a-f]*.safetensors"):
-            if len(path.stem) == _NAME_LENGTH:
-                path.unlink(missing_ok=True)
+        """Remove the blocks and panels, and the folder unless something else is in it."""
+        self._remove("*.safetensors")
+        self.remove_panels()
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
-    def _path(self, block: str) -> Path:
-        return (
-            self.folder
-            / f"{hashlib.sha256(f'{self._identity}/{block}'.encode()).hexdigest()[:_NAME_LENGTH]}.safetensors"
-        )
+    def remove_panels(self) -> None:
+        """Remove the panels: what they were needed for is finished."""
+        self._remove("*.npy")
+
+    def _remove(self, pattern: str) -> None:
+        for path in self.folder.glob(f"[0-9a-f]{pattern}"):
+            if len(path.stem) == _NAME_LENGTH:
+                path.unlink(missing_ok=True)
+
+    def _path(self, block: str, suffix: str = ".safetensors") -> Path:
+        name = hashlib.sha256(f"{self._identity}/{block}".encode()).hexdigest()[:_NAME_LENGTH]
+        return self.folder / f"{name}{suffix}"

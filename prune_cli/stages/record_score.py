@@ -47,7 +47,7 @@ FROM_PROBABILITIES = ("el2n", "loss", "margin", "entropy", "confidence")
 """Scores that the probabilities of any model give."""
 
 RecordFrom = Literal["file", "model", "training", "prob"]
-FeaturesFrom = Literal["model", "training", "embedding"]
+FeaturesFrom = Literal["model", "training", "embedding", "kernel"]
 
 
 @dataclass(frozen=True)
@@ -312,16 +312,19 @@ def look_with(
 
 
 def write_features(
-    output: str, ids: pa.Array, prediction: Prediction, classes: pa.Array | None, provenance: Provenance
+    output: str,
+    ids: pa.Array,
+    embeddings_nd: np.ndarray,
+    probs_nc: np.ndarray,
+    classes: pa.Array | None,
+    provenance: Provenance,
 ) -> None:
     """Write ``id``, ``embedding``, ``prob`` and ``prediction``: a label, or the number of a class the data has no name for."""
-    assert prediction.embeddings_nd is not None
-    probs_nc = prediction.probs_nc()
-    predicted_n = pa.array(prediction.logits_nc.argmax(axis=1))
+    predicted_n = pa.array(probs_nc.argmax(axis=1))
     table = pa.table(
         {
             ID: ids,
-            "embedding": _vectors(prediction.embeddings_nd),
+            "embedding": _vectors(embeddings_nd),
             "prob": _vectors(probs_nc),
             "prediction": classes.take(predicted_n) if classes is not None else predicted_n,
         }

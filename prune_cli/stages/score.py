@@ -23,22 +23,26 @@ from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import ID, canonical_order
 from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifest import PROB, DataOptions, Dataset, drop_rows
-from prune_cli.io.provenance import InputFile, Provenance
+from prune_cli.io.provenance import InputFile, Provenance, hash_stream
 from prune_cli.io.record import RecordFile
 from prune_cli.io.relabels import RELABELS
 from prune_cli.io.run_folder import read_run
 from prune_cli.io.tables import STDIN, ParquetSource, write_table
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.registry import TRAINING, Method, find_method, preset_params, training_params
-from prune_cli.methods.scores import complexity_gap
 from prune_cli.methods.scores.dynamics import Record, TrainingParams, early_epoch, record_of_probabilities
+from prune_cli.methods.scores.kernels import parse_kernel
+from prune_cli.methods.scores.neural_tangents import user_file
+from prune_cli.methods.scores.rows import make_rows, zero_rows
+from prune_cli.methods.scores.whole_set import KernelParams
 from prune_cli.methods.training.augment import choose_augmentation
 from prune_cli.methods.training.inputs import ImageSource
 from prune_cli.methods.training.plan import default_architecture
 from prune_cli.methods.training.predict import Prediction, augmentation_draws, predict
 from prune_cli.methods.training.standard import StandardParams
 from prune_cli.stages.evaluate import as_trained
-from prune_cli.stages.kernel_score import kernel_estimate, kernel_precision, kernel_scores, require_kernel_memory
+from prune_cli.stages.kernel_plan import kernel_estimate, kernel_precision, refuse_large_pictures, require_room
+from prune_cli.stages.kernel_score import KernelWork, kernel_scores
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.record_score import (
     FROM_PROBABILITIES,
@@ -83,6 +87,8 @@ class ScoreOptions:
     from_dynamics: str | None = None
     save_dynamics: Path | None = None
     save_features: Path | None = None
+    save_kernel: Path | None = None
+    load_kernel: Path | None = None
     checkpoint_seconds: float = 60.0
     work_dir: Path | None = None
     force: bool = False
@@ -111,9 +117,9 @@ class _Sources:
         return {name: self.params[name] for name, method in self.methods.items() if method.needs == needs}
 
     @property
-    def kernel(self) -> complexity_gap.ComplexityGapParams | None:
-        """Return the parameters of the complexity gap, where it is wanted."""
-        return self.of("inputs").get("cg")
+    def kernels(self) -> dict[str, KernelParams]:
+        """Return the scores that go by a kernel, with their parameters."""
+        return self.of("inputs")
 
 
 def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
@@ -146,7 +152,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     sources = _sources(options, params, dataset)
     output = options.output or f"{dataset.source.stem}.scores.parquet"
     if not options.plan:
-        for path in (output, options.save_dynamics, options.save_features):
+        for path in (output, options.save_dynamics, options.save_features, options.save_kernel):
             if path is not None and str(path) != STDIN:
                 check_output(Path(path), options.force)
     if dataset.ids_made_up:
@@ -165,18 +171,20 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         outcome.warnings.append(f"{len(empty)} class(es) have no row here: {', '.join(empty[:5])}")
     if not options.plan:
         resolve_device(options.runtime.device)
-    if (sources.record == "training" or sources.kernel is not None) and len(labels.classes) - len(empty) < 2:
+    if (sources.record == "training" or sources.kernels) and len(labels.classes) - len(empty) < 2:
         raise InputError(
             f"scores compare each class with the others, and the data has samples of {len(labels.classes) - len(empty)} class(es)",
             "give data of two classes or more, or check --label-column",
         )
 
     spec = _training_spec(options, sources, dataset) if sources.record == "training" else None
-    estimate = _estimate(dataset, sources, spec, options.runtime)
+    if sources.kernels:
+        refuse_large_pictures(dataset, options.force)
+    estimate = _estimate(dataset, sources, spec, options)
     if options.plan:
         return plan_outcome("score", estimate)
-    if sources.kernel is not None:
-        require_kernel_memory(estimate, options.runtime)
+    if sources.kernels:
+        require_room(estimate, options.work_dir or Path(output).parent, options.runtime)
     if spec is not None:
         require_record_memory(spec, len(dataset), len(labels.classes))
 
@@ -190,7 +198,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
             method=",".join(options.methods),
             parameters=_stated(options, sources, spec, data),
             seed=options.runtime.seed,
-            inputs=(*dataset.source.inputs, *_model_files(found_model)),
+            inputs=(*dataset.source.inputs, *_model_files(found_model), *_kernel_files(options, sources)),
             device=device_name(options.runtime.device),
             packages=PACKAGES,
             score_direction=_directions(sources),
@@ -209,20 +217,27 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         prediction: Prediction | None = None
         classes: pa.Array | None = pa.array(list(labels.classes), labels.type)
         finals: list[Path] = []
-        if sources.kernel is not None:
-            values = loaded.array()
-            columns, facts = kernel_scores(
-                values.reshape(len(values), -1),
-                loaded.channels,
+        kernel_stated: dict[str, dict[str, Any]] = {}
+        features_found: tuple[np.ndarray, np.ndarray] | None = None
+        if sources.kernels:
+            assert folder is not None
+            work = KernelWork(
+                loaded.array(),
                 kept_labels.codes_n,
                 ids,
-                sources.kernel,
+                sources.kernels,
                 options.runtime,
                 folder,
                 provenance,
-                progress,
+                options.save_kernel,
+                options.load_kernel,
+                predictions=sources.features == "kernel",
             )
-            outcome.warnings.extend(facts.pop("warnings"))
+            of_kernel = kernel_scores(work, progress)
+            columns, facts, kernel_stated = of_kernel.columns, of_kernel.facts, of_kernel.stated
+            outcome.warnings.extend(of_kernel.warnings)
+            if of_kernel.probs_nc is not None and of_kernel.embeddings_nd is not None:
+                features_found = (of_kernel.embeddings_nd, of_kernel.probs_nc)
         if spec is not None:
             assert loaded.inputs is not None
             inputs = loaded.inputs
@@ -277,6 +292,8 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
             assert loaded.probs_nc is not None
             records = [record_of_probabilities(loaded.probs_nc, kept_labels.codes_n)]
         stated = dict(provenance.parameters)
+        for name, more in kernel_stated.items():
+            stated[name] = {**stated[name], **more}
         for name, method_params in sources.of("record").items():
             assert sources.record is not None
             columns |= average_scores(sources.methods[name], method_params, records)
@@ -300,11 +317,14 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         if options.save_dynamics is not None:
             save_dynamics(finals, str(options.save_dynamics), provenance)
         if options.save_features is not None:
-            assert prediction is not None
-            write_features(str(options.save_features), ids, prediction, classes, provenance)
+            if features_found is None:
+                assert prediction is not None and prediction.embeddings_nd is not None
+                features_found = (prediction.embeddings_nd, prediction.probs_nc())
+            embeddings_nd, probs_nc = features_found
+            write_features(str(options.save_features), ids, embeddings_nd, probs_nc, classes, provenance)
         _write(output, ids, kept_labels.values(), columns, provenance, dataset.source, outcome)
     outcome.outputs = [output]
-    extra = {"features": options.save_features, "dynamics": options.save_dynamics}
+    extra = {"features": options.save_features, "dynamics": options.save_dynamics, "kernel": options.save_kernel}
     outcome.summary = {
         "command": "score",
         "output": output,
@@ -487,6 +507,8 @@ def _sources(options: ScoreOptions, params: Mapping[str, Any], dataset: Dataset)
         has_column = dataset.options.embedding_column in columns
         if record in {"model", "training"}:
             features = "model" if record == "model" else "training"
+        elif not of_features and any(name.startswith("ntk_") for name in methods):
+            features = "kernel"
         elif options.save_features is not None:
             record, features = "training", "training"
         elif has_column:
@@ -499,6 +521,9 @@ def _sources(options: ScoreOptions, params: Mapping[str, Any], dataset: Dataset)
             )
     if options.model is not None and not of_record and features is None:
         raise InputError("--model is given and nothing here needs it", "leave it out")
+    of_kernel = [name for name, method in methods.items() if method.needs == "inputs"]
+    if (options.save_kernel is not None or options.load_kernel is not None) and not of_kernel:
+        raise InputError("--save-kernel and --load-kernel are for scores that go by a kernel", "leave them out")
     if TRAINING in params and params[TRAINING].augment != "none" and features not in {"model", "training"}:
         raise InputError(
             "augment is given and no features are taken of pictures", "add --save-features FILE, or leave it out"
@@ -554,31 +579,32 @@ def _load(
     progress: Progress,
 ) -> _Loaded:
     loaded = _Loaded(np.arange(len(dataset)))
-    kernel = sources.kernel
+    kernels = sources.kernels
     if sources.record == "prob":
         loaded.probs_nc = dataset.load_probabilities(ledger, progress=progress)
     if sources.features == "embedding":
         loaded.features_nd = dataset.load_embeddings(ledger, progress=progress)
-    if kernel is not None or sources.record in {"training", "model"}:
+    if kernels or sources.record in {"training", "model"}:
         workers = runtime.worker_count()
         too_large = dataset.kind == "image" and len(dataset) * dataset.input_width() > runtime.memory_budget() // 2
-        if too_large and kernel is None and folder is not None:
+        if too_large and not kernels and folder is not None:
             spool = folder / "images"
             spool.mkdir(parents=True, exist_ok=True)
             inputs, loaded.rows = load_inputs(dataset, loaded.rows, ledger, spool, runtime, progress)
             loaded.inputs = inputs
             return loaded
         loaded.inputs = dataset.load_inputs(
-            ledger, workers=workers, channels=channels, as_float32=kernel is None, progress=progress
+            ledger, workers=workers, channels=channels, as_float32=not kernels, progress=progress
         )
     _drop(loaded, ledger.good(len(dataset)))
     if loaded.inputs is not None and dataset.kind == "image":
         loaded.channels = loaded.inputs.shape[-1]
-    if kernel is not None and len(loaded.rows):
+    if kernels and len(loaded.rows):
         values = loaded.array().reshape(len(loaded.rows), -1)
-        zero = complexity_gap.zero_rows(complexity_gap.make_rows(values, loaded.channels, kernel.center))
+        center = any(params.center for params in kernels.values())
+        zero = zero_rows(make_rows(values, loaded.channels, center))
         if zero.any():
-            after_mean = kernel.center or loaded.channels is not None
+            after_mean = center or loaded.channels is not None
             ledger.add_all(
                 loaded.rows[zero], "zero vector after the mean is subtracted" if after_mean else "zero vector"
             )
@@ -627,11 +653,12 @@ def _work_folder(options: ScoreOptions, output: str) -> Iterator[Path | None]:
         remove_runs(folder)
 
 
-def _estimate(dataset: Dataset, sources: _Sources, spec: TrainingSpec | None, runtime: Runtime) -> dict[str, Any]:
+def _estimate(dataset: Dataset, sources: _Sources, spec: TrainingSpec | None, options: ScoreOptions) -> dict[str, Any]:
     """Return the figures of ``--plan``: those of the kernel, of the trainings, or of a look."""
     figures: dict[str, Any] = {"rows": len(dataset), "classes": len(dataset.labels.classes), "passes_over_data": 1}
-    if sources.kernel is not None:
-        figures = kernel_estimate(dataset, sources.kernel, runtime)
+    if sources.kernels:
+        keeps = options.save_kernel is not None
+        figures = kernel_estimate(dataset, sources.kernels, options.runtime, keeps, options.plan)
     if spec is not None:
         head = dataset.load_inputs(Ledger(), rows=np.arange(min(len(dataset), 64)), as_float32=True)
         training = training_estimate(spec, head.shape[1:], len(dataset), len(dataset.labels.classes))
@@ -675,6 +702,8 @@ def _stated(options: ScoreOptions, sources: _Sources, spec: TrainingSpec | None,
         }
     elif sources.features == "model":
         stated[TRAINING] = {"augment": sources.params[TRAINING].augment}
+    if options.load_kernel is not None:
+        stated["load_kernel"] = options.load_kernel.name
     if options.model is not None:
         stated["model"] = Path(options.model).name if options.weights is None else options.model
     return stated
@@ -686,6 +715,19 @@ def _directions(sources: _Sources) -> dict[str, str]:
         terms = getattr(sources.params[name], "terms", True)
         found |= {c: d for c, d in method.columns.items() if c == name or terms}
     return found
+
+
+def _kernel_files(options: ScoreOptions, sources: _Sources) -> tuple[InputFile, ...]:
+    """Return the networks of the user's own that kernels are of, and the kernel that was given."""
+    networks = {parse_kernel(params.kernel).network or "" for params in sources.kernels.values()}
+    files = [path for name in sorted(networks) if (path := user_file(name)) is not None and path.is_file()]
+    if options.load_kernel is not None and options.load_kernel.is_file():
+        files.append(options.load_kernel)
+    found = []
+    for path in files:
+        with path.open("rb") as file:
+            found.append(InputFile(path.name, hash_stream(file)))
+    return tuple(found)
 
 
 def _model_files(found: Any) -> tuple[InputFile, ...]:

@@ -1,7 +1,8 @@
 """CG-score: how much the complexity of the labels drops when a sample leaves, without any training.
 
-One class at a time: its samples are +1, a draw from the other classes is -1, and only its own samples are scored.
-Such a `Block` needs nothing of any other: blocks run in any order, anywhere, and `combine_blocks` joins them.
+As published (``mode=sampled``) one class at a time: its samples are +1, a draw from the other classes is -1, and only its own samples
+are scored. Such a `Block` needs nothing of any other: blocks run in any order, anywhere, and `combine_blocks` joins them. The other
+modes take all classes at once: see `prune_cli.methods.scores.whole_set`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,19 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.scores import triangle
-from prune_cli.methods.scores.ntk import DIAGONAL, relu_kernel
-from prune_cli.methods.scores.rows import FloatArray, IntArray, RowBlock, Rows, make_rows, zero_rows
+from prune_cli.methods.scores.factored import factor_triangle
+from prune_cli.methods.scores.kernels import Kernel
+from prune_cli.methods.scores.rows import FloatArray, IntArray
+from prune_cli.methods.scores.samples import make_samples
+from prune_cli.methods.scores.whole_set import (
+    KernelParams,
+    Problem,
+    Solution,
+    item_size,
+    problem_of,
+    solve_all,
+    torch_dtype,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -30,31 +42,33 @@ __all__ = [
     "Block",
     "BlockResult",
     "ComplexityGapParams",
-    "Rows",
     "block_memory",
     "block_size",
     "combine_blocks",
     "complexity_gap_scores",
     "float32_error",
-    "make_rows",
     "plan_blocks",
     "score_block",
-    "zero_rows",
 ]
 
 _OVERHEAD = 32 * 2**20  # what the matrix library keeps for its own packing, and chunks of rows on their way
-_ITEM_SIZE = {"auto": 8, "float64": 8, "float32": 4}
 
 
 @dataclass(frozen=True)
-class ComplexityGapParams:
+class ComplexityGapParams(KernelParams):
     """Parameters of `complexity_gap_scores`; the defaults are those of the published code."""
 
-    ratio: float = param(1.0, "samples of other classes drawn for each sample of the class", low=1e-6)
-    repeats: int = param(1, "draws to average over (the paper's tables: 10)", low=1)
+    mode: Literal["sampled", "exact", "partition", "nystrom"] = param(
+        "sampled",
+        "a class against a draw of the others, as published; or all classes: at once, in blocks, by landmarks",
+    )
+    ratio: float = param(1.0, "sampled: samples of other classes drawn for each sample of the class", low=1e-6)
     ridge: float = param(0.0, "added to the diagonal of the kernel", low=0.0)
-    center: bool = param(False, "embeddings: subtract their mean first")
     terms: bool = param(False, "also return the terms cg_a2, cg_ab (high = mislabeled) and cg_b2, whose sum is cg")
+
+    def problem(self) -> Problem | None:
+        """Return what is solved for all classes at once, or None where each class is scored by itself."""
+        return None if self.mode == "sampled" else problem_of(self, self.mode, self.ridge, False)
 
 
 class Block(NamedTuple):
@@ -113,9 +127,12 @@ def complexity_gap_scores(
     and of H itself only the lower triangle is ever stored. The score is the sum of three terms, with ``b = a - G_ii``:
     ``a2 = b^2 / G_ii``, ``ab = 2 b``, ``b2 = G_ii``; a high ``ab`` marks wrong labels better than the sum.
 
+    H does not depend on the labels, so that with ``mode=exact`` one factorisation of the kernel of all samples serves every class
+    against all others, without a draw.
+
     Args:
-        values_nd: (N, D) uint8 pixels (flattened H x W x C, channel last, with ``channels`` C), or float32 or float64
-            embeddings.
+        values_nd: (N, D) uint8 pixels (flattened H x W x C, channel last, with ``channels`` C), (N, H, W, C) uint8 pixels, or (N, D)
+            float32 or float64 embeddings.
         codes_n: (N,) int class of each sample, 0 or more; a code may have no sample.
         params: see `ComplexityGapParams`.
         channels: channels of the pixels; None for embeddings.
@@ -134,7 +151,7 @@ def complexity_gap_scores(
             jitter.
     Cost:
         n^3 / 3 + P^3 / 3 flops, n^2 D for the kernel, and n^2 / 2 numbers, for each class of P samples and each repeat;
-        n = (1 + ratio) P.
+        n = (1 + ratio) P. Exact: 2/3 N^3 flops in all.
     Source:
         Ki, Choi, Chung, ICLR 2023, arXiv:2301.00930. Deviations: the closed form instead of a leave-one-out loop; equal
         rows make H singular, which is detected and met with a stated jitter of sqrt(machine epsilon) on its diagonal.
@@ -146,20 +163,26 @@ def complexity_gap_scores(
         >>> complexity_gap_scores(np.eye(2), np.array([0, 1]))["cg"].round(12).tolist()
         [2.0, 2.0]
     """
-    rows = make_rows(values_nd, channels, params.center)
-    order_n = np.arange(rows.n_samples) if order_n is None else order_n
-    _check_samples(rows, codes_n, order_n)
+    samples = make_samples(values_nd, codes_n, params, channels=channels, order_n=order_n)
+    settings: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "progress": progress}
+    if (problem := params.problem()) is not None:
+        classes, order_n = samples.n_classes, samples.order_n
+        return columns_of(
+            solve_all(samples.kernel, samples.rows, codes_n, classes, order_n, problem, **settings), params
+        )
     blocks = plan_blocks(codes_n, params)
     results = []
     for done, block in enumerate(blocks):
         progress("cg blocks", done, len(blocks), None)
-        results.append(
-            score_block(
-                rows, codes_n, order_n, block, params, seed=seed, device=device, precision=precision, progress=progress
-            )
-        )
+        results.append(score_block(samples.kernel, codes_n, samples.order_n, block, params, **settings))
     progress("cg blocks", len(blocks), len(blocks), None)
-    return combine_blocks(results, rows.n_samples, params)
+    return combine_blocks(results, len(codes_n), params)
+
+
+def columns_of(solution: Solution, params: ComplexityGapParams) -> dict[str, FloatArray]:
+    """Return the columns ``cg`` and, with ``params.terms``, its terms, of what was solved for all classes."""
+    columns = {"cg": solution.gap_n, "cg_a2": solution.a2_n, "cg_ab": solution.ab_n, "cg_b2": solution.b2_n}
+    return columns if params.terms else {"cg": solution.gap_n}
 
 
 def plan_blocks(codes_n: NDArray[Any], params: ComplexityGapParams) -> list[Block]:
@@ -193,7 +216,7 @@ def block_memory(n_pos: int, n_neg: int, n_features: int, dtype: str, itemsize: 
         dtype: the precision: float64, float32, or auto.
         itemsize: bytes of one stored number: 1 for pixels, 4 or 8 for embeddings (``values_nd.dtype.itemsize``).
     """
-    n, item, side = n_pos + n_neg, _item_size(dtype), 2 * triangle.TILE
+    n, item, side = n_pos + n_neg, item_size(dtype), 2 * triangle.TILE
     triangles = triangle.stored_numbers(n_neg) + triangle.stored_numbers(n_pos) + n_pos * n_neg
     product = n * triangle.TILE  # of a panel and a tile, on its way back into the panel's place
     loaded = min(n, side)
@@ -202,7 +225,7 @@ def block_memory(n_pos: int, n_neg: int, n_features: int, dtype: str, itemsize: 
 
 
 def score_block(
-    rows: Rows,
+    kernel: Kernel,
     codes_n: NDArray[Any],
     order_n: IntArray,
     block: Block,
@@ -215,12 +238,12 @@ def score_block(
 ) -> BlockResult:
     """Return the terms of the score of every sample of one class, against one draw of the others.
 
-    Args and errors as in `complexity_gap_scores`, which gives the formula. The draw is a function of ``seed``,
-    ``block`` and the classes in canonical order alone.
+    Args and errors as in `complexity_gap_scores`, which gives the formula; ``kernel`` is over all samples. The draw is a function of
+    ``seed``, ``block`` and the classes in canonical order alone.
     """
-    dtype = _torch_dtype(precision)
+    dtype = torch_dtype(precision)
     pos, neg = _draw(codes_n, order_n, block, params, seed)
-    return _score(rows, pos, neg, params.ridge, dtype, resolve_device(device), progress)
+    return _score(kernel, pos, neg, params.ridge, dtype, resolve_device(device), progress)
 
 
 def combine_blocks(
@@ -254,7 +277,7 @@ def combine_blocks(
 
 
 def float32_error(
-    rows: Rows,
+    kernel: Kernel,
     codes_n: NDArray[Any],
     order_n: IntArray,
     block: Block,
@@ -275,19 +298,9 @@ def float32_error(
     step = max(1, -(-(len(pos) + len(neg)) // rows_limit))
     pos, neg = pos[::step], neg[::step]
     at = resolve_device(device)
-    single, double = (_score(rows, pos, neg, params.ridge, d, at, silent) for d in (torch.float32, torch.float64))
+    single, double = (_score(kernel, pos, neg, params.ridge, d, at, silent) for d in (torch.float32, torch.float64))
     difference_p = np.abs(single.gap_p - double.gap_p)
     return float(np.max(difference_p / np.maximum(double.gap_p, double.gap_p.mean() / 100)))
-
-
-def _check_samples(rows: Rows, codes_n: NDArray[Any], order_n: IntArray) -> None:
-    if codes_n.shape != (rows.n_samples,) or not np.issubdtype(codes_n.dtype, np.integer) or codes_n.min() < 0:
-        raise InputError(
-            f"classes are {codes_n.dtype} {codes_n.shape} for {rows.n_samples} samples",
-            "give one whole number, 0 or more, a sample",
-        )
-    if order_n.shape != codes_n.shape or not np.array_equal(np.sort(order_n), np.arange(len(codes_n))):
-        raise InputError("the canonical order does not name every sample once", "give np.argsort of the ids")
 
 
 def _draw(
@@ -309,7 +322,7 @@ def _draw(
 
 
 def _score(
-    rows: Rows,
+    kernel: Kernel,
     pos: IntArray,
     neg: IntArray,
     ridge: float,
@@ -323,81 +336,19 @@ def _score(
 
     n_neg, n_pos = len(neg), len(pos)
     n = n_neg + n_pos
-    block = rows.block(np.concatenate([neg, pos]), dtype, device)
+    block = kernel.block(np.concatenate([neg, pos]), dtype, device)
     negatives = triangle.allocate(n_neg, dtype, device, tile=tile)
     positives = triangle.allocate(n_pos, dtype, device, tile=tile, start=n_neg)
     whole = triangle.join(negatives, positives)
-
-    eps = float(torch.finfo(dtype).eps)
-
-    def factor(added: float) -> tuple[float, int, bool]:
-        duplicates = _write_kernel(whole, block, added, tile, progress)
-        least = n * eps
-        if added >= eps**0.5:
-            least = min(least, added / 2)  # but for rounding, no pivot of H + added I is less than added
-        pivot = triangle.factor(whole, least, lambda done: progress("cg factor", done, n, None))
-        return pivot, duplicates, pivot >= least
-
-    jitter = 0.0
-    pivot, duplicates, regular = factor(ridge)
-    if not regular and ridge < eps**0.5:
-        jitter = eps**0.5
-        pivot, duplicates, regular = factor(ridge + jitter)
-    if not regular:
-        raise NumericalError(
-            f"the kernel of {n} samples is singular in {str(dtype).removeprefix('torch.')} with {ridge + jitter:.1e} "
-            f"added to its diagonal (smallest pivot {pivot:.1e}, {duplicates} duplicate row(s))",
-            f"drop the duplicates, or pass -p ridge={max(1e-6, 100 * (ridge + jitter)):.0e}",
-        )
+    factored = factor_triangle(whole, block, ridge, progress)
 
     signs = torch.ones((n, 1), dtype=dtype, device=device)
     signs[:n_neg] = -1.0
     triangle.solve(whole, signs)
     triangle.invert(positives)
-    solution, diagonal = triangle.column_sums(positives, signs[n_neg:, 0], tile)
-    a_p, d_p = solution.cpu().numpy(), diagonal.cpu().numpy()
+    solution, diagonal = triangle.column_sums(positives, signs[n_neg:], tile)
+    a_p, d_p = solution[:, 0].cpu().numpy(), diagonal.cpu().numpy()
     if not (np.isfinite(a_p).all() and np.isfinite(d_p).all()):
         raise NumericalError("the scores are not finite", "pass -p ridge=1e-6 or --precision float64")
     b_p = a_p - d_p
-    return BlockResult(pos, b_p**2 / d_p, 2.0 * b_p, d_p, pivot, jitter, duplicates)
-
-
-def _write_kernel(whole: triangle.Triangle, block: RowBlock, added: float, tile: int, progress: Progress) -> int:
-    """Write the block's kernel, with ``added`` on its diagonal, and return how many rows equal an earlier one."""
-    import torch
-
-    side = 2 * tile
-    like = next(triangle.parts(whole)).values
-    scratch = torch.empty((2, side * side), dtype=torch.float64, device=like.device)
-    duplicate = torch.zeros(whole.size, dtype=torch.bool, device=like.device)
-    for part in triangle.parts(whole):
-        height, width = part.values.shape
-        for top in range(0, height, side):
-            ours = slice(part.row + top, part.row + min(top + side, height))
-            left = block.load(ours)
-            for first in range(0, width, side):
-                theirs = slice(part.column + first, part.column + min(first + side, width))
-                right = left if part.diagonal else block.load(theirs)
-                out = part.values[top : top + side, first : first + side]
-                cosines, angles = scratch[:, : out.numel()].view(2, *out.shape)
-                block.cosines(left, right, cosines)
-                relu_kernel(cosines, block.rounding, angles)
-                equal = cosines >= DIAGONAL
-                duplicate[ours] |= (equal.tril_(-1) if part.diagonal else equal).any(dim=1)
-                out.copy_(cosines)
-        if part.diagonal:
-            part.values.fill_diagonal_(DIAGONAL + added)
-            progress("cg kernel", part.row + height, whole.size, None)
-    return int(duplicate.sum())
-
-
-def _item_size(dtype: str) -> int:
-    if dtype not in _ITEM_SIZE:
-        raise InputError(f"--precision {dtype!r} is not for cg", f"use {', '.join(_ITEM_SIZE)}")
-    return _ITEM_SIZE[dtype]
-
-
-def _torch_dtype(precision: str) -> torch.dtype:
-    import torch
-
-    return torch.float64 if _item_size(precision) == 8 else torch.float32
+    return BlockResult(pos, b_p**2 / d_p, 2.0 * b_p, d_p, factored.smallest_pivot, factored.jitter, factored.duplicates)

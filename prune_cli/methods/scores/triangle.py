@@ -179,22 +179,22 @@ def invert(triangle: Triangle) -> None:
     invert(triangle.bottom)
 
 
-def column_sums(triangle: Triangle, vector: torch.Tensor, tile: int = TILE) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return T'v and the sum of squares of each column of the lower triangular matrix T, both float64.
+def column_sums(triangle: Triangle, matrix: torch.Tensor, tile: int = TILE) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return T'M and the sum of squares of each column of the lower triangular matrix T, both float64.
 
     Args:
         triangle: T; what a diagonal tile holds above the diagonal must be 0, as `invert` leaves it.
-        vector: v, a number for each row of T.
+        matrix: M, a row for each row of T.
     """
     import torch
 
-    vector = vector.double()
-    products, squares = torch.zeros_like(vector), torch.zeros_like(vector)
+    matrix = matrix.double()
+    products, squares = torch.zeros_like(matrix), torch.zeros_like(matrix[:, 0])
     for part in parts(triangle):
         row, column = part.row - triangle.start, part.column - triangle.start
         columns = slice(column, column + part.values.shape[1])
         for first in range(0, len(part.values), tile):
             strip = part.values[first : first + tile].double()
-            products[columns] += vector[row + first : row + first + len(strip)] @ strip
+            products[columns].addmm_(strip.T, matrix[row + first : row + first + len(strip)])
             squares[columns] += strip.square().sum(dim=0)
     return products, squares

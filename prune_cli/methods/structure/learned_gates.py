@@ -57,7 +57,9 @@ class LearnedGates(ShrinkingStructure):
         n_gates = shapes[0].blueprint.n_gates
         self.theta = [torch.ones(n_gates, device=device) for _ in shapes]
         self.slopes = [torch.zeros((2, n_gates), device=device) for _ in shapes]  # with the gate off, and on
-        self.measured = [torch.full((n_gates,), math.nan, device=device) for _ in shapes]  # of layers: what the loss gains
+        self.measured = [
+            torch.full((n_gates,), math.nan, device=device) for _ in shapes
+        ]  # of layers: what the loss gains
         self.log_strength = [math.log(max(params.strength, 1e-12)) for _ in shapes]
         self.decided = [False] * len(shapes)
         self._gates = [Gates(shape.blueprint) for shape in shapes]

@@ -24,10 +24,16 @@ from prune_cli.methods.scores.complexity_gap import (
     combine_blocks,
     complexity_gap_scores,
     float32_error,
-    make_rows,
     plan_blocks,
     score_block,
 )
+from prune_cli.methods.scores.kernels import ReluKernel
+from prune_cli.methods.scores.rows import make_rows
+
+
+def kernel_of(values: np.ndarray, channels: int | None = None) -> ReluKernel:
+    return ReluKernel(make_rows(values, channels))
+
 
 EVERYONE = ComplexityGapParams(ratio=1e6, terms=True)
 SIXTY = np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]])
@@ -203,9 +209,9 @@ def test_repeats_and_classes_draw_independently_and_only_from_the_others():
 
 def test_numpy_integers_in_a_block_draw_as_python_integers_do():
     values, codes = problem(9)
-    rows, order = make_rows(values), np.arange(30)
-    plain = score_block(rows, codes, order, Block(1, 0), ComplexityGapParams(ratio=0.4))
-    numpy = score_block(rows, codes, order, Block(np.int64(1), np.int64(0)), ComplexityGapParams(ratio=0.4))
+    kernel, order = kernel_of(values), np.arange(30)
+    plain = score_block(kernel, codes, order, Block(1, 0), ComplexityGapParams(ratio=0.4))
+    numpy = score_block(kernel, codes, order, Block(np.int64(1), np.int64(0)), ComplexityGapParams(ratio=0.4))
     assert plain.b2_p.tobytes() == numpy.b2_p.tobytes()
 
 
@@ -227,9 +233,9 @@ def test_block_size(n_pos, n_neg, ratio, expected):
 @pytest.mark.parametrize("tile", [1, 2, 3, 7, 16])
 def test_tiles_change_nothing_but_rounding(tile):
     values, codes = problem(10, 45)
-    rows, pos, neg = make_rows(values), np.flatnonzero(codes == 1), np.flatnonzero(codes == 0)
+    kernel, pos, neg = kernel_of(values), np.flatnonzero(codes == 1), np.flatnonzero(codes == 0)
     whole, tiled = (
-        module._score(rows, pos, neg, 0.0, torch.float64, torch.device("cpu"), module.silent, tile=t)
+        module._score(kernel, pos, neg, 0.0, torch.float64, torch.device("cpu"), module.silent, tile=t)
         for t in (256, tile)
     )
     for name in ("a2_p", "ab_p", "b2_p"):
@@ -251,9 +257,11 @@ def test_float32_is_near_float64_and_says_how_near():
     assert single.dtype == np.float64
     error = np.abs(single - double) / np.maximum(double, double.mean() / 100)
     assert 1e-9 < error.max() < 1e-2
-    rows, order = make_rows(values), np.arange(600)
-    assert float32_error(rows, codes, order, Block(1, 0), EVERYONE) == pytest.approx(error[codes == 1].max(), rel=1e-3)
-    assert 0 < float32_error(rows, codes, order, Block(1, 0), EVERYONE, rows_limit=100) < 1e-2
+    kernel, order = kernel_of(values), np.arange(600)
+    assert float32_error(kernel, codes, order, Block(1, 0), EVERYONE) == pytest.approx(
+        error[codes == 1].max(), rel=1e-3
+    )
+    assert 0 < float32_error(kernel, codes, order, Block(1, 0), EVERYONE, rows_limit=100) < 1e-2
 
 
 def test_auto_precision_is_float64():
@@ -280,7 +288,7 @@ def test_progress_is_told():
         values, codes, progress=lambda task, done, total, facts=None: told.setdefault(task, []).append((done, total))
     )
     assert told["cg blocks"] == [(0, 2), (1, 2), (2, 2)]
-    assert told["cg factor"][-1] == told["cg kernel"][-1] == (700, 700)
+    assert told["factor"][-1] == told["kernel"][-1] == (700, 700)
 
 
 # Duplicates and other traps.
@@ -297,7 +305,7 @@ def test_duplicates_give_finite_scores_with_a_stated_jitter(same_label, precisio
             else np.array([np.argmax(codes == 0), np.argmax(codes == 1)])
         )
         values[twins[1]] = 3.0 * values[twins[0]]
-        result = score_block(make_rows(values), codes, np.arange(40), Block(1, 0), EVERYONE, precision=precision)
+        result = score_block(kernel_of(values), codes, np.arange(40), Block(1, 0), EVERYONE, precision=precision)
         scores = combine_blocks([result], 40, EVERYONE)["cg"]
         assert np.isfinite(scores[codes == 1]).all() and (scores[codes == 1] >= 0).all()
         assert result.jitter == pytest.approx(np.sqrt(np.finfo(precision).eps))
@@ -319,9 +327,9 @@ def test_duplicate_pictures_are_counted_once_each():
     values[[3, 8, 20]] = values[1]
     values[9] = values[10]
     for tile in (2, 256):
-        rows = make_rows(values, 3)
+        kernel = kernel_of(values, 3)
         result = module._score(
-            rows, np.arange(15), np.arange(15, 30), 0.0, torch.float64, torch.device("cpu"), module.silent, tile=tile
+            kernel, np.arange(15), np.arange(15, 30), 0.0, torch.float64, torch.device("cpu"), module.silent, tile=tile
         )
         assert (result.duplicates, result.jitter > 0) == (4, True)
 
@@ -331,7 +339,7 @@ def test_the_jitter_comes_on_top_of_a_ridge_that_is_too_small():
     twins = [np.argmax(codes == 0), np.argmax(codes == 1)]
     values[twins[0]] = values[twins[1]]
     params = ComplexityGapParams(ratio=1e6, ridge=2e-6)  # rounding allows for 40 * 1.2e-7 = 5e-6
-    result = score_block(make_rows(values), codes, np.arange(40), Block(1, 0), params, precision="float32")
+    result = score_block(kernel_of(values), codes, np.arange(40), Block(1, 0), params, precision="float32")
     assert result.jitter > 0
     at, signs = result.positions.tolist().index(twins[1]), np.where(codes == 1, 1.0, -1.0)
     inverse = np.linalg.inv(reference_kernel(values, params.ridge + result.jitter))
@@ -343,21 +351,21 @@ def test_a_ridge_below_rounding_hides_nothing():
     values, codes = problem(1, 40)
     values[np.argmax(codes == 0)] = values[np.argmax(codes == 1)]
     params = ComplexityGapParams(ratio=1e6, ridge=1e-15)
-    assert score_block(make_rows(values), codes, np.arange(40), Block(1, 0), params).jitter > 0
+    assert score_block(kernel_of(values), codes, np.arange(40), Block(1, 0), params).jitter > 0
 
 
 def test_duplicates_among_many_rows_in_float32():
     # rounding allows for n * 1.2e-7 = 7e-4 in a pivot, and the jitter leaves 2 * 3.5e-4 of the twin's: still no error
     values, codes = problem(2, 6000, features=32)
     values[1] = values[0]
-    result = score_block(make_rows(values), codes, np.arange(6000), Block(0, 0), EVERYONE, precision="float32")
+    result = score_block(kernel_of(values), codes, np.arange(6000), Block(0, 0), EVERYONE, precision="float32")
     assert (result.duplicates, result.jitter) == (1, pytest.approx(3.4527e-4, rel=1e-4))
     assert result.smallest_pivot == pytest.approx(2 * result.jitter, rel=0.05)
 
 
 def test_no_duplicates_no_jitter():
     values, codes = problem(16)
-    result = score_block(make_rows(values), codes, np.arange(30), Block(0, 0), EVERYONE)
+    result = score_block(kernel_of(values), codes, np.arange(30), Block(0, 0), EVERYONE)
     assert (result.jitter, result.duplicates) == (0.0, 0)
     assert 0 < result.smallest_pivot <= 0.5
 
@@ -368,7 +376,7 @@ def test_a_ridge_makes_duplicates_regular_without_jitter():
     for precision, ridge in (("float64", 1e-6), ("float32", 1e-3)):
         params = ComplexityGapParams(ratio=1e6, ridge=ridge)
         result = score_block(
-            make_rows(values), codes, np.arange(30), Block(int(codes[0]), 0), params, precision=precision
+            kernel_of(values), codes, np.arange(30), Block(int(codes[0]), 0), params, precision=precision
         )
         assert (result.jitter, result.duplicates) == (0.0, 1)
     inverse, signs = np.linalg.inv(reference_kernel(values, 1e-6)), np.where(codes == 0, 1.0, -1.0)
@@ -399,7 +407,7 @@ def test_one_class_is_an_error_with_a_cure():
         complexity_gap_scores(np.eye(3), np.array([2, 2, 2]))
     assert "--label-column" in caught.value.cure
     with pytest.raises(InputError, match="plan_blocks"):
-        score_block(make_rows(np.eye(3)), np.array([2, 2, 2]), np.arange(3), Block(2, 0), EVERYONE)
+        score_block(kernel_of(np.eye(3)), np.array([2, 2, 2]), np.arange(3), Block(2, 0), EVERYONE)
 
 
 @pytest.mark.parametrize(
@@ -426,8 +434,8 @@ def test_what_does_not_fit_is_refused(change, message):
 
 def test_blocks_combine_to_the_same_bits_in_any_order():
     values, codes = problem(20, 90, classes=3)
-    rows, order, params = make_rows(values), np.arange(90), ComplexityGapParams(ratio=0.5, repeats=4, terms=True)
-    results = [score_block(rows, codes, order, b, params) for b in plan_blocks(codes, params)]
+    kernel, order, params = kernel_of(values), np.arange(90), ComplexityGapParams(ratio=0.5, repeats=4, terms=True)
+    results = [score_block(kernel, codes, order, b, params) for b in plan_blocks(codes, params)]
     expected = complexity_gap_scores(values, codes, params)
     shuffled = [results[i] for i in np.random.default_rng(0).permutation(12)]
     combined = combine_blocks(iter(shuffled), 90, params)
@@ -462,6 +470,8 @@ def test_combining_some_classes_leaves_nan_and_some_repeats_is_an_error():
 _MEASURE = """
 import numpy as np
 from prune_cli.methods.scores.complexity_gap import *
+from prune_cli.methods.scores.kernels import ReluKernel
+from prune_cli.methods.scores.rows import make_rows
 
 def resident(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) * 1024
@@ -469,11 +479,11 @@ def resident(field):
 n, params = {n}, ComplexityGapParams()
 values = np.random.default_rng(0).integers(0, 256, (n, 192), dtype=np.uint8)
 codes, order = np.arange(n) % 2, np.arange(n)
-score_block(make_rows(values[:600], 3), codes[:600], order[:600], Block(0, 0), params)
-rows = make_rows(values, 3)
+score_block(ReluKernel(make_rows(values[:600], 3)), codes[:600], order[:600], Block(0, 0), params)
+kernel = ReluKernel(make_rows(values, 3))
 open("/proc/self/clear_refs", "w").write("5")
 before = resident("VmRSS")
-score_block(rows, codes, order, Block(0, 0), params)
+score_block(kernel, codes, order, Block(0, 0), params)
 print((resident("VmHWM") - before) / block_memory(n // 2, n // 2, 192, "auto", 1))
 """
 

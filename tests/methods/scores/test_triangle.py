@@ -66,8 +66,9 @@ def test_solve_invert_and_column_sums(size, tile):
     np.testing.assert_allclose(solution[:, 0].numpy(), inverse @ vector, atol=1e-12)
     triangle.invert(whole)
     np.testing.assert_allclose(lower(whole), inverse, atol=1e-12)
-    products, squares = triangle.column_sums(whole, torch.from_numpy(vector), tile)
-    np.testing.assert_allclose(products.numpy(), inverse.T @ vector, atol=1e-12)
+    products, squares = triangle.column_sums(whole, torch.from_numpy(np.stack([vector, 2 * vector], axis=1)), tile)
+    for k in range(2):
+        np.testing.assert_allclose(products[:, k].numpy(), (k + 1) * inverse.T @ vector, atol=1e-12)
     np.testing.assert_allclose(squares.numpy(), (inverse**2).sum(axis=0), atol=1e-12)
 
 
@@ -80,7 +81,7 @@ def test_the_inverse_of_the_last_rows_alone():
     write(whole, matrix)
     triangle.factor(whole, 0.0, lambda done: None)
     triangle.invert(bottom)
-    _, squares = triangle.column_sums(bottom, torch.ones(12, dtype=torch.float64), 4)
+    _, squares = triangle.column_sums(bottom, torch.ones((12, 1), dtype=torch.float64), 4)
     np.testing.assert_allclose(squares.numpy(), np.linalg.inv(matrix).diagonal()[8:], atol=1e-12)
 
 
