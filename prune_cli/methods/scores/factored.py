@@ -33,7 +33,11 @@ class Factored(NamedTuple):
 
 
 def factor_regular(
-    factor: Callable[[float, float], tuple[float, int]], n_samples: int, ridge: float, dtype: torch.dtype
+    factor: Callable[[float, float], tuple[float, int]],
+    n_samples: int,
+    ridge: float,
+    dtype: torch.dtype,
+    singular: bool = False,
 ) -> Factored:
     """Factor ``H + ridge I``, or where that is singular ``H + (ridge + sqrt(machine epsilon)) I``.
 
@@ -42,6 +46,7 @@ def factor_regular(
         n_samples: rows of the kernel.
         ridge: 0 or more.
         dtype: of the factor.
+        singular: whether equal rows are known, so that H itself need not be tried.
     Raises:
         NumericalError: singular with the jitter, too.
     """
@@ -49,7 +54,8 @@ def factor_regular(
 
     eps = float(torch.finfo(dtype).eps)
     jitter, pivot, duplicates = 0.0, 0.0, 0
-    for jitter in (0.0, eps**0.5) if ridge < eps**0.5 else (0.0,):
+    tries = (0.0,) if ridge >= eps**0.5 else (eps**0.5,) if singular and ridge < n_samples * eps else (0.0, eps**0.5)
+    for jitter in tries:
         added, least = ridge + jitter, n_samples * eps
         if added >= eps**0.5:
             least = min(least, added / 2)  # but for rounding, no pivot of H + added I is less than added

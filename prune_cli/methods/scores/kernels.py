@@ -38,6 +38,10 @@ class Kernel(Protocol):
     """A kernel over all samples."""
 
     @property
+    def rows(self) -> Rows | None:
+        """The samples, where the kernel is computed of them."""
+
+    @property
     def n_samples(self) -> int:
         """Number of samples, N."""
 
@@ -97,6 +101,8 @@ class MatrixKernel:
         matrix_mm: (M, M) float32 or float64, symmetric, 1/2 on its diagonal; may be memory-mapped.
         places_n: (N,) int64, the matrix's row of each sample; None: sample by sample.
     """
+
+    rows = None
 
     def __init__(self, matrix_mm: NDArray[Any], places_n: IntArray | None = None) -> None:
         if matrix_mm.ndim != 2 or len(set(matrix_mm.shape)) != 1 or matrix_mm.dtype not in (np.float32, np.float64):

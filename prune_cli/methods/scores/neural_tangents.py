@@ -177,7 +177,7 @@ class TangentKernel:
             raise InputError(
                 f"nt:{network.name} is a network for pictures, and these are vectors", "use relu, relu:L or nt:fc3"
             )
-        self._rows, self._shape, self.network = rows, None if network.flat else shape, network
+        self.rows, self._shape, self.network = rows, None if network.flat else shape, network
         self._kernel = jit(network.kernel)
         self._lengths_n = np.full(rows.n_samples, np.nan)
         pixels = 1 if self._shape is None else self._shape[0] * self._shape[1]
@@ -187,7 +187,7 @@ class TangentKernel:
 
     @property
     def n_samples(self) -> int:
-        return self._rows.n_samples
+        return self.rows.n_samples
 
     def block(self, positions: IntArray, dtype: torch.dtype, device: torch.device) -> KernelBlock:
         missing = np.unique(positions[np.isnan(self._lengths_n[positions])])
@@ -198,15 +198,15 @@ class TangentKernel:
         return _TangentBlock(self, positions)
 
     def bytes_of(self, n_samples: int) -> int:
-        return 2**31 + 4 * 512 * self._rows.n_features * 8  # mostly what jax takes
+        return 2**31 + 4 * 512 * self.rows.n_features * 8  # mostly what jax takes
 
     def inputs(self, positions: IntArray) -> FloatArray:
         """Return (B, D) or (B, H, W, C) float64: what the network sees."""
         if self._shape is not None:
-            return self._rows.standardised(positions).reshape(-1, *self._shape)
+            return self.rows.standardised(positions).reshape(-1, *self._shape)
         import torch
 
-        return np.asarray(self._rows.unit(positions, torch.float64, torch.device("cpu")).numpy())
+        return np.asarray(self.rows.unit(positions, torch.float64, torch.device("cpu")).numpy())
 
     def lengths(self, positions: IntArray) -> FloatArray:
         """Return (B,) float64: the square roots of the network's kernel of each sample with itself."""

@@ -27,6 +27,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 _EXACT_FLOAT32 = 1 << 24  # whole numbers up to here are exact in float32
 _CHUNK_NUMBERS = 1 << 22  # numbers in a chunk of rows: no pass over the data takes more memory than a few tiles
 _NO_LENGTH = 2.0**-40  # a length this small against the numbers it is the difference of is rounding
+_SAME_PLACE = 1e-12  # unit rows this near are one direction, but for rounding
 _ROUNDING_STEPS = 16  # error of a computed cosine, in units in the last place
 
 
@@ -151,6 +152,29 @@ def zero_rows(rows: Rows) -> BoolArray:
         One pass, a chunk of rows at a time.
     """
     return np.concatenate([rows.squared_lengths(part)[1] for part in rows.chunks(np.arange(rows.n_samples))])
+
+
+def has_duplicates(rows: Rows, positions: IntArray) -> bool:
+    """Return whether any two rows have the same direction, up to rounding: their kernel is singular then.
+
+    Rows are told apart by their place along one random direction; those at one place are compared.
+
+    Cost:
+        One pass, and a sort.
+    """
+    import torch
+
+    cpu = torch.device("cpu")
+    axis = torch.from_numpy(np.random.Generator(np.random.PCG64(0)).normal(size=rows.n_features))
+    places = np.concatenate([(rows.unit(part, torch.float64, cpu) @ axis).numpy() for part in rows.chunks(positions)])
+    order = np.argsort(places, kind="stable")
+    near = np.flatnonzero(np.diff(places[order]) <= _SAME_PLACE)
+    for first in range(0, len(near), 1024):
+        part = near[first : first + 1024]
+        left, right = (rows.unit(positions[order[part + k]], torch.float64, cpu) for k in (0, 1))
+        if bool((torch.linalg.vector_norm(left - right, dim=1) < _SAME_PLACE).any()):
+            return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)

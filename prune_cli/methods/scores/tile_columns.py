@@ -30,6 +30,9 @@ WIDTH = 2048
 """Rows and columns of a tile; the last digits depend on it, so that it is the same everywhere."""
 
 
+_REFINED = 1e-9  # relative residual that is small enough: the diagonal of the inverse is not refined
+
+
 class PanelStore(Protocol):
     """Where the columns of a factor are kept."""
 
@@ -113,10 +116,13 @@ def factor_columns(
     device: torch.device,
     store: PanelStore | None,
     progress: Progress,
+    singular: bool = False,
     width: int = WIDTH,
 ) -> tuple[Columns, Factored, float]:
     """Return the factor of the kernel of all samples of a block, how that went, and what was added to the diagonal.
 
+    Args:
+        singular: whether equal rows are known: a jitter goes on the diagonal at once, instead of after a factorisation that fails.
     Raises:
         NumericalError: singular with a jitter, too.
     Cost:
@@ -128,7 +134,7 @@ def factor_columns(
         columns.stem, columns._here = f"factor {added!r}", {}
         return _factor(columns, block, added, least, progress)
 
-    factored = factor_regular(factor, size, ridge, dtype)
+    factored = factor_regular(factor, size, ridge, dtype, singular)
     return columns, factored, ridge + factored.jitter
 
 
@@ -216,7 +222,7 @@ def solve_refined(
     for _ in range(4):
         rest = double - _product(columns, block, added, solution, progress)
         residuals.append(float(torch.linalg.vector_norm(rest)) / scale)
-        if residuals[-1] < 1e-12 or (len(residuals) > 1 and residuals[-1] > residuals[-2] / 10):
+        if residuals[-1] < _REFINED or (len(residuals) > 1 and residuals[-1] > residuals[-2] / 10):
             break
         solution += solve(columns, rest.to(columns.dtype)).double()
     return solution, residuals

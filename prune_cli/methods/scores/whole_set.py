@@ -23,7 +23,7 @@ from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.scores import triangle
 from prune_cli.methods.scores.factored import Factored, factor_triangle
 from prune_cli.methods.scores.kernels import Kernel
-from prune_cli.methods.scores.rows import FloatArray, IntArray, Rows
+from prune_cli.methods.scores.rows import FloatArray, IntArray, Rows, has_duplicates
 from prune_cli.methods.scores.tile_columns import (
     PanelStore,
     columns_cost,
@@ -277,7 +277,8 @@ def _solve_columns(
     import torch
 
     block = kernel.block(positions, dtype, device)
-    columns, factored, added = factor_columns(block, len(positions), ridge, dtype, device, store, progress)
+    singular = kernel.rows is not None and has_duplicates(kernel.rows, positions)
+    columns, factored, added = factor_columns(block, len(positions), ridge, dtype, device, store, progress, singular)
     found = columns.facts("solution")
     if found is None:
         signs = signs_of(codes_b, n_classes, device)

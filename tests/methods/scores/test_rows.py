@@ -8,7 +8,7 @@ import torch
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.methods.scores import rows as rows_module
-from prune_cli.methods.scores.rows import Rows, make_rows, zero_rows
+from prune_cli.methods.scores.rows import Rows, has_duplicates, make_rows, zero_rows
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64
 
@@ -146,3 +146,15 @@ def test_what_does_not_fit_is_refused_with_a_cure(values, channels, center, mess
     with pytest.raises(InputError, match=message) as caught:
         make_rows(values, channels, center)
     assert caught.value.cure
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_rows_of_one_direction_are_found_however_long_they_are(channels):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(500, 12)) if channels is None else rng.integers(0, 256, (500, 12), dtype=np.uint8)
+    assert not has_duplicates(make_rows(values, channels), np.arange(500))
+    values[400] = values[7] * (3.0 if channels is None else 1)
+    assert has_duplicates(make_rows(values, channels), np.arange(500))
+    assert not has_duplicates(make_rows(values, channels), np.delete(np.arange(500), 7))
+    values[400] = -values[7] if channels is None else 255 - values[7]
+    assert not has_duplicates(make_rows(values, channels), np.arange(500))
