@@ -136,7 +136,6 @@ def modes(arguments: argparse.Namespace, work: Path) -> Rows:
         "sampled, 10 repeats (cg alone)": ("mode=sampled", "repeats=10"),
         "partition, 4,096 random rows": ("mode=partition",),
         "partition, 4,096 random rows, 4 repeats": ("mode=partition", "repeats=4"),
-        "partition, 1,024 random rows, 4 repeats": ("mode=partition", "repeats=4", "block_size=1024"),
         "partition, 4,096 near rows": ("mode=partition", "blocks=kmeans"),
         "nystrom, 1,024 landmarks": ("mode=nystrom", "landmarks=1024"),
         "nystrom, 4,096 landmarks": ("mode=nystrom", "landmarks=4096"),

@@ -52,8 +52,9 @@ def refuse_large_pictures(dataset: Dataset, force: bool) -> None:
     if width > LARGE_PICTURE:
         raise InputError(
             f"the pictures have {width:,} numbers each; kernels of pixels say little of pictures this large",
-            "score their embeddings: prune score DATA --method moderate --model torchvision:resnet18 --weights FILE --save-features "
-            "features.parquet, then --input embedding on features.parquet joined to the labels; or --image-size 32; or --force",
+            "take their embeddings: prune score DATA --method loss --model torchvision:resnet18 --weights FILE --save-features f.parquet; "
+            "prune manifest merge DATA f.parquet -o joined.parquet; prune score joined.parquet --input embedding; or --image-size 32; "
+            "or --force",
         )
 
 

@@ -62,7 +62,7 @@ def solve_nystrom(
     drawn = np.sort(generator(seed, "landmarks", repeat).choice(n, m, replace=False))
     ordered = np.concatenate([positions[drawn], positions])  # landmarks first, then all samples
     block = kernel.block(ordered, torch.float64, device)
-    lower, factored = _landmarks(block, m, problem.ridge)
+    lower, factored = _landmarks(block, m, device)
     signs = signs_of(codes_b, n_classes, device)
 
     def rows_of(start: int) -> tuple[slice, torch.Tensor, torch.Tensor]:
@@ -105,18 +105,19 @@ def solve_nystrom(
     return diagonal, solution, factored
 
 
-def _landmarks(block: KernelBlock, count: int, ridge: float) -> tuple[torch.Tensor, Factored]:
+def _landmarks(block: KernelBlock, count: int, device: torch.device) -> tuple[torch.Tensor, Factored]:
+    """Return the Cholesky factor of the landmarks' kernel, and how it went."""
     import torch
 
     lower: list[torch.Tensor] = []
 
     def factor(added: float, least: float) -> tuple[float, int]:
-        like = torch.empty((count, count), dtype=torch.float64)
+        like = torch.empty((count, count), dtype=torch.float64, device=device)
         repeated = write_tiles(block, slice(0, count), slice(0, count), like)
         like.fill_diagonal_(DIAGONAL + added)
         found, failed = torch.linalg.cholesky_ex(like)
         lower[:] = [found]
         return 0.0 if int(failed) else float(found.diagonal().min()) ** 2, int(repeated.sum())
 
-    return_value = factor_regular(factor, count, 0.0, torch.float64)
-    return lower[0], return_value
+    factored = factor_regular(factor, count, 0.0, torch.float64)
+    return lower[0], factored

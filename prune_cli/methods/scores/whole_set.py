@@ -40,6 +40,7 @@ EXACT_ROWS = 20_000
 """Up to here ``mode=auto`` is exact: a minute or two on two cores."""
 
 _OVERHEAD = 64 * 2**20
+_CARD = 0.7  # of a card's free memory, which a factor may take
 
 
 @dataclass(frozen=True)
@@ -263,6 +264,17 @@ def _solve_triangle(
     return diagonal.cpu().numpy(), solution.cpu().numpy(), factored
 
 
+def precision_of(dtype: torch.dtype) -> str:
+    """Return the name of a dtype."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _free(device: torch.device) -> int:
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0]
+
+
 def _solve_columns(
     kernel: Kernel,
     codes_b: NDArray[Any],
@@ -277,6 +289,8 @@ def _solve_columns(
     import torch
 
     block = kernel.block(positions, dtype, device)
+    if device.type == "cuda" and columns_cost(len(positions), precision_of(dtype))["disk"] < _CARD * _free(device):
+        store = None  # the factor stays on the card: what a kill loses is there again before it were read from a disk
     singular = kernel.rows is not None and has_duplicates(kernel.rows, positions)
     columns, factored, added = factor_columns(block, len(positions), ridge, dtype, device, store, progress, singular)
     found = columns.facts("solution")

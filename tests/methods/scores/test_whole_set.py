@@ -404,3 +404,16 @@ def test_temperature_makes_the_given_labels_likeliest():
     assert temperature == pytest.approx(2 / np.log(3), rel=1e-4)
     probs = probabilities(predictions, temperature)
     np.testing.assert_allclose(probs, [[0.75, 0.25]] * 4, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["exact", "partition", "nystrom"])
+def test_a_card_finds_what_the_cpu_finds(mode: str) -> None:
+    values, codes = problem(15, 900, features=40)
+    rows, stated = make_rows(values), Problem(mode, 0.1, True, block_size=300, landmarks=200)  # type: ignore[arg-type]
+    found = [
+        solve_all(ReluKernel(rows), rows, codes, 3, np.arange(900), stated, device=device, precision="float64")
+        for device in ("cpu", "cuda")
+    ]
+    np.testing.assert_allclose(found[1].gap_n, found[0].gap_n, rtol=1e-8)
+    np.testing.assert_allclose(found[1].loo_nc, found[0].loo_nc, rtol=1e-8, atol=1e-9)
