@@ -341,9 +341,9 @@ def _tell(found: KernelScores, results: list[Any], blocks: int) -> None:
     facts["jitter"] = max(jitter, facts.get("jitter", 0.0))
     facts["duplicates"] = max(duplicates, facts.get("duplicates", 0))
     if jitter > 0:
+        why = f"{duplicates} exact duplicate row(s) make" if duplicates else "rows that are nearly alike make"
         found.warnings.append(
-            f"{duplicates} exact duplicate row(s) make the kernel singular; {jitter:.2g} was added to its diagonal "
-            "there (state your own with -p ridge=1e-6)"
+            f"{why} the kernel singular; {jitter:.2g} was added to its diagonal there (state your own with -p ridge=1e-6)"
         )
 
 

@@ -98,11 +98,19 @@ def test_the_same_run_gives_the_same_bytes_wherever_the_rows_stand(prune: Any, p
     assert all(a[k].tobytes() == c[k].tobytes() for k in a)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("how", "more"),
+    [
+        (signal.SIGINT, []),
+        (signal.SIGTERM, []),
+        (signal.SIGKILL, []),
+        (signal.SIGKILL, ["--structure", "complexity_aware", "-p", "strength=3"]),
+    ],
+)
 def test_a_stopped_training_resumes_to_the_same_weights(
-    prune: Any, pictures: Path, tmp_path: Path, how: signal.Signals
+    prune: Any, pictures: Path, tmp_path: Path, how: signal.Signals, more: list[str]
 ) -> None:
-    arguments = ["train", str(pictures), "--steps", "400", *TRAIN, "--checkpoint-seconds", "0", "-o", "run"]
+    arguments = ["train", str(pictures), "--steps", "400", *TRAIN, *more, "--checkpoint-seconds", "0", "-o", "run"]
     process = subprocess.Popen(
         [sys.executable, "-m", "prune_cli", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

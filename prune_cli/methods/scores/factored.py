@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 
+_PIVOT_ERROR = 4.0
+"""Pivots carry a rounding error of about sqrt(n) / 2 times machine epsilon for n samples: below eight times that they say nothing."""
+
+
 class Factored(NamedTuple):
     """How a factorisation went.
 
@@ -54,9 +58,10 @@ def factor_regular(
 
     eps = float(torch.finfo(dtype).eps)
     jitter, pivot, duplicates = 0.0, 0.0, 0
-    tries = (0.0,) if ridge >= eps**0.5 else (eps**0.5,) if singular and ridge < n_samples * eps else (0.0, eps**0.5)
+    rounding = _PIVOT_ERROR * n_samples**0.5 * eps
+    tries = (0.0,) if ridge >= eps**0.5 else (eps**0.5,) if singular and ridge < rounding else (0.0, eps**0.5)
     for jitter in tries:
-        added, least = ridge + jitter, n_samples * eps
+        added, least = ridge + jitter, rounding
         if added >= eps**0.5:
             least = min(least, added / 2)  # but for rounding, no pivot of H + added I is less than added
         pivot, duplicates = factor(added, least)

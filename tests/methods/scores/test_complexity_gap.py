@@ -338,7 +338,9 @@ def test_the_jitter_comes_on_top_of_a_ridge_that_is_too_small():
     values, codes = problem(1, 40)
     twins = [np.argmax(codes == 0), np.argmax(codes == 1)]
     values[twins[0]] = values[twins[1]]
-    params = ComplexityGapParams(ratio=1e6, ridge=2e-6)  # rounding allows for 40 * 1.2e-7 = 5e-6
+    params = ComplexityGapParams(
+        ratio=1e6, ridge=1e-6
+    )  # rounding allows for 4 sqrt(40) 1.2e-7 = 3e-6, a twin has twice the ridge
     result = score_block(kernel_of(values), codes, np.arange(40), Block(1, 0), params, precision="float32")
     assert result.jitter > 0
     at, signs = result.positions.tolist().index(twins[1]), np.where(codes == 1, 1.0, -1.0)
