@@ -29,6 +29,7 @@ _MEMORY = 0.95  # of the slopes with a gate as it mostly is
 _RARE_MEMORY = 0.7  # of the slopes with a gate as it seldom is
 _MEASURED_MEMORY = 0.9  # of what the loss gained by a layer
 _MEASURES = 16  # of a layer, at least, in the time in which one of no use goes
+_CERTAIN = 0.95  # probabilities above it say no more than that a gate stays
 _SELDOM = 8  # steps between two measures, at most
 _CUTS = 100  # occasions to cut, in the whole training
 
@@ -150,10 +151,11 @@ class LearnedGates(ShrinkingStructure):
     def _benefit(self, turn: int, drawn_g: Tensor, slope_g: Tensor) -> Tensor:
         """Return (G,) what the loss gains when a gate is on: below 0 where it is of use; NaN where that is not known yet."""
         probed = self._probed[turn]
-        if self._params.estimate == "exact" and probed is not None:
-            return probed
-        if self._params.estimate == "first_order":
-            return slope_g
+        if self._params.estimate != "both_ends":
+            found = slope_g if self._params.estimate == "first_order" or probed is None else probed
+            self.slopes[turn] = _MEMORY * self.slopes[turn] + (1 - _MEMORY) * found
+            self.measured[turn] = self.slopes[turn].mean(0)
+            return found
         theta_g, on_g = self.theta[turn], drawn_g > 0
         off_slope, on_slope = self.slopes[turn]
         keep_on, keep_off = (torch.where(p > 0.5, _MEMORY, _RARE_MEMORY) for p in (theta_g, 1 - theta_g))
@@ -163,13 +165,17 @@ class LearnedGates(ShrinkingStructure):
                 torch.where(on_g, keep_on * on_slope + (1 - keep_on) * slope_g, on_slope),
             ]
         )
-        found = self.slopes[turn].mean(0)
-        if not self._prices_layers:
-            return found
-        if probed is not None:
+        if self._prices_layers and probed is not None:
             before = torch.where(torch.isfinite(self.measured[turn]), self.measured[turn], probed)
             mixed = _MEASURED_MEMORY * before + (1 - _MEASURED_MEMORY) * probed
             self.measured[turn] = torch.where(torch.isfinite(probed), mixed, self.measured[turn])
+        return self._known(turn)
+
+    def _known(self, turn: int) -> Tensor:
+        """Return (G,) what is remembered of the benefits: slopes of units, measures of layers; NaN where there is none yet."""
+        found = self.slopes[turn].mean(0)
+        if not self._prices_layers:
+            return found
         n_units = self.shapes[turn].cost.n_units
         return torch.cat([found[:n_units], self.measured[turn][n_units:]])
 
@@ -205,15 +211,28 @@ class LearnedGates(ShrinkingStructure):
         return change
 
     def _likeliest(self, turn: int, target: float) -> Tensor:
-        """Return (G,) bool: what has no price, and as many of the likeliest gates as the target share of the FLOPs allows."""
+        """Return (G,) bool: what has no price, and as many of the likeliest gates as the target share of the FLOPs allows.
+
+        Of gates that are all but certain those stay that are worth most for their price.
+        """
         stays_g = self._weights(turn) == 0
-        order = (self.theta[turn] + stays_g.float()).argsort(descending=True, stable=True)
+        worth_g = torch.where(stays_g, math.inf, self._worth(turn))
+        certain_g = self.theta[turn] > _CERTAIN
+        by_worth = worth_g.argsort(descending=True, stable=True)
+        likely_g = torch.where(certain_g, 1.0, self.theta[turn])[by_worth] + stays_g[by_worth].float()
+        order = by_worth[likely_g.argsort(descending=True, stable=True)]
         low, high = int(stays_g.sum()), len(order)
         while low < high:
             middle = (low + high + 1) // 2
             live_g = torch.zeros_like(self.theta[turn]).index_fill(0, order[:middle], 1.0)
             low, high = (middle, high) if self._flops_share(turn, live_g) <= target else (low, middle - 1)
         return torch.zeros_like(self.theta[turn]).index_fill(0, order[:low], 1.0) > 0
+
+    def _worth(self, turn: int) -> Tensor:
+        """Return (G,) what the loss loses without each gate, for its price; infinite where that is not known."""
+        benefit_g = self._known(turn)
+        priced_g = (self._weights(turn) * self.shapes[turn].cost.price(self.theta[turn], self._share_2)).float()
+        return torch.where(torch.isfinite(benefit_g), -benefit_g, math.inf) / priced_g.clamp_min(1e-12)
 
     def _cut(self, turn: int, live_g: Tensor) -> Change | None:
         live_g = live_g.clone()

@@ -142,3 +142,10 @@ def test_a_layer_stays_for_its_worth_where_no_slope_tells(worth: float, stays: b
             change(network, None)
     assert (len(list(network.residual.children())) == 1) is stays
     assert structure.facts()["layers"] == [int(stays)]
+
+
+def test_where_all_are_certain_those_stay_that_are_worth_most_for_their_price() -> None:
+    # at next to no price all stay until half of the FLOPs have to go: what is remembered of their worth decides
+    worth = torch.linspace(0.1, 1.0, UNITS)
+    _, left, before = train(worth, 1, strength=1e-6, target_flops=0.5, patience=1.0)
+    assert min(before) == 1.0 and left == [4, 5, 6, 7]
