@@ -135,7 +135,7 @@ class LearnedGates(ShrinkingStructure):
         moved_g = (theta_g - pace_g / self._patience).clamp(0, 1)
         self.theta[turn] = torch.where((priced_g > 0) & known_g, moved_g, theta_g)
         if self._params.target_flops is not None and step % 10 == 0:
-            self._steer(turn, step)
+            self._steer(turn, step, pace_g)
         if step + 1 >= self._last:
             return self.finish(turn, network)
         if (step + 1) % self._cut_every:
@@ -192,13 +192,22 @@ class LearnedGates(ShrinkingStructure):
     def _flops_share(self, turn: int, theta_g: Tensor) -> float:
         return float((self.shapes[turn].cost(theta_g) / self.shapes[turn].whole_cost_2)[0])
 
-    def _steer(self, turn: int, step: int) -> None:
-        """Raise the strength while more FLOPs are expected than planned by now, and lower it while fewer are."""
+    def _steer(self, turn: int, step: int, pace_g: Tensor) -> None:
+        """Raise the strength while more FLOPs are under way than planned, and lower it while fewer are.
+
+        What counts is where the gates will be at their pace in half of the time in which one of no use goes, against the plan for then:
+        gates that are on their way out need no higher price.
+        """
         assert self._params.target_flops is not None
-        passed = min(1.0, (step - self._first) / max(1.0, 0.8 * (self._last - self._first)))
+        ahead = 0.5 * self._patience
+        passed = min(1.0, (step + ahead - self._first) / max(1.0, 0.8 * (self._last - self._first)))
         planned = 1 - passed * (1 - self._params.target_flops)
-        off = self._flops_share(turn, self.theta[turn]) - planned
-        self.log_strength[turn] += 10 * 5 / self._patience * max(-0.2, min(0.2, off))
+        priced = self._weights(turn) > 0
+        moved_g = (self.theta[turn] - torch.where(priced, pace_g, 0.0).nan_to_num() * ahead / self._patience).clamp(
+            0, 1
+        )
+        off = self._flops_share(turn, moved_g) - planned
+        self.log_strength[turn] += 10 * 5 / self._patience * max(-0.4, min(0.4, off))
 
     def finish(self, turn: int, network: Network) -> Change | None:
         if self.decided[turn]:
