@@ -15,41 +15,32 @@ import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
 from prune_cli.io.blocks import BlockFolder
-from prune_cli.io.columns import ID, canonical_order
+from prune_cli.io.columns import canonical_order
 from prune_cli.io.ledger import Ledger, ledger_path, settle
-from prune_cli.io.manifest import PROB, DataOptions, Dataset, drop_rows
+from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream
-from prune_cli.io.record import RecordFile
-from prune_cli.io.relabels import RELABELS
 from prune_cli.io.run_folder import read_run
-from prune_cli.io.tables import STDIN, ParquetSource, write_table
+from prune_cli.io.tables import STDIN
 from prune_cli.methods.devices import device_name, resolve_device
-from prune_cli.methods.registry import TRAINING, Method, find_method, preset_params, training_params
-from prune_cli.methods.scores.dynamics import Record, TrainingParams, early_epoch, record_of_probabilities
+from prune_cli.methods.registry import TRAINING, find_method
+from prune_cli.methods.scores.dynamics import Record, TrainingParams, record_of_probabilities
 from prune_cli.methods.scores.kernels import parse_kernel
 from prune_cli.methods.scores.neural_tangents import user_file
 from prune_cli.methods.scores.rows import make_rows, zero_rows
-from prune_cli.methods.scores.whole_set import KernelParams
 from prune_cli.methods.training.augment import choose_augmentation
 from prune_cli.methods.training.inputs import ImageSource
 from prune_cli.methods.training.plan import default_architecture
 from prune_cli.methods.training.predict import Prediction, augmentation_draws, predict
-from prune_cli.methods.training.standard import StandardParams
 from prune_cli.stages.evaluate import as_trained
 from prune_cli.stages.kernel_plan import kernel_estimate, kernel_precision, refuse_large_pictures, require_room
 from prune_cli.stages.kernel_score import KernelWork, kernel_scores
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.record_score import (
-    FROM_PROBABILITIES,
-    NEED_TRAINING,
-    FeaturesFrom,
     Model,
-    RecordFrom,
     TrainingSpec,
     average_scores,
     fit_model,
@@ -64,62 +55,11 @@ from prune_cli.stages.record_score import (
     training_estimate,
     write_features,
 )
-from prune_cli.stages.relabels import p_clean_of
+from prune_cli.stages.score_of_files import score_record, score_relabels, write_scores
+from prune_cli.stages.score_sources import RECIPE, ScoreOptions, Sources, parameters_of, sources_of
 from prune_cli.stages.training import load_inputs
 
 PACKAGES = ("numpy", "torch", "pyarrow", "pillow")
-RECIPE = "standard"
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """The options of ``prune score``; see docs/commands.md. ``data`` is None where the record comes from a file."""
-
-    data: DataOptions | None
-    methods: tuple[str, ...]
-    params: tuple[str, ...] = ()
-    preset: str | None = None
-    output: str | None = None
-    architecture: str | None = None
-    epochs: int | None = None
-    model: str | None = None
-    weights: Path | None = None
-    from_dynamics: str | None = None
-    save_dynamics: Path | None = None
-    save_features: Path | None = None
-    save_kernel: Path | None = None
-    load_kernel: Path | None = None
-    checkpoint_seconds: float = 60.0
-    work_dir: Path | None = None
-    force: bool = False
-    plan: bool = False
-    runtime: Runtime = dataclasses.field(default_factory=Runtime)
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """What is scored, and from what.
-
-    Args:
-        methods: name -> entry of the registry.
-        params: owner -> its parameters; owners are the methods, `TRAINING` and the recipe.
-        record: where the record comes from, None where no score needs one.
-        features: where the features come from, None where nothing needs them.
-    """
-
-    methods: Mapping[str, Method]
-    params: Mapping[str, Any]
-    record: RecordFrom | None
-    features: FeaturesFrom | None
-
-    def of(self, needs: str) -> dict[str, Any]:
-        """Return the methods that need that, with their parameters."""
-        return {name: self.params[name] for name, method in self.methods.items() if method.needs == needs}
-
-    @property
-    def kernels(self) -> dict[str, KernelParams]:
-        """Return the scores that go by a kernel, with their parameters."""
-        return self.of("inputs")
 
 
 def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
@@ -134,11 +74,11 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
-    params = _parameters(options)
+    params = parameters_of(options)
     if options.from_dynamics is not None:
-        return _score_record(options, params, outcome, watch)
+        return score_record(options, params, outcome, watch)
     if any(find_method("score", name).needs == "relabels" for name in options.methods):
-        return _score_relabels(options, outcome, watch)
+        return score_relabels(options, outcome, watch)
     if options.data is None:
         raise InputError("DATA is missing", "name a Parquet file, or a record with --from-dynamics")
     found_model = read_model(options.model, options.weights) if options.model is not None else None
@@ -149,7 +89,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     if isinstance(found_model, Model):
         data, channels = as_trained(options.data, read_run(Path(str(options.model))))
     dataset = Dataset(data)
-    sources = _sources(options, params, dataset)
+    sources = sources_of(options, params, dataset)
     output = options.output or f"{dataset.source.stem}.scores.parquet"
     if not options.plan:
         for path in (output, options.save_dynamics, options.save_features, options.save_kernel):
@@ -322,7 +262,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                 features_found = (prediction.embeddings_nd, prediction.probs_nc())
             embeddings_nd, probs_nc = features_found
             write_features(str(options.save_features), ids, embeddings_nd, probs_nc, classes, provenance)
-        _write(output, ids, kept_labels.values(), columns, provenance, dataset.source, outcome)
+        write_scores(output, ids, kept_labels.values(), columns, provenance, dataset.source, outcome)
     outcome.outputs = [output]
     extra = {"features": options.save_features, "dynamics": options.save_dynamics, "kernel": options.save_kernel}
     outcome.summary = {
@@ -339,206 +279,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     return outcome
 
 
-def _score_relabels(options: ScoreOptions, outcome: Outcome, watch: Stopwatch) -> Outcome:
-    """Score by the new labels of a run: no images, no training."""
-    if options.data is None or options.model is None or len(options.methods) > 1:
-        raise InputError(
-            "p_clean is read from the run of a re-labeling recipe, by itself",
-            "train one, prune train DATA --recipe sop -o run, then: prune score DATA --method p_clean --model run",
-        )
-    location = Path(options.model) / RELABELS
-    if not location.is_file():
-        raise InputError(f"{options.model} has no {RELABELS}", "give the run of a re-labeling recipe, as --recipe sop")
-    dataset = Dataset(options.data)
-    output = options.output or f"{dataset.source.stem}.scores.parquet"
-    if options.plan:
-        return plan_outcome(
-            "score", {"rows": len(dataset), "passes_over_data": 1, "algorithm": f"p_clean of {RELABELS}"}
-        )
-    if output != STDIN:
-        check_output(Path(output), options.force)
-    p_clean_n, facts = p_clean_of(str(location), dataset.ids, options.data.location)
-    method = find_method("score", "p_clean")
-    provenance = Provenance(
-        command="score",
-        method="p_clean",
-        parameters={"p_clean": facts},
-        seed=options.runtime.seed,
-        inputs=(*dataset.source.inputs, *ParquetSource(str(location)).inputs),
-        packages=("pyarrow",),
-        score_direction=dict(method.columns),
-        rows={"rows_in": len(dataset), "rows_out": len(dataset), "rows_bad": 0},
-    )
-    columns = method.load()(p_clean_n)
-    _write(output, dataset.ids, dataset.labels.values(), columns, provenance, dataset.source, outcome)
-    outcome.outputs = [output]
-    outcome.summary = {"command": "score", "output": output, "method": "p_clean", **provenance.rows, **watch.figures()}
-    return outcome
-
-
-def _score_record(options: ScoreOptions, params: Mapping[str, Any], outcome: Outcome, watch: Stopwatch) -> Outcome:
-    """Score what a dynamics record says: no images, no training."""
-    if options.data is not None or options.model is not None or options.save_features or options.save_dynamics:
-        raise InputError(
-            "--from-dynamics takes all there is from the record",
-            "leave out DATA, --model, --save-features and --save-dynamics, or leave out --from-dynamics",
-        )
-    methods = {name: find_method("score", name) for name in options.methods}
-    for name, method in methods.items():
-        if method.needs != "record":
-            raise InputError(
-                f"{name} is not taken from a dynamics record",
-                f"score it from the data: prune score DATA --method {name}",
-            )
-    source = ParquetSource(str(options.from_dynamics))
-    output = options.output or f"{source.stem}.scores.parquet"
-    if output != STDIN and not options.plan:
-        check_output(Path(output), options.force)
-    file = RecordFile(source)
-    if options.plan:
-        figures = {
-            "rows": len(file.ids),
-            "passes_over_data": len(methods) * file.runs,
-            "algorithm": "one column of the record a score, an epoch at a time",
-            "peak_memory_bytes": 400 * 2**20 + 200 * len(file.ids),
-            "disk_bytes": len(file.ids) * (32 + 8 * len(methods)),
-        }
-        return plan_outcome("score", figures)
-    records: list[Record] = [file.of_run(number) for number in range(file.runs)]
-    stated: dict[str, Any] = {}
-    columns: dict[str, np.ndarray] = {}
-    for name, method in methods.items():
-        columns |= average_scores(method, params[name], records)
-        stated[name] = {**dataclasses.asdict(params[name]), **record_facts(name, params[name], records, "file")}
-    provenance = Provenance(
-        command="score",
-        method=",".join(options.methods),
-        parameters=stated,
-        seed=options.runtime.seed,
-        inputs=source.inputs,
-        packages=("numpy", "pyarrow"),
-        score_direction={c: d for m in methods.values() for c, d in m.columns.items()},
-        rows={"rows_in": len(file.ids), "rows_out": len(file.ids), "rows_bad": 0},
-    )
-    _write(output, file.ids, file.label_values(), columns, provenance, source, outcome)
-    outcome.outputs = [output]
-    outcome.summary = {
-        "command": "score",
-        "output": output,
-        "method": provenance.method,
-        **provenance.rows,
-        "epochs": records[0].n_epochs,
-        "runs": file.runs,
-        **watch.figures(),
-    }
-    return outcome
-
-
-def _write(
-    output: str,
-    ids: pa.Array,
-    labels: pa.Array | None,
-    columns: Mapping[str, np.ndarray],
-    provenance: Provenance,
-    source: ParquetSource,
-    outcome: Outcome,
-) -> None:
-    """Write the score manifest and tell what is in it."""
-    table = pa.table(
-        {
-            ID: ids,
-            **({"label": labels} if labels is not None else {}),
-            **{name: pa.array(column, pa.float64()) for name, column in columns.items()},
-        }
-    )
-    write_table(output, table, provenance, source)
-    rows = [["score", "direction", "lowest", "median", "highest"]]
-    for name, column in columns.items():
-        quantiles = (f"{v:.6g}" for v in np.quantile(column, [0, 0.5, 1]))
-        rows.append([name, f"{provenance.score_direction[name]} when high", *quantiles])
-    outcome.tables["scores"] = rows
-
-
-def _parameters(options: ScoreOptions) -> dict[str, Any]:
-    """Return the parameters of every owner: the methods, the training they share, and its recipe (by prefix alone)."""
-    methods = {name: find_method("score", name) for name in options.methods}
-    owners: dict[str, type] = {name: method.params_class() for name, method in methods.items()}
-    by_prefix: list[str] = []
-    if options.from_dynamics is None and (
-        options.save_features is not None or any(m.needs != "inputs" for m in methods.values())
-    ):
-        owners |= {TRAINING: training_params(), RECIPE: StandardParams}
-        by_prefix = [RECIPE]
-    given = split_assignments(options.params, owners, by_prefix=by_prefix)
-    if options.epochs is not None:
-        if TRAINING not in owners:
-            raise InputError("--epochs is given and nothing here trains", "leave it out")
-        given[TRAINING]["epochs"] = str(options.epochs)
-    preset = preset_params(options.preset, "score", list(owners))
-    return {owner: build_params(kind, {**preset[owner], **given[owner]}, owner) for owner, kind in owners.items()}
-
-
-def _sources(options: ScoreOptions, params: Mapping[str, Any], dataset: Dataset) -> _Sources:
-    """Return where the scores come from: a network named, columns of the data, else a training."""
-    methods = {name: find_method("score", name) for name in options.methods}
-    of_record = [name for name, method in methods.items() if method.needs == "record"]
-    of_features = [name for name, method in methods.items() if method.needs == "features"]
-    columns = dataset.source.schema.names
-    wants_training = any((options.epochs, options.architecture, options.save_dynamics))
-    record: RecordFrom | None = None
-    if options.model is not None:
-        refused = [name for name in of_record if name in NEED_TRAINING]
-        if refused:
-            raise InputError(
-                f"{', '.join(refused)} watch a training, and --model names a network that is trained already",
-                f"leave out --model, or score with {', '.join(FROM_PROBABILITIES)}",
-            )
-        if wants_training:
-            raise InputError(
-                "--model names a network that is trained already", "leave out --epochs, --arch and --save-dynamics"
-            )
-        record = "model"
-    elif of_record and PROB in columns and set(of_record) <= set(FROM_PROBABILITIES) and not wants_training:
-        record = "prob"
-    elif of_record or wants_training:
-        record = "training"
-    features: FeaturesFrom | None = None
-    if of_features or options.save_features is not None:
-        has_column = dataset.options.embedding_column in columns
-        if record in {"model", "training"}:
-            features = "model" if record == "model" else "training"
-        elif not of_features and any(name.startswith("ntk_") for name in methods):
-            features = "kernel"
-        elif options.save_features is not None:
-            record, features = "training", "training"
-        elif has_column:
-            features = "embedding"
-        else:
-            raise InputError(
-                f"{', '.join(of_features)} goes by features, and {dataset.options.location} has no column "
-                f"'{dataset.options.embedding_column}'",
-                f"take them from a network: --model RUN; or from a training: --method {of_features[0]} --epochs 20",
-            )
-    if options.model is not None and not of_record and features is None:
-        raise InputError("--model is given and nothing here needs it", "leave it out")
-    of_kernel = [name for name, method in methods.items() if method.needs == "inputs"]
-    if (options.save_kernel is not None or options.load_kernel is not None) and not of_kernel:
-        raise InputError("--save-kernel and --load-kernel are for scores that go by a kernel", "leave them out")
-    if TRAINING in params and params[TRAINING].augment != "none" and features not in {"model", "training"}:
-        raise InputError(
-            "augment is given and no features are taken of pictures", "add --save-features FILE, or leave it out"
-        )
-    return _Sources(methods, _resolved(params) if record == "training" else params, record, features)
-
-
-def _resolved(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters with the pass of el2n and grand told: a tenth of the schedule, wherever the training stops."""
-    early = early_epoch(params[TRAINING].epochs)
-    told = {name: params[name] for name in ("el2n", "grand") if name in params and params[name].epoch is None}
-    return {**params, **{name: dataclasses.replace(given, epoch=early) for name, given in told.items()}}
-
-
-def _training_spec(options: ScoreOptions, sources: _Sources, dataset: Dataset) -> TrainingSpec:
+def _training_spec(options: ScoreOptions, sources: Sources, dataset: Dataset) -> TrainingSpec:
     params: TrainingParams = sources.params[TRAINING]
     head = dataset.load_inputs(Ledger(), rows=np.arange(min(len(dataset), 64)), as_float32=True)
     return TrainingSpec(
@@ -571,7 +312,7 @@ class _Loaded:
 
 def _load(
     dataset: Dataset,
-    sources: _Sources,
+    sources: Sources,
     channels: Any,
     ledger: Ledger,
     folder: Path | None,
@@ -613,7 +354,7 @@ def _load(
 
 
 def _augmentation(
-    sources: _Sources, dataset: Dataset, rows: np.ndarray, input_shape: tuple[int, ...], seed: int
+    sources: Sources, dataset: Dataset, rows: np.ndarray, input_shape: tuple[int, ...], seed: int
 ) -> dict[str, Any]:
     """Return how `predict` augments what features are taken of: nothing, unless it was asked for."""
     if sources.params[TRAINING].augment == "none":
@@ -653,7 +394,7 @@ def _work_folder(options: ScoreOptions, output: str) -> Iterator[Path | None]:
         remove_runs(folder)
 
 
-def _estimate(dataset: Dataset, sources: _Sources, spec: TrainingSpec | None, options: ScoreOptions) -> dict[str, Any]:
+def _estimate(dataset: Dataset, sources: Sources, spec: TrainingSpec | None, options: ScoreOptions) -> dict[str, Any]:
     """Return the figures of ``--plan``: those of the kernel, of the trainings, or of a look."""
     figures: dict[str, Any] = {"rows": len(dataset), "classes": len(dataset.labels.classes), "passes_over_data": 1}
     if sources.kernels:
@@ -687,7 +428,7 @@ def _added(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]
     return both
 
 
-def _stated(options: ScoreOptions, sources: _Sources, spec: TrainingSpec | None, data: DataOptions) -> dict[str, Any]:
+def _stated(options: ScoreOptions, sources: Sources, spec: TrainingSpec | None, data: DataOptions) -> dict[str, Any]:
     """Return what provenance says of the parameters, so far as it is known before anything is computed."""
     stated: dict[str, Any] = {name: dataclasses.asdict(sources.params[name]) for name in sources.methods}
     stated["data"] = data.identity()
@@ -709,7 +450,7 @@ def _stated(options: ScoreOptions, sources: _Sources, spec: TrainingSpec | None,
     return stated
 
 
-def _directions(sources: _Sources) -> dict[str, str]:
+def _directions(sources: Sources) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, method in sources.methods.items():
         terms = getattr(sources.params[name], "terms", True)
@@ -717,7 +458,7 @@ def _directions(sources: _Sources) -> dict[str, str]:
     return found
 
 
-def _kernel_files(options: ScoreOptions, sources: _Sources) -> tuple[InputFile, ...]:
+def _kernel_files(options: ScoreOptions, sources: Sources) -> tuple[InputFile, ...]:
     """Return the networks of the user's own that kernels are of, and the kernel that was given."""
     networks = {parse_kernel(params.kernel).network or "" for params in sources.kernels.values()}
     files = [path for name in sorted(networks) if (path := user_file(name)) is not None and path.is_file()]

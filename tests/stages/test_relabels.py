@@ -18,7 +18,8 @@ from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
 from prune_cli.stages.evaluate import EvaluateOptions, evaluate
 from prune_cli.stages.relabels import RelabelOptions, relabel
-from prune_cli.stages.score import ScoreOptions, score
+from prune_cli.stages.score import score
+from prune_cli.stages.score_sources import ScoreOptions
 from prune_cli.stages.select import SelectOptions, select
 from prune_cli.stages.train import TrainOptions, train
 

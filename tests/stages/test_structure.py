@@ -20,7 +20,8 @@ from prune_cli.io.manifest import DataOptions
 from prune_cli.io.run_folder import read_run
 from prune_cli.methods.training.predict import predict, rebuild
 from prune_cli.stages.evaluate import EvaluateOptions, evaluate
-from prune_cli.stages.score import ScoreOptions, score
+from prune_cli.stages.score import score
+from prune_cli.stages.score_sources import ScoreOptions
 from prune_cli.stages.train import TrainOptions, train
 
 SETTINGS = Runtime(device="cpu", batch_size=32)
