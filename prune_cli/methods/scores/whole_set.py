@@ -54,7 +54,7 @@ class KernelParams:
         "auto",
         f"all samples at once, in blocks, or by landmarks; auto: exact up to {EXACT_ROWS:,} rows, else partition",
     )
-    block_size: int = param(4096, "partition: samples of a block", low=2)
+    block_size: int = param(8192, "partition: samples of a block", low=2)
     blocks: Literal["random", "kmeans"] = param(
         "random", "partition: drawn, or near each other (balanced two-means tree)"
     )
@@ -75,7 +75,7 @@ class Problem(NamedTuple):
     mode: Mode
     ridge: float
     predictions: bool
-    block_size: int = 4096
+    block_size: int = 8192
     blocks: Literal["random", "kmeans"] = "random"
     landmarks: int = 2048
     repeats: int = 1
