@@ -151,24 +151,23 @@ def _advice(
     """Return about how long this takes, what other modes would, and which is recommended."""
     rate = product_rate(dtype, runtime.device)
     found: dict[str, Any] = {"about": _duration(flops / rate)}
-    best, whole = "partition", 0.0
     modes: tuple[Mode, ...] = ("exact", "partition", "nystrom")
+    seconds = 0.0
+    against = ""
     for mode in modes:
         cost = _mode_cost(mode, params, codes_n, n_classes, width, dtype, stored)
         taken = cost["flops"] / rate
         found[f"with mode={mode}"] = (
             f"about {_duration(taken)}, {format_size(cost['memory'])} of memory, {format_size(cost['disk'])} on disk"
         )
-        if mode == "exact" and taken <= _PATIENCE and cost["disk"] < shutil.disk_usage(Path.cwd()).free:
-            best, whole = "exact", taken
-    found["recommended"] = (
-        f"mode={best}: "
-        + ("no draw, and it fits" if best == "exact" else f"{len(codes_n):,} rows are too many for exact")
-    ) + (
-        " (add --precision float32 for half of the time)"
-        if best == "exact" and dtype == "float64" and whole > 300
-        else ""
-    )
+        if mode == "exact":
+            seconds, free = taken, shutil.disk_usage(Path.cwd()).free
+            if taken > _PATIENCE:
+                against = f"exact would take about {_duration(taken)}"
+            elif cost["disk"] > free:
+                against = f"exact wants {format_size(cost['disk'])} on disk, and {format_size(free)} are free"
+    half = " (in half of the time with --precision float32)" if dtype == "float64" and seconds > 300 else ""
+    found["recommended"] = f"mode=partition: {against}" if against else f"mode=exact: no draw, and it fits{half}"
     return found
 
 

@@ -74,7 +74,8 @@ def require() -> None:
             wanted = ".".join(map(str, below))
             raise UnavailableError(f"kernel=nt needs {name} below {wanted}, and {version} is installed", INSTALL)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else jax takes three quarters of a card at once
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name, value in (("TF_CPP_MIN_LOG_LEVEL", "2"), ("TF_ENABLE_ONEDNN_OPTS", "0")):
+        os.environ.setdefault(name, value)  # TensorFlow comes with it, is not used, and has nothing to say
     with contextlib.suppress(ImportError):
         import triton  # noqa: F401  (it comes with torch for CUDA, and aborts the process when it is loaded after TensorFlow)
     try:
