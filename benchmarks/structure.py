@@ -35,7 +35,6 @@ WAYS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "units alone, strength=0.3": (GATES, ("strength=0.3", "layer_weight=0")),
     "layers alone, strength=0.3": (GATES, ("strength=0.3", "unit_weight=0")),
     "magnitude, one shot, FLOPs of target_flops=0.5": (NORMS, ("rounds=1",)),
-    "magnitude, one shot, FLOPs of strength=0.1": (NORMS, ("rounds=1",)),
     "magnitude, one shot, FLOPs of strength=0.3": (NORMS, ("rounds=1",)),
     "magnitude, 5 rounds, FLOPs of strength=0.3": (NORMS, ("rounds=5",)),
     "magnitude, one shot, FLOPs of strength=1": (NORMS, ("rounds=1",)),
