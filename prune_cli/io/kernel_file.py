@@ -130,6 +130,14 @@ def read_kernel(path: Path) -> KernelFile:
     return KernelFile(matrix, pa.array(names, pa.string()), provenance)
 
 
+def is_kernel(path: Path, ids: pa.Array, provenance: Provenance) -> bool:
+    """Return whether a whole kernel file of these ids, made in this way, is there already."""
+    if not path.is_file():
+        return False
+    file = read_kernel(path)
+    return bool(file.provenance == json.loads(provenance.to_json()) and file.ids.equals(ids.cast(pa.string())))
+
+
 def _header(ids: pa.Array, dtype: str, provenance: str) -> tuple[bytes, int]:
     """Return the file's beginning, and where the matrix starts."""
     size = len(ids)

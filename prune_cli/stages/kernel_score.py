@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.engines.local import map_blocks
 from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import canonical_order
-from prune_cli.io.kernel_file import KernelFile, read_kernel, write_kernel
+from prune_cli.io.kernel_file import KernelFile, is_kernel, read_kernel, write_kernel
 from prune_cli.io.provenance import Provenance
 from prune_cli.methods.scores import complexity_gap, ntk_margin
 from prune_cli.methods.scores.complexity_gap import ComplexityGapParams
@@ -113,6 +114,8 @@ def kernel_scores(work: KernelWork, progress: Progress) -> KernelScores:
             else ""
         )
         raise InterruptedRun(f"interrupted after {finished[0]} block(s){kept}") from None
+    for path in work.folder.glob("kernel-*.safetensors"):
+        path.unlink()
     return found
 
 
@@ -175,7 +178,8 @@ def _samples(work: KernelWork, params: KernelParams, found: KernelScores, progre
     }
     if kernel is not None or not (work.save_kernel or networked):
         return samples
-    path = work.save_kernel or work.folder / "kernel.safetensors"
+    stem = hashlib.sha256(f"{params.kernel} {params.center}".encode()).hexdigest()[:16]
+    path = work.save_kernel or work.folder / f"kernel-{stem}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     dtype = "float32" if work.runtime.precision == "float32" else "float64"
 
@@ -189,7 +193,9 @@ def _samples(work: KernelWork, params: KernelParams, found: KernelScores, progre
         parameters={"kernel": params.kernel, "center": params.center, "data": work.provenance.parameters.get("data")},
         score_direction={},
     )
-    write_kernel(path, work.ids.take(pa.array(order_n)), dtype, provenance, fill, TILE_ROWS)
+    ids = work.ids.take(pa.array(order_n))
+    if work.save_kernel is not None or not is_kernel(path, ids, provenance):
+        write_kernel(path, ids, dtype, provenance, fill, TILE_ROWS)
     file = read_kernel(path)
     return dataclasses.replace(samples, kernel=MatrixKernel(file.matrix_mm, file.places(work.ids, str(path))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,31 @@ def test_a_kernel_file_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert rows == [0, 3, -1, 6, 9]
     assert (read_kernel(tmp_path / "k").matrix_mm == expected).all()
     assert [p.name for p in tmp_path.iterdir()] == ["k"]
+
+
+def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(
+    prune: Prune, pictures: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    if importlib.util.find_spec("neural_tangents") is None:
+        pytest.skip("the extra ntk is not installed")
+    from prune_cli.stages import kernel_score
+
+    arguments = ["score", pictures, "--method", "cg,ntk_margin", "-p", "kernel=nt:cnn5", "-p", "ntk_margin.ridge=0.1"]
+    filled = []
+    fill = kernel_score.fill_matrix
+    monkeypatch.setattr(kernel_score, "fill_matrix", lambda *a: (filled.append(a), fill(*a)))
+
+    def dies(*arguments: Any, **more: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel_score, "_solve", dies)
+        prune(*arguments, "-o", "s.parquet", check=130)
+    assert len(filled) == 1 and list((tmp_path / "s.parquet.work").glob("kernel-*.safetensors"))
+    prune(*arguments, "-o", "s.parquet")
+    assert len(filled) == 1 and {p.name for p in tmp_path.iterdir()} == {"pictures.parquet", "s.parquet"}
+    margin = column(tmp_path / "s.parquet", "ntk_margin")
+    assert (margin > 0).mean() > 0.9
 
 
 def test_plans_compare_the_modes(prune: Prune, vectors: Path, tmp_path: Path) -> None:
