@@ -1,4 +1,4 @@
-"""``prune manifest``: make, verify and combine manifests."""
+"""``prune manifest``: make, verify, combine and hand on manifests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from prune_cli.cli import options as opt
 from prune_cli.cli.running import run
 
-app = typer.Typer(help="Make, verify and combine manifests.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("create")
@@ -110,3 +110,49 @@ def merge(
         plan=plan,
     )
     run(lambda progress: stage(options), printing)
+
+
+@app.command("export")
+@opt.spread
+def export(
+    selection: Annotated[
+        str, typer.Argument(metavar="SELECTION", help="Selection manifest, or any with ids.", show_default=False)
+    ],
+    *,
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help="The data it selects from.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="TARGET",
+            help="ids, csv, uids (DataComp), ultralytics, parquet (datasets), folder or webdataset.",
+            show_default=False,
+        ),
+    ],
+    shard_size: Annotated[
+        str, typer.Option("--shard-size", metavar="SIZE", help="About how large a shard grows.")
+    ] = "256MiB",
+    output: opt.Output = None,
+    force: opt.Force = False,
+    plan: opt.Plan = False,
+    columns: opt.DataFlags,
+    printing: opt.PrintFlags,
+) -> None:
+    """Write the rows that a selection keeps, in files that other training stacks read.
+
+    Example: prune manifest export kept.parquet --data photos.parquet --to webdataset -o shards
+    """
+    from prune_cli.core.runtime import parse_size
+    from prune_cli.stages.export import ExportOptions
+    from prune_cli.stages.export import export as stage
+
+    options = ExportOptions(
+        selection,
+        columns.options(data, max_errors="0"),
+        to,
+        output=output,
+        shard_bytes=parse_size(shard_size),
+        force=force,
+        plan=plan,
+    )
+    run(lambda progress: stage(options, progress), printing)

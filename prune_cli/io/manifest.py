@@ -293,10 +293,13 @@ class Dataset:
             raise InputError(f"{self.options.location}: no row has a vector in '{field.name}'", "check the column")
         return vectors
 
+    def rows_in_file(self) -> np.ndarray:
+        """Return (N,) int64, the row of each position in the files: all rows, or those of ``--split``."""
+        return np.arange(self.source.rows) if self._split_mask is None else np.flatnonzero(self._split_mask)
+
     def _column_batches(self, column: str, positions: np.ndarray, rows: int) -> Iterator[pa.Array]:
         wanted = np.zeros(self.source.rows, bool)
-        in_file = np.arange(self.source.rows) if self._split_mask is None else np.flatnonzero(self._split_mask)
-        wanted[in_file[positions]] = True
+        wanted[self.rows_in_file()[positions]] = True
         everything = bool(wanted.all())
         start, left = 0, len(positions)
         with contextlib.closing(self.source.batches([column], rows)) as batches:

@@ -1,0 +1,228 @@
+"""Selected rows in the files that other training stacks read: shards of Parquet, folders, tar files, lists of ids.
+
+Rows come as a stream, one after the other; nothing here holds them all. What a name is made from comes out of data that somebody else
+made, so that it can neither leave the folder nor name a file twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prune_cli.core.errors import InputError
+
+SHARD_BYTES = 256 * 2**20
+"""About how large a shard grows."""
+
+_SUFFIXES = (
+    (b"\x89PNG", ".png"),
+    (b"\xff\xd8", ".jpg"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\x00", ".tif"),
+    (b"MM\x00*", ".tif"),
+)
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_LONGEST_NAME = 120
+_UID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One selected row.
+
+    Args:
+        id: of the row.
+        label: as it is stored, and its class's code and name; None, -1 and None where it has none.
+        weight: what the selection weighs it with, or None.
+        image: its bytes, or None.
+        embedding: (D,) or None.
+        given_label: the label as it was before it was cleaned, where the data say so.
+    """
+
+    id: str | int
+    label: Any
+    code: int
+    class_name: str | None
+    weight: float | None = None
+    image: bytes | None = None
+    embedding: np.ndarray | None = None
+    given_label: Any = None
+
+
+def image_suffix(image: bytes) -> str:
+    """Return the ending of a picture's file name, by its first bytes.
+
+    >>> image_suffix(b"\\xff\\xd8\\xff\\xe0")
+    '.jpg'
+    """
+    if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
+        return ".webp"
+    return next((suffix for start, suffix in _SUFFIXES if image.startswith(start)), ".img")
+
+
+class Names:
+    """Names of files: letters, digits, ``_`` and ``-``, none of them twice, whatever is asked for.
+
+    >>> names = Names()
+    >>> names("a/../b"), names("a b"), names("a?b"), names("")
+    ('a_b', 'a_b-1', 'a_b-2', '_')
+    """
+
+    def __init__(self) -> None:
+        self._taken: dict[str, int] = {}
+
+    def __call__(self, wanted: object) -> str:
+        base = _UNSAFE.sub("_", str(wanted))[:_LONGEST_NAME] or "_"
+        folded = base.lower()  # some file systems do not tell cases apart
+        while True:
+            count = self._taken.get(folded, 0)
+            self._taken[folded] = count + 1
+            if not count:
+                return base
+            base = f"{_UNSAFE.sub('_', str(wanted))[:_LONGEST_NAME] or '_'}-{count}"
+            if base.lower() not in self._taken:
+                self._taken[base.lower()] = 1
+                return base
+
+
+def write_ids(file: BinaryIO, samples: Iterable[Sample]) -> None:
+    """Write one id a line.
+
+    Raises:
+        InputError: an id with a line break.
+    """
+    for sample in samples:
+        text = str(sample.id)
+        if "\n" in text or "\r" in text:
+            raise InputError(f"id {text!r} has a line break", "export --to csv")
+        file.write(f"{text}\n".encode())
+
+
+def write_csv(file: BinaryIO, samples: Iterable[Sample], cleaned: bool, weighed: bool) -> None:
+    """Write ``id``, ``label``, ``class``, and ``given_label`` and ``weight`` where there are any."""
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "label", "class", *(["given_label"] if cleaned else []), *(["weight"] if weighed else [])])
+    for s in samples:
+        more = [*([s.given_label] if cleaned else []), *([s.weight] if weighed else [])]
+        writer.writerow([s.id, s.label, s.class_name, *more])
+    text.detach()
+
+
+def write_uids(file: BinaryIO, samples: Iterable[Sample]) -> None:
+    """Write what DataComp's resharder takes: the 128-bit uids in two halves, sorted, as a NumPy file.
+
+    Raises:
+        InputError: an id that is no uid of 32 hexadecimal digits.
+    """
+    halves = []
+    for sample in samples:
+        text = str(sample.id)
+        if not _UID.fullmatch(text):
+            raise InputError(f"id {text!r} is no uid of 32 hexadecimal digits", "name the column with --id-column uid")
+        halves.append((int(text[:16], 16), int(text[16:], 16)))
+    np.lib.format.write_array(file, np.sort(np.array(halves, dtype="u8,u8")), allow_pickle=False)
+
+
+def write_paths(file: BinaryIO, paths: Iterable[str]) -> None:
+    """Write one path a line, as Ultralytics' ``train.txt`` has them."""
+    for path in paths:
+        if "\n" in path or "\r" in path:
+            raise InputError(f"path {path!r} has a line break", "rename the file")
+        file.write(f"{path}\n".encode())
+
+
+def write_image_folder(folder: Path, samples: Iterable[Sample], class_names: Sequence[str]) -> None:
+    """Write ``CLASS/ID.jpg`` for each sample: the bytes as they are. Rows without a label go to ``unlabeled``.
+
+    Raises:
+        InputError: a sample without a picture.
+    """
+    of_classes, of_files = Names(), Names()
+    folders = [of_classes(name) for name in class_names]
+    unlabeled = of_classes("unlabeled")
+    for sample in samples:
+        image = _picture(sample)
+        place = folder / (folders[sample.code] if sample.code >= 0 else unlabeled)
+        place.mkdir(exist_ok=True)
+        (place / f"{of_files(sample.id)}{image_suffix(image)}").write_bytes(image)
+
+
+def write_webdataset(folder: Path, samples: Iterable[Sample], shard_bytes: int = SHARD_BYTES) -> int:
+    """Write tar files of samples, ``KEY.jpg`` (or ``.npy``), ``KEY.cls`` and ``KEY.json``, and return how many shards there are.
+
+    The same samples give the same bytes: no times, no owners.
+    """
+    names, shard, size = Names(), -1, shard_bytes
+    archive: tarfile.TarFile | None = None
+    try:
+        for sample in samples:
+            if size >= shard_bytes or archive is None:
+                if archive is not None:
+                    archive.close()
+                shard, size = shard + 1, 0
+                archive = tarfile.open(folder / f"shard-{shard:06d}.tar", "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            key = names(sample.id)
+            for suffix, content in _members(sample):
+                entry = tarfile.TarInfo(f"{key}{suffix}")
+                entry.size, entry.mode = len(content), 0o644
+                archive.addfile(entry, io.BytesIO(content))
+                size += len(content)
+    finally:
+        if archive is not None:
+            archive.close()
+    return shard + 1
+
+
+def write_shards(
+    folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], shard_bytes: int = SHARD_BYTES
+) -> int:
+    """Write ``train-00000-of-00002.parquet`` and so on, as Hugging Face's ``datasets`` names them, and return how many there are."""
+    parts: list[Path] = []
+    writer: pq.ParquetWriter | None = None
+    size = shard_bytes
+    for batch in batches:
+        if writer is None or size >= shard_bytes:
+            if writer is not None:
+                writer.close()
+            parts.append(folder / f"part-{len(parts)}")
+            writer, size = pq.ParquetWriter(parts[-1], schema, compression="zstd", version="2.6"), 0
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+        size += batch.nbytes
+    if writer is not None:
+        writer.close()
+    for number, part in enumerate(parts):
+        part.rename(folder / f"train-{number:05d}-of-{len(parts):05d}.parquet")
+    return len(parts)
+
+
+def _picture(sample: Sample) -> bytes:
+    if sample.image is None:
+        raise InputError(f"row '{sample.id}' has no picture", "export --to parquet, webdataset, csv or ids")
+    return sample.image
+
+
+def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
+    if sample.image is not None:
+        yield image_suffix(sample.image), sample.image
+    if sample.embedding is not None:
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, sample.embedding, allow_pickle=False)
+        yield ".npy", buffer.getvalue()
+    if sample.code >= 0:
+        yield ".cls", str(sample.code).encode()
+    told: Mapping[str, Any] = {"id": sample.id, "label": sample.label, "class": sample.class_name}
+    weighed = {} if sample.weight is None else {"weight": sample.weight}
+    yield ".json", json.dumps({**told, **weighed}, sort_keys=True).encode()
