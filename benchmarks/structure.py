@@ -4,9 +4,9 @@
 
 Every way trains on all of the data for as many epochs with the same seeds; magnitude pruning is given the FLOPs that complexity-aware
 training of the same seed ended with. --brief leaves out all but four ways. The second table is data and network together: a
-class-balanced random part of the data, half of the FLOPs, each alone and both; --timed trains each of the four once more, one after the other, for the seconds: ask for it where
-nothing else runs. How much faster a step gets is in structure_pace.py.
-Finished trainings are kept in the work folder: the same command goes on after a kill.
+class-balanced random part of the data, half of the FLOPs, each alone and both; --timed trains each of the four once more, one after the
+other, for the seconds: ask for it where nothing else runs. How much faster a step gets is in structure_pace.py. Finished trainings are
+kept in the work folder: the same command goes on after a kill.
 """
 
 from __future__ import annotations
