@@ -5,7 +5,7 @@
 ``find``: AUROC over 6,000 rows, and the seconds. Fashion-MNIST and CIFAR-10 with a fifth of the labels flipped to another class at random,
 and CIFAR-10 with labels people gave (CIFAR-10N `aggre` and `worse`). ``kernels``: convolutional kernels beside fully connected ones, 2,000
 rows (1,000 of CIFAR-10 shrunk to 8 x 8 with pooling); wants the extra ntk. ``prune``: accuracy of lenet5 trained for the same steps on the
-hardest part of 20,000 rows of Fashion-MNIST. cleanlab is not a dependency: ``pip install cleanlab``, or its line is left out.
+hardest part of 10,000 rows of Fashion-MNIST. cleanlab is not a dependency: ``pip install cleanlab``, or its line is left out.
 """
 
 from __future__ import annotations
@@ -208,13 +208,13 @@ def shrunk(values: NDArray[np.uint8], side: int = 8) -> NDArray[np.uint8]:
 
 
 def prune(arguments: argparse.Namespace) -> Table:
-    """Return the accuracy of what is left when the easiest go, for each score: 20,000 rows, the same steps whatever is kept."""
+    """Return the accuracy of what is left when the easiest go, for each score: 10,000 rows, the same steps whatever is kept."""
     from budgets import accuracy
 
     from prune_cli.core.runtime import Runtime
     from prune_cli.stages.select import SelectOptions, select
 
-    rows, fractions, seeds = 20_000, (0.3, 0.5, 0.7), range(2)
+    rows, fractions, seeds = 10_000, (0.3, 0.6), range(2)
     work = arguments.work
     train, test = work / "train.parquet", arguments.data / "fashion_mnist_test.parquet"
     pq.write_table(pq.read_table(arguments.data / "fashion_mnist_train.parquet").slice(0, rows), train)
@@ -259,7 +259,7 @@ def prune(arguments: argparse.Namespace) -> Table:
                             runtime=Runtime(seed=seed),
                         )
                     )
-                    how = {"architecture": "lenet5:12", "steps": 1500}
+                    how = {"architecture": "lenet5:12", "steps": 800}
                     done[key] = accuracy(train, test, kept, work / "run", seed, **how)
                     done_file.write_text(json.dumps(done))
                     print(key, done[key], flush=True)
@@ -306,8 +306,8 @@ def main() -> None:
     told = {
         "kernels": "Convolutional kernels beside fully connected ones, the first 2,000 rows; seconds with the kernel, computed once:",
         "pooled": "With pooling: the first 1,000 rows of CIFAR-10, averaged to 8 x 8 pixels:",
-        "prune": "Which prunes best: accuracy (percent, mean and deviation of 2 seeds) of lenet5:12 after 1,500 steps on the hardest "
-        "part of each class, of the first 20,000 rows of Fashion-MNIST with their own labels:",
+        "prune": "Which prunes best: accuracy (percent, mean and deviation of 2 seeds) of lenet5:12 after 800 steps on the hardest "
+        "part of each class, of the first 10,000 rows of Fashion-MNIST with their own labels:",
     }
     notes = [
         f"AUROC over the first 6,000 training rows, the chance that a wrong label scores above a right one; of flipped labels the mean "
