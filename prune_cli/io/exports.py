@@ -34,7 +34,7 @@ _SUFFIXES = (
     (b"MM\x00*", ".tif"),
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-_LONGEST_NAME = 120
+_LONGEST_NAME = 80  # a tar file takes names of 100, endings among them
 _UID = re.compile(r"[0-9a-f]{32}")
 
 

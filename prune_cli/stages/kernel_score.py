@@ -171,6 +171,10 @@ def _samples(work: KernelWork, params: KernelParams, found: KernelScores, progre
         file = read_kernel(work.load_kernel)
         kernel = MatrixKernel(file.matrix_mm, file.places(work.ids, str(work.load_kernel)))
         _note_other_data(work, file, found)
+        made_as = file.provenance.get("parameters", {}).get("kernel")
+        for name, theirs in work.methods.items():
+            if (theirs.kernel, theirs.center) == (params.kernel, params.center):
+                found.stated.setdefault(name, {})["kernel"] = made_as
     samples = make_samples(work.values, work.codes_n, params, order_n=order_n, channels=None, kernel=kernel)
     networked = parse_kernel(params.kernel).network is not None and resolve_mode(params, len(order_n)) in {
         None,
@@ -190,7 +194,12 @@ def _samples(work: KernelWork, params: KernelParams, found: KernelScores, progre
     provenance = dataclasses.replace(
         work.provenance,
         method="kernel",
-        parameters={"kernel": params.kernel, "center": params.center, "data": work.provenance.parameters.get("data")},
+        parameters={
+            "kernel": params.kernel,
+            "center": params.center,
+            "precision": dtype,
+            "data": work.provenance.parameters.get("data"),
+        },
         score_direction={},
     )
     ids = work.ids.take(pa.array(order_n))
@@ -230,7 +239,8 @@ def _ridge(
         store.put(block, kept)
     choice = RidgeChoice(float(kept["ridge"]), tuple(kept["accuracies"].tolist()), int(kept["rows"]))
     grid = {f"{r:g}": round(a, 6) for r, a in zip(ntk_margin.RIDGES, choice.accuracies, strict=True)}
-    found.stated[name] = {"ridge_choice": {"rows": choice.rows, "leave_one_out_accuracy": grid}}
+    told = {"rows": choice.rows, "leave_one_out_accuracy": grid}
+    found.stated.setdefault(name, {})["ridge_choice"] = told
     found.facts["ridge"] = choice.ridge
     return choice.ridge
 

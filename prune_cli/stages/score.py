@@ -29,7 +29,7 @@ from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.registry import TRAINING, find_method
 from prune_cli.methods.scores.dynamics import Record, TrainingParams, record_of_probabilities
 from prune_cli.methods.scores.kernels import parse_kernel
-from prune_cli.methods.scores.neural_tangents import user_file
+from prune_cli.methods.scores.neural_tangents import require, user_file
 from prune_cli.methods.scores.rows import make_rows, zero_rows
 from prune_cli.methods.training.augment import choose_augmentation
 from prune_cli.methods.training.inputs import ImageSource
@@ -60,6 +60,7 @@ from prune_cli.stages.score_sources import RECIPE, ScoreOptions, Sources, parame
 from prune_cli.stages.training import load_inputs
 
 PACKAGES = ("numpy", "torch", "pyarrow", "pillow")
+NETWORK_PACKAGES = ("neural-tangents", "jax")
 
 
 def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
@@ -118,6 +119,10 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         )
 
     spec = _training_spec(options, sources, dataset) if sources.record == "training" else None
+    names = {parse_kernel(params.kernel).network for params in sources.kernels.values()}
+    networked = options.load_kernel is None and names - {None} != set()
+    if networked:
+        require()
     if sources.kernels:
         refuse_large_pictures(dataset, options.force)
     estimate = _estimate(dataset, sources, spec, options)
@@ -140,7 +145,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
             seed=options.runtime.seed,
             inputs=(*dataset.source.inputs, *_model_files(found_model), *_kernel_files(options, sources)),
             device=device_name(options.runtime.device),
-            packages=PACKAGES,
+            packages=(*PACKAGES, *(NETWORK_PACKAGES if networked else ())),
             score_direction=_directions(sources),
             rows={"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": len(ledger)},
         )

@@ -133,6 +133,17 @@ def test_vectors_go_to_webdataset_as_arrays(prune: Prune, vectors: Path, tmp_pat
     assert np.array_equal([s["npy"] for s in found], np.array(table["embedding"].to_pylist(), np.float32))
 
 
+def test_long_ids_fit_into_a_tar_file(prune: Prune, tmp_path: Path) -> None:
+    import tarfile
+
+    ids = ["x" * 500, "x" * 501, "a.b/c"]
+    write(tmp_path / "d.parquet", {"id": ids, "label": [0, 1, 0], "embedding": [[1.0]] * 3})
+    prune("manifest", "export", "d.parquet", "--data", "d.parquet", "--to", "webdataset", "-o", "s")
+    with tarfile.open(tmp_path / "s" / "shard-000000.tar") as archive:
+        told = [json.loads(archive.extractfile(m).read())["id"] for m in archive if m.name.endswith(".json")]  # type: ignore[union-attr]
+        assert told == ids and len(set(archive.getnames())) == 9
+
+
 def test_datacomp_uids(prune: Prune, tmp_path: Path) -> None:
     uids = ["00000000000000020000000000000001", "ffffffffffffffff0000000000000000", "00000000000000010000000000000005"]
     write(tmp_path / "d.parquet", {"uid": uids, "label": [0, 1, 0], "embedding": [[1.0]] * 3})

@@ -146,6 +146,15 @@ def test_a_kernel_is_kept_and_taken_for_any_of_its_rows(prune: Prune, vectors: P
     assert b"for scores that go by a kernel" in refused.stderr
 
 
+def test_provenance_says_which_kernel_was_taken(prune: Prune, vectors: Path, tmp_path: Path) -> None:
+    prune("score", vectors, "-p", "kernel=relu:3", "-o", "a.parquet", "--save-kernel", "k.safetensors")
+    prune("score", vectors, "--method", "cg,ntk_margin", "-o", "b.parquet", "--load-kernel", "k.safetensors")
+    stated = provenance(tmp_path / "b.parquet")["parameters"]
+    assert stated["cg"]["kernel"] == stated["ntk_margin"]["kernel"] == "relu:3"
+    assert "ridge_choice" in stated["ntk_margin"] and stated["load_kernel"] == "k.safetensors"
+    np.testing.assert_allclose(column(tmp_path / "b.parquet", "cg"), column(tmp_path / "a.parquet", "cg"), rtol=1e-9)
+
+
 def test_a_kernel_file_goes_on_after_a_kill(tmp_path: Path) -> None:
     from prune_cli.io.kernel_file import read_kernel, write_kernel
     from prune_cli.io.provenance import Provenance
@@ -192,6 +201,15 @@ def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(
     assert len(filled) == 1 and list((tmp_path / "s.parquet.work").glob("kernel-*.safetensors"))
     prune(*arguments, "-o", "s.parquet")
     assert len(filled) == 1 and {p.name for p in tmp_path.iterdir()} == {"pictures.parquet", "s.parquet"}
+    versions = provenance(tmp_path / "s.parquet")["versions"]
+    assert {"neural-tangents", "jax"} < set(versions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel_score, "_solve", dies)
+        prune(*arguments, "-o", "t.parquet", "--precision", "float32", check=130)
+    (kept,) = (tmp_path / "t.parquet.work").glob("kernel-*.safetensors")
+    prune(*arguments, "-o", "t.parquet")  # in float64: the kernel that is there is of float32, and is computed anew
+    assert len(filled) == 3 and not kept.exists()
+    assert column(tmp_path / "t.parquet", "cg").tobytes() == column(tmp_path / "s.parquet", "cg").tobytes()
     margin = column(tmp_path / "s.parquet", "ntk_margin")
     assert (margin > 0).mean() > 0.9
 

@@ -48,9 +48,6 @@ class Kernel(Protocol):
     def block(self, positions: IntArray, dtype: torch.dtype, device: torch.device) -> KernelBlock:
         """Return the samples at ``positions``, made ready on the device."""
 
-    def bytes_of(self, n_samples: int) -> int:
-        """Return how much memory a block of that many samples takes, scratch for tiles included."""
-
 
 @dataclass(frozen=True)
 class ReluKernel:
@@ -70,11 +67,6 @@ class ReluKernel:
 
     def block(self, positions: IntArray, dtype: torch.dtype, device: torch.device) -> KernelBlock:
         return _ReluBlock(self.rows.block(positions, dtype, device), self.depth, device)
-
-    def bytes_of(self, n_samples: int) -> int:
-        d, item = self.rows.n_features, self.rows.values_nd.dtype.itemsize
-        loaded = min(n_samples, SIDE)
-        return n_samples * d * item + 2 * loaded * d * (4 if item == 1 else 16) + loaded * loaded * 8 * (3 + self.depth)
 
 
 class _ReluBlock:
@@ -118,9 +110,6 @@ class MatrixKernel:
 
     def block(self, positions: IntArray, dtype: torch.dtype, device: torch.device) -> KernelBlock:
         return _MatrixBlock(self._matrix_mm, self._places_n[positions])
-
-    def bytes_of(self, n_samples: int) -> int:
-        return 3 * 8 * SIDE * len(self._matrix_mm)
 
 
 class _MatrixBlock:

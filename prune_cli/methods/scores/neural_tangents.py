@@ -198,9 +198,6 @@ class TangentKernel:
             self._lengths_n[here] = np.sqrt(np.diagonal(self.values(inputs, inputs)))
         return _TangentBlock(self, positions)
 
-    def bytes_of(self, n_samples: int) -> int:
-        return 2**31 + 4 * 512 * self.rows.n_features * 8  # mostly what jax takes
-
     def inputs(self, positions: IntArray) -> FloatArray:
         """Return (B, D) or (B, H, W, C) float64: what the network sees."""
         if self._shape is not None:

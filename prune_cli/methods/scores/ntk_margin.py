@@ -19,7 +19,7 @@ from prune_cli.methods.scores.samples import make_samples
 from prune_cli.methods.scores.whole_set import EXACT_ROWS, KernelParams, problem_of, resolve_mode, signs_of, solve_all
 
 RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""What ``ridge=auto`` chooses from; the kernel of a sample with itself is 1/2."""
+"""What ``ridge=none`` chooses from; the kernel of a sample with itself is 1/2."""
 
 RIDGE_ROWS = 3000
 """Samples that the ridge is chosen on at most."""
@@ -96,7 +96,7 @@ def ntk_margin_scores(
         >>> ntk_margin_scores(np.eye(2), np.array([0, 1]), NtkParams(ridge=0.5))["ntk_margin"].round(12).tolist()
         [0.0, 0.0]
     """
-    predictions_nc, _ = _predictions(values_nd, codes_n, params, channels, order_n, seed, device, precision, progress)
+    predictions_nc = _predictions(values_nd, codes_n, params, channels, order_n, seed, device, precision, progress)
     return {"ntk_margin": margins(predictions_nc, codes_n)}
 
 
@@ -127,7 +127,7 @@ def ntk_residual_scores(
     Source:
         As `ntk_margin_scores`.
     """
-    predictions_nc, _ = _predictions(values_nd, codes_n, params, channels, order_n, seed, device, precision, progress)
+    predictions_nc = _predictions(values_nd, codes_n, params, channels, order_n, seed, device, precision, progress)
     return {"ntk_residual": residuals(predictions_nc, codes_n)}
 
 
@@ -154,7 +154,7 @@ def _predictions(
     device: str,
     precision: str,
     progress: Progress,
-) -> tuple[FloatArray, float]:
+) -> FloatArray:
     samples = make_samples(values_nd, codes_n, params, channels=channels, order_n=order_n)
     ridge = params.ridge
     if ridge is None:
@@ -174,7 +174,7 @@ def _predictions(
         progress=progress,
     )
     assert solution.loo_nc is not None
-    return solution.loo_nc, ridge
+    return solution.loo_nc
 
 
 def choose_ridge(

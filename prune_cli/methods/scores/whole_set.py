@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["exact", "partition", "nystrom"]
 EXACT_ROWS = 20_000
-"""Up to here ``mode=auto`` is exact: a minute or two on two cores."""
+"""Up to here ``mode=auto`` is exact: minutes on two cores."""
 
 _OVERHEAD = 64 * 2**20
 _CARD = 0.7  # of a card's free memory, which a factor may take
@@ -308,7 +308,8 @@ def _solve_columns(
 def combine(
     results: Iterable[PartResult], codes_n: NDArray[Any], n_classes: int, repeats: int, predictions: bool
 ) -> Solution:
-    """Return what all parts of all repeats say of each sample, averaged over the repeats, the order of the parts aside.
+    """Return what all parts of all repeats say of each sample, averaged over the repeats; the order of the parts reaches no more than
+    the last digits of the predictions.
 
     Raises:
         InputError: a sample came in more or fewer parts than there are repeats.
