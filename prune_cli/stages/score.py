@@ -278,6 +278,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         **provenance.rows,
         **facts,
         **({"epochs": spec.stop_epoch, "runs": spec.params.runs} if spec is not None else {}),
+        **({"flops": float(estimate["flops"])} if "flops" in estimate else {}),
         "device": provenance.device,
         **watch.figures(),
     }
