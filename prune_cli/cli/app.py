@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from prune_cli import __version__
-from prune_cli.cli import evaluate, manifest, score, select, train
+from prune_cli.cli import compare, evaluate, manifest, score, select, train
 from prune_cli.cli.console import Console
 from prune_cli.core.errors import ClosedPipeError, InterruptedRun, PruneError
 from prune_cli.core.runtime import share_cores
@@ -49,6 +49,7 @@ app.command("score")(score.score)
 app.command("select")(select.select)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.add_typer(manifest.app, name="manifest")
 
 

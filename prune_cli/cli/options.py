@@ -288,9 +288,9 @@ def parse_numbers(text: str | None, option: str, kind: type[int] | type[float]) 
         ) from None
 
 
-def parse_names(text: str) -> tuple[str, ...]:
+def parse_names(text: str, option: str = "--method") -> tuple[str, ...]:
     """Return the names of a comma-separated list, each once."""
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not names:
-        raise InputError("--method names nothing", "see --list-methods")
+        raise InputError(f"{option} names nothing", "see --list-methods" if option == "--method" else "see --help")
     return names

@@ -42,6 +42,14 @@ def device_name(name: str) -> str:
     return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
 
 
+def free_memory(name: str) -> int | None:
+    """Return the bytes that are free on a CUDA device; None on a CPU, whose memory is the machine's."""
+    import torch
+
+    device = resolve_device(name)
+    return None if device.type == "cpu" else int(torch.cuda.mem_get_info(device)[0])
+
+
 @contextlib.contextmanager
 def numba_threads() -> Iterator[None]:
     """Run numba's parallel loops on as many threads as torch has, and leave torch with as many as before.

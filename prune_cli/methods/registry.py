@@ -42,6 +42,7 @@ class Method:
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
         reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
         asks_memory: whether a selection goes by how much memory it may use.
+        seeded: whether a selection is drawn by chance, so that another seed gives other rows.
         aliases: other names the user may type.
     """
 
@@ -60,6 +61,7 @@ class Method:
     classes_itself: bool = False
     reads_blocks: bool = False
     asks_memory: bool = False
+    seeded: bool = False
     aliases: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:
@@ -278,6 +280,7 @@ _METHODS = (
         nested=False,
         classes_itself=True,
         reads_blocks=True,
+        aliases=("bws",),
     ),
     Method(
         name="best",
@@ -291,6 +294,7 @@ _METHODS = (
         uses=("score", "features", "labels"),
         nested=False,
         classes_itself=True,
+        seeded=True,
     ),
     Method(
         name="random",
@@ -302,6 +306,7 @@ _METHODS = (
         cost="N log N",
         source="simple random sampling without replacement",
         uses=(),
+        seeded=True,
     ),
     Method(
         name="top",
@@ -325,6 +330,8 @@ _METHODS = (
         source="Zheng et al., ICLR 2023, arXiv:2210.15809",
         uses=("score",),
         nested=False,
+        seeded=True,
+        aliases=("ccs",),
     ),
     Method(
         name="moderate",
@@ -348,6 +355,7 @@ _METHODS = (
         source="Cho et al., ICML 2025, arXiv:2502.06905",
         uses=("score",),
         nested=False,
+        seeded=True,
     ),
     Method(
         name="d2",

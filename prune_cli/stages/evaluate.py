@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
@@ -19,6 +18,7 @@ from prune_cli.io.columns import locate
 from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
 from prune_cli.io.provenance import InputFile, Provenance
+from prune_cli.io.report import REPORT, ReportRows
 from prune_cli.io.run_folder import Run, read_run, run_files
 from prune_cli.io.selection import selected_ids
 from prune_cli.io.tables import STDIN, ParquetSource, write_table
@@ -32,19 +32,6 @@ PACKAGES = ("numpy", "torch", "torchvision", "torchmetrics", "pyarrow", "pillow"
 
 PROCESS_BYTES = 1500 * 2**20
 """Resident size of Python with torch and torchmetrics, and a batch on its way through the network."""
-
-REPORT = pa.schema(
-    [
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-        ("unit", pa.string()),
-        ("seed", pa.int64()),
-        ("split", pa.string()),
-        ("subset", pa.string()),
-        ("class", pa.string()),
-        ("predicted", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -135,7 +122,7 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
 
     logits_nc = predict(run.tensors, run.model, inputs, runtime=options.runtime, progress=progress).logits_nc
     shown_names = list(names) if names else [str(c) for c in run.model["classes"]]
-    report = _Report(run.model["seed"], data.split, run.model["subset"])
+    report = ReportRows(REPORT, seed=run.model["seed"], split=data.split, subset=run.model["subset"])
     headline = _measure(report, logits_nc, labels.codes_n[kept], shown_names, "")
     if dataset.true_labels is not None:
         true = dataset.true_labels.recoded(run.model["classes"], names, data.location)
@@ -157,52 +144,33 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
         **headline,
         **watch.figures(),
     }
-    outcome.tables = report.tables(headline, shown_names) | outcome.tables
+    outcome.tables = _tables(report, headline, shown_names) | outcome.tables
     return outcome
 
 
-class _Report:
-    """Rows of a report manifest, one number each."""
-
-    def __init__(self, seed: int, split: str | None, subset: str | None) -> None:
-        self._common = {"seed": seed, "split": split, "subset": subset}
-        self._rows: list[dict[str, Any]] = []
-
-    def add(
-        self, metric: str, value: float, unit: str, class_name: str | None = None, predicted: str | None = None
-    ) -> None:
-        self._rows.append(
-            {
-                "metric": metric,
-                "value": float(value),
-                "unit": unit,
-                "class": class_name,
-                "predicted": predicted,
-                **self._common,
-            }
-        )
-
-    def table(self) -> pa.Table:
-        return pa.Table.from_pylist(self._rows, REPORT)
-
-    def tables(self, headline: dict[str, float], names: list[str]) -> dict[str, list[list[str]]]:
-        tables = {"metrics": [["metric", "value"], *([k, f"{v:.4f}"] for k, v in headline.items())]}
-        per_class = {r["class"]: r["value"] for r in self._rows if r["metric"] == "accuracy" and r["class"] is not None}
-        worst = sorted(per_class.items(), key=lambda item: item[1])[:20]
-        tables["accuracy per class, worst first"] = [
-            ["class", "accuracy"],
-            *([name, f"{value:.4f}"] for name, value in worst),
-        ]
-        if len(names) <= 12:
-            cells = {(r["class"], r["predicted"]): r["value"] for r in self._rows if r["metric"] == "confusion"}
-            rows = [["true class", *names]]
-            rows += [[true, *(f"{cells.get((true, p), 0):.0f}" for p in names)] for true in names]
-            tables["confusion: rows as labeled, columns as predicted"] = rows
-        return tables
+def _tables(report: ReportRows, headline: dict[str, float], names: list[str]) -> dict[str, list[list[str]]]:
+    tables = {"metrics": [["metric", "value"], *([k, f"{v:.4f}"] for k, v in headline.items())]}
+    per_class = {r["class"]: r["value"] for r in report.select("accuracy") if r.get("class") is not None}
+    worst = sorted(per_class.items(), key=lambda item: item[1])[:20]
+    tables["accuracy per class, worst first"] = [
+        ["class", "accuracy"],
+        *([name, f"{value:.4f}"] for name, value in worst),
+    ]
+    if len(names) <= 12:
+        cells = {(r["class"], r["predicted"]): r["value"] for r in report.select("confusion")}
+        rows = [["true class", *names]]
+        rows += [[true, *(f"{cells.get((true, p), 0):.0f}" for p in names)] for true in names]
+        tables["confusion: rows as labeled, columns as predicted"] = rows
+    return tables
 
 
 def _measure(
-    report: _Report, logits_nc: np.ndarray, codes_n: np.ndarray, names: list[str], prefix: str, confusion: bool = True
+    report: ReportRows,
+    logits_nc: np.ndarray,
+    codes_n: np.ndarray,
+    names: list[str],
+    prefix: str,
+    confusion: bool = True,
 ) -> dict[str, float]:
     found = classification_metrics(logits_nc, codes_n, len(names))
     headline = {f"{prefix}{m}": float(found[m]) for m in ("accuracy", "top5", "loss", "ece") if m in found}
@@ -210,10 +178,10 @@ def _measure(
         report.add(metric, value, "nats" if metric.endswith("loss") else "share")
     for name, value in zip(names, found["class_accuracy"].tolist(), strict=True):
         if np.isfinite(value):
-            report.add(f"{prefix}accuracy", value, "share", name)
+            report.add(f"{prefix}accuracy", value, "share", class_name=name)
     if confusion:
         for i, j in np.argwhere(found["confusion"] > 0).tolist():
-            report.add("confusion", found["confusion"][i, j], "samples", names[i], names[j])
+            report.add("confusion", float(found["confusion"][i, j]), "samples", class_name=names[i], predicted=names[j])
     return headline
 
 

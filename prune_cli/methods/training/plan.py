@@ -25,6 +25,17 @@ def default_architecture(input_shape: tuple[int, ...]) -> str:
     return "resnet9:16" if max(input_shape[:2]) <= SMALL_SIDE else "torchvision:resnet18"
 
 
+def planned_steps(epochs: int, n_selected: int, runtime: Runtime) -> int:
+    """Return the optimiser steps of some passes over a selection.
+
+    >>> planned_steps(2, 1000, Runtime(batch_size=100))
+    20
+    """
+    from prune_cli.methods.training.recipe import BATCH_SIZE
+
+    return plan_steps(Budget(epochs=epochs), n_selected, runtime.batch_size or BATCH_SIZE).n_steps
+
+
 def training_cost(
     architecture: str, input_shape: tuple[int, ...], n_classes: int, budget: Budget, n_selected: int, runtime: Runtime
 ) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""What the files that a selection was made from have cost, as the ``--json`` of the commands that made them said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prune_cli.core.errors import InputError
+from prune_cli.io.provenance import read_provenance
+from prune_cli.io.tables import ParquetSource
+
+_WRITES = ("output", "features", "dynamics", "kernel")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one command spent.
+
+    Args:
+        command: ``score``, ``select``, ``train``.
+        outputs: names of the files it wrote.
+        inputs: names of the files these were made from, so far as they can be looked up.
+        seconds: that it took.
+        flops: of its work, or None where it did not say.
+    """
+
+    command: str
+    outputs: frozenset[str]
+    inputs: frozenset[str]
+    seconds: float
+    flops: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What scoring and selecting cost, once.
+
+    Args:
+        score_seconds, score_flops: of all that came before selecting; FLOPs are None where a part is not known.
+        select_seconds: of selecting, or None where nobody measured it.
+    """
+
+    score_seconds: float
+    score_flops: float | None
+    select_seconds: float | None
+
+
+def read_costs(files: Sequence[str]) -> list[Spent]:
+    """Return what some files of ``--json`` output say, one JSON object a line.
+
+    Raises:
+        InputError: no such file, or not what a command of ours printed; names the file and the line.
+    """
+    found = []
+    for file in files:
+        path = Path(file)
+        if not path.is_file():
+            raise InputError(f"--costs {file} does not exist", "prune score DATA --json > FILE writes it")
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if line.strip():
+                found.append(_spent(line, f"--costs {file}, line {number}"))
+        if not found:
+            raise InputError(f"--costs {file} is empty", "prune score DATA --json > FILE writes it")
+    return found
+
+
+def cost_of(
+    inputs: Iterable[str], spent: Sequence[Spent], select_seconds: float | None
+) -> tuple[Cost | None, set[int]]:
+    """Return what a selection cost that was made from files of these names, and which commands were counted.
+
+    A command counts once, with what its own inputs cost.
+
+    Args:
+        inputs: names of files, the selection's own among them.
+        spent: what is known.
+        select_seconds: of selecting, where the comparison did it.
+    Returns:
+        Cost, or None where nothing is known of what was before selecting.
+    """
+    wanted, counted = set(inputs), set[int]()
+    while True:
+        more = {i for i, one in enumerate(spent) if i not in counted and one.outputs & wanted}
+        if not more:
+            break
+        counted |= more
+        for i in more:
+            wanted |= spent[i].inputs
+    before = [spent[i] for i in sorted(counted) if spent[i].command != "select"]
+    selecting = [spent[i].seconds for i in counted if spent[i].command == "select"]
+    if selecting:
+        select_seconds = sum(selecting)
+    if not before:
+        return None, counted
+    flops = [one.flops for one in before]
+    return Cost(
+        sum(one.seconds for one in before),
+        None if None in flops else sum(f for f in flops if f is not None),
+        select_seconds,
+    ), counted
+
+
+def _spent(line: str, where: str) -> Spent:
+    try:
+        said: Any = json.loads(line)
+        seconds = float(said["seconds"])
+        command = str(said["command"])
+        places = [said[name] for name in _WRITES if isinstance(said.get(name), str)]
+        places += [one["output"] for one in said.get("outputs", [])]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(
+            f"{where} is not what a command printed with --json", "prune score DATA --json > FILE writes it"
+        ) from None
+    flops = said.get("flops")
+    if command == "train":
+        # what it says is one forward pass of a sample
+        flops = None if flops is None or "samples" not in said else 3.0 * flops * said["samples"]
+    return Spent(
+        command,
+        frozenset(Path(place).name for place in places),
+        frozenset(name for place in places for name in _inputs_of(Path(place))),
+        seconds,
+        None if flops is None else float(flops),
+    )
+
+
+def _inputs_of(path: Path) -> Iterable[str]:
+    """Return the names of what a file was made from, where it is still there: of a run folder's file, the folder."""
+    if not path.is_file():
+        return ()
+    try:
+        stated: Mapping[str, Any] = read_provenance(ParquetSource(str(path)).schema) or {}
+    except InputError:
+        return ()
+    return [str(one["name"]).split("/")[0] for one in stated.get("inputs", [])]
