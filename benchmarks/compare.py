@@ -68,7 +68,7 @@ def main() -> None:
     prune(
         "compare", work / "trained.parquet", work / "cg.parquet", "--data", data, "--test", test,
         "--methods", ",".join(METHODS), "--keys", ",".join(KEYS), "--fractions", ",".join(f"{f:g}" for f in FRACTIONS),
-        "--features", work / "features.parquet", "-p", "tie=aum", "--budget", "both", "--epochs", arguments.epochs,
+        "--features", work / "features.parquet", "--budget", "both", "--epochs", arguments.epochs,
         "--seeds", arguments.seeds, "--arch", arguments.arch, "--jobs", arguments.jobs,
         "--costs", work / "cg.json", "--costs", work / "short.json", "--costs", work / "trained.json",
         "--gate", "accuracy >= random", "--gate-undecided", "pass",

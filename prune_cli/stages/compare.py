@@ -468,7 +468,7 @@ def _costs(subsets: Sequence[Subset], spent: Sequence[Spent]) -> tuple[dict[str,
     for subset in subsets:
         if subset.baseline:
             continue
-        costs[subset.name], counted = cost_of(subset.inputs, spent, subset.select_seconds)
+        costs[subset.name], counted = cost_of(subset.inputs, subset.columns, spent, subset.select_seconds)
         used |= counted
     said = []
     unknown = [name for name, cost in costs.items() if cost is None]

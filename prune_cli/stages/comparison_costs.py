@@ -12,6 +12,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
 
+_VECTORS, _SELECTED = ("embedding", "prob"), "selected"
 _WRITES = ("output", "features", "dynamics", "kernel")
 
 
@@ -21,14 +22,14 @@ class Spent:
 
     Args:
         command: ``score``, ``select``, ``train``.
-        outputs: names of the files it wrote.
+        outputs: name of each file it wrote -> its columns, or None where the file is gone.
         inputs: names of the files these were made from, so far as they can be looked up.
         seconds: that it took.
         flops: of its work, or None where it did not say.
     """
 
     command: str
-    outputs: frozenset[str]
+    outputs: Mapping[str, frozenset[str] | None]
     inputs: frozenset[str]
     seconds: float
     flops: float | None
@@ -68,27 +69,32 @@ def read_costs(files: Sequence[str]) -> list[Spent]:
 
 
 def cost_of(
-    inputs: Iterable[str], spent: Sequence[Spent], select_seconds: float | None
+    inputs: Iterable[str], columns: Iterable[str], spent: Sequence[Spent], select_seconds: float | None
 ) -> tuple[Cost | None, set[int]]:
-    """Return what a selection cost that was made from files of these names, and which commands were counted.
+    """Return what a selection cost, and which commands were counted.
 
-    A command counts once, with what its own inputs cost.
+    A command counts once, with what its own inputs cost. Where several score manifests were joined, those alone count that have
+    a column the selection went by.
 
     Args:
-        inputs: names of files, the selection's own among them.
+        inputs: names of the files it was made from, its own among them.
+        columns: that it went by.
         spent: what is known.
         select_seconds: of selecting, where the comparison did it.
     Returns:
         Cost, or None where nothing is known of what was before selecting.
     """
-    wanted, counted = set(inputs), set[int]()
-    while True:
-        more = {i for i, one in enumerate(spent) if i not in counted and one.outputs & wanted}
-        if not more:
-            break
-        counted |= more
-        for i in more:
-            wanted |= spent[i].inputs
+    used = {*columns, *_VECTORS}
+    wanted = set(inputs)
+    counted = {
+        i for i, one in enumerate(spent) for name, has in one.outputs.items()
+        if name in wanted and (has is None or _SELECTED in has or has & used)
+    }  # fmt: skip
+    latest = counted
+    while latest:
+        before_those = {name for i in latest for name in spent[i].inputs}
+        latest = {i for i, one in enumerate(spent) if one.outputs.keys() & before_those} - counted
+        counted |= latest
     before = [spent[i] for i in sorted(counted) if spent[i].command != "select"]
     selecting = [spent[i].seconds for i in counted if spent[i].command == "select"]
     if selecting:
@@ -120,11 +126,20 @@ def _spent(line: str, where: str) -> Spent:
         flops = None if flops is None or "samples" not in said else 3.0 * flops * said["samples"]
     return Spent(
         command,
-        frozenset(Path(place).name for place in places),
+        {Path(place).name: _columns_of(Path(place)) for place in places},
         frozenset(name for place in places for name in _inputs_of(Path(place))),
         seconds,
         None if flops is None else float(flops),
     )
+
+
+def _columns_of(path: Path) -> frozenset[str] | None:
+    if not path.is_file():
+        return None
+    try:
+        return frozenset(ParquetSource(str(path)).schema.names)
+    except InputError:
+        return None
 
 
 def _inputs_of(path: Path) -> Iterable[str]:

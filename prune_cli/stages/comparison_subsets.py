@@ -48,6 +48,7 @@ class Subset:
         masks: seed -> (N,) bool rows; seeds with the same rows share the array.
         baseline: whether it is there to be compared with.
         inputs: names of the files that the selection was made from.
+        columns: that the selection went by.
         select_seconds: of the selecting, where it was measured.
     """
 
@@ -59,6 +60,7 @@ class Subset:
     masks: Mapping[int, np.ndarray]
     baseline: bool = False
     inputs: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     select_seconds: float | None = None
 
     @property
@@ -147,6 +149,7 @@ class SubsetMaker:
                     digests=dict.fromkeys(self._seeds, _digest(mask)),
                     masks=dict.fromkeys(self._seeds, mask),
                     inputs=(*(f.name for f in source.inputs), *(i["name"] for i in one.get("inputs", []))),
+                    columns=tuple(c for k in ("key", "tie") if (c := one.get("parameters", {}).get(k))),
                 )
             )
         return found
@@ -174,6 +177,7 @@ class SubsetMaker:
                             label,
                             {seed: files[seed]["outputs"][number] for seed in self._seeds},
                             inputs=tuple(files[seeds[0]]["inputs"]),
+                            columns=tuple(c for k in ("key", "tie") if (c := files[seeds[0]][k])),
                             select_seconds=float(np.mean([files[seed]["seconds"] for seed in seeds])),
                         )
                     )
@@ -242,6 +246,7 @@ class SubsetMaker:
         made = {
             "outputs": outcome.outputs,
             "key": outcome.summary["key"],
+            "tie": outcome.summary["tie"],
             "seconds": outcome.summary["seconds"],
             "inputs": [i["name"] for i in stated.get("inputs", [])],
         }
