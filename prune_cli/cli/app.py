@@ -6,12 +6,14 @@ import contextlib
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from prune_cli import __version__
-from prune_cli.cli import compare, evaluate, manifest, score, select, train
+from prune_cli.cli import compare, completion, evaluate, manifest, score, select, settings, train
+from prune_cli.cli.command import SETTINGS_FILE, WARNINGS, Command
 from prune_cli.cli.console import Console
 from prune_cli.core.errors import ClosedPipeError, InterruptedRun, PruneError
 from prune_cli.core.runtime import share_cores
@@ -38,24 +40,40 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version, then stop.")
     ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            envvar=settings.CONFIG,
+            help="TOML file with options: a table a command, [score], and [defaults] for all.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    pass
+    context.meta[WARNINGS] = settings.warn_of_unknown_variables(context.command, os.environ)
+    if config is not None:
+        context.default_map = settings.read_settings(config, context.command)
+        context.meta[SETTINGS_FILE] = config
 
 
-app.command("score")(score.score)
-app.command("select")(select.select)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
+app.command("score", cls=Command)(score.score)
+app.command("select", cls=Command)(select.select)
+app.command("train", cls=Command)(train.train)
+app.command("evaluate", cls=Command)(evaluate.evaluate)
+app.command("compare", cls=Command)(compare.compare)
 app.add_typer(manifest.app, name="manifest")
+app.command("completion", cls=Command)(completion.completion)
 
 
 def main() -> None:
     """Run ``prune`` with the process's arguments and exit with its code."""
     share_cores(os.environ)
+    completion.offer_completions(os.environ)
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -63,7 +81,9 @@ def invoke(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Tracebacks are shown with ``-vv`` alone."""
     click_error = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
-        result = typer.main.get_command(app).main(args=arguments, prog_name="prune", standalone_mode=False)
+        group = typer.main.get_command(app)
+        settings.name_variables(group)
+        result = group.main(args=arguments, prog_name="prune", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except ClosedPipeError as error:

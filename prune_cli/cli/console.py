@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from prune_cli.core.errors import ClosedPipeError
 from prune_cli.core.progress import Progress, silent
@@ -90,19 +90,51 @@ class Console:
         with bars:
             yield advance
 
-    def _table(self, title: str, rows: list[list[str]]) -> None:
-        from rich import box
-        from rich.console import Console as RichConsole
-        from rich.table import Table
+    def tabulate(self, title: str | None, rows: list[list[str]]) -> None:
+        """Print a table of the result to standard output, whole: as wide as it is where no terminal folds it.
 
+        Args:
+            title: a line above it, or None.
+            rows: texts; the first row is the heading.
+        """
+        self.result(_drawn(title, rows, sys.stdout, width=None if sys.stdout.isatty() else _ENDLESS))
+
+    def _table(self, title: str, rows: list[list[str]]) -> None:
         width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 160
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-        for i, heading in enumerate(rows[0]):
-            numeric = all(_is_number(row[i]) for row in rows[1:])
-            table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-        for row in rows[1:]:
-            table.add_row(*(cell.replace("[", "\\[") for cell in row))
-        RichConsole(stderr=True, width=width, highlight=False).print(table)
+        sys.stderr.write(_drawn(title, rows, sys.stderr, width=width) + "\n")
+
+
+_ENDLESS = 100_000
+"""Columns of what is no terminal: a row is a line, which grep finds and no cell is folded in."""
+
+
+def _drawn(title: str | None, rows: list[list[str]], to: TextIO, *, width: int | None) -> str:
+    """Return a table as text for a stream: plain unless it is a terminal and ``NO_COLOR`` is not set."""
+    from rich import box
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for i, heading in enumerate(rows[0]):
+        numeric = all(_is_number(row[i]) for row in rows[1:])
+        table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*(Text(cell) for cell in row))
+    styled = to.isatty() and not os.environ.get("NO_COLOR")
+    console = RichConsole(
+        file=to,
+        width=width,
+        highlight=False,
+        force_terminal=styled,
+        color_system="auto" if styled else None,
+        legacy_windows=False,
+    )
+    with console.capture() as drawn:
+        if title is not None:
+            console.print(Text(title, style="bold"))
+        console.print(table)
+    return "\n".join(line.rstrip() for line in drawn.get().rstrip().split("\n")) + "\n"
 
 
 def _is_number(text: str) -> bool:

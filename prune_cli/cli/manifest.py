@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from prune_cli.cli import choices
 from prune_cli.cli import options as opt
+from prune_cli.cli.command import Command
 from prune_cli.cli.running import run
 
 app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("create")
+@app.command("create", cls=Command)
 @opt.spread
 def create(
     folder: Annotated[
@@ -39,7 +41,7 @@ def create(
     run(lambda progress: stage(options, progress), printing)
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 @opt.spread
 def check(
     data: opt.Data,
@@ -58,7 +60,7 @@ def check(
     run(lambda progress: stage(options, workers, progress), printing)
 
 
-@app.command("merge")
+@app.command("merge", cls=Command)
 @opt.spread
 def merge(
     files: Annotated[
@@ -112,7 +114,7 @@ def merge(
     run(lambda progress: stage(options), printing)
 
 
-@app.command("export")
+@app.command("export", cls=Command)
 @opt.spread
 def export(
     selection: Annotated[
@@ -127,6 +129,7 @@ def export(
             metavar="TARGET",
             help="ids, csv, uids (DataComp), ultralytics, parquet (datasets), folder or webdataset.",
             show_default=False,
+            autocompletion=choices.targets,
         ),
     ],
     shard_size: Annotated[

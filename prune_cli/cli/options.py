@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from prune_cli.cli import choices
+from prune_cli.cli.command import typed_words
 from prune_cli.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +46,13 @@ Params = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", metavar="NAME", help="The parameters of a published table.", show_default=False),
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="The parameters of a published table.",
+        show_default=False,
+        autocompletion=choices.presets,
+    ),
 ]
 Arch = Annotated[
     str | None,
@@ -53,6 +61,7 @@ Arch = Annotated[
         metavar="NAME[:WIDTH]",
         help="Network and width of its first layer.",
         show_default="resnet9:16, or mlp",
+        autocompletion=choices.architectures,
     ),
 ]
 CheckpointSeconds = Annotated[
@@ -70,7 +79,13 @@ TrueLabelColumn = Annotated[
 ]
 Input = Annotated[
     str | None,
-    typer.Option("--input", metavar="image|embedding", help="Which to use where both are there.", show_default="image"),
+    typer.Option(
+        "--input",
+        metavar="image|embedding",
+        help="Which to use where both are there.",
+        show_default="image",
+        autocompletion=choices.inputs,
+    ),
 ]
 Root = Annotated[
     Path | None,
@@ -94,9 +109,18 @@ ImageSize = Annotated[
         show_default="as they are",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:1", help="Where it runs.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="auto|cpu|cuda|cuda:1", help="Where it runs.", autocompletion=choices.devices),
+]
 Precision = Annotated[
-    str, typer.Option("--precision", metavar="NAME", help="float32, float64 or bfloat16, as the method takes.")
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="float32, float64 or bfloat16, as the method takes.",
+        autocompletion=choices.precisions,
+    ),
 ]
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", min=1, metavar="N", help="Samples a step.", show_default="the method's")
@@ -132,33 +156,25 @@ Verbose = Annotated[
 
 
 def list_methods_option(*kinds: Kind) -> Any:
-    """Return the ``--list-methods`` option of some kinds of methods."""
+    """Return the ``--list-methods`` option of some kinds of methods; with ``--json`` beside it, one JSON object."""
 
-    def show(wanted: bool) -> None:
-        if wanted:
+    def show(context: typer.Context, wanted: bool) -> bool:
+        if wanted and not context.resilient_parsing:  # which is how a shell asks for completions
             from prune_cli.cli.listing import list_methods
 
-            for kind in kinds:
-                list_methods(kind)
+            list_methods(kinds, as_json="--json" in typed_words(context))
             raise typer.Exit
+        return wanted
 
     return Annotated[
         bool,
         typer.Option(
             "--list-methods",
             is_eager=True,
-            callback=_flag(show),
+            callback=show,
             help="Every method with parameters, defaults, cost, source; then stop.",
         ),
     ]
-
-
-def _flag(show: Callable[[bool], None]) -> Callable[[bool], bool]:
-    def callback(value: bool) -> bool:
-        show(value)
-        return value
-
-    return callback
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from prune_cli.cli import choices
 from prune_cli.cli import options as opt
 from prune_cli.cli.running import run
 
@@ -20,7 +21,10 @@ def score(
         ),
     ] = None,
     *,
-    method: Annotated[str, typer.Option("--method", metavar="NAME[,NAME]", help="Which scores.")] = "cg",
+    method: Annotated[
+        str,
+        typer.Option("--method", metavar="NAME[,NAME]", help="Which scores.", autocompletion=choices.methods("score")),
+    ] = "cg",
     arch: opt.Arch = None,
     epochs: Annotated[
         int | None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from prune_cli.cli import choices
 from prune_cli.cli import options as opt
 from prune_cli.cli.running import run
 
@@ -23,7 +24,13 @@ def select(
     *,
     method: Annotated[
         str | None,
-        typer.Option("--method", metavar="NAME", help="How to choose.", show_default="window; top with --threshold"),
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="How to choose.",
+            show_default="window; top with --threshold",
+            autocompletion=choices.methods("selection"),
+        ),
     ] = None,
     features: Annotated[
         str | None,

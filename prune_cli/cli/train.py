@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from prune_cli.cli import choices
 from prune_cli.cli import options as opt
 from prune_cli.cli.running import run
 
@@ -24,7 +25,16 @@ def train(
             show_default="all rows",
         ),
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", "--method", metavar="NAME", help="How to train.")] = "standard",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            "--method",
+            metavar="NAME",
+            help="How to train.",
+            autocompletion=choices.methods("recipe"),
+        ),
+    ] = "standard",
     structure: Annotated[
         str | None,
         typer.Option(
@@ -32,6 +42,7 @@ def train(
             metavar="NAME",
             help="Prune the network while it trains: complexity_aware, or magnitude to compare with.",
             show_default="it stays whole",
+            autocompletion=choices.methods("structure"),
         ),
     ] = None,
     arch: opt.Arch = None,
@@ -60,7 +71,13 @@ def train(
     ] = False,
     export: Annotated[
         list[str] | None,
-        typer.Option("--export", metavar="onnx", help="Also write the network as model.onnx.", show_default=False),
+        typer.Option(
+            "--export",
+            metavar="onnx",
+            help="Also write the network as model.onnx.",
+            show_default=False,
+            autocompletion=choices.exports,
+        ),
     ] = None,
     output: opt.Output = None,
     param: opt.Params = None,

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
+from prune_cli.core.targets import FOLDERS, ONE_FILE, TARGETS
 from prune_cli.io.atomic import check_output, publish_folder
 from prune_cli.io.columns import Labels, locate
 from prune_cli.io.exports import (
@@ -35,9 +36,6 @@ from prune_cli.io.tables import STDIN, ParquetSource, open_output
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.relabels import GIVEN
 
-ONE_FILE = {"ids": ".txt", "csv": ".csv", "uids": ".npy", "ultralytics": ".txt"}
-FOLDERS = ("parquet", "folder", "webdataset")
-TARGETS = (*ONE_FILE, *FOLDERS)
 WEIGHT = "weight"
 MARKER = ".prune.json"
 """File in an exported folder with its provenance: a folder without it is never replaced."""

@@ -1,0 +1,80 @@
+"""Values that a shell completes: names straight from the registry, without loading what they name."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable
+
+import typer
+
+from prune_cli.methods.registry import EXPORTS, PRESETS, Kind, methods_of
+
+_KINDS: dict[str, Kind] = {"score": "score", "select": "selection", "train": "recipe"}
+"""Command -> the kind of method its presets are of."""
+
+Choice = tuple[str, str]
+"""A value and the word that a shell shows beside it."""
+
+_HELP_COLUMNS = 60
+
+
+def methods(kind: Kind) -> Callable[[str], list[Choice]]:
+    """Return what completes the names of a kind of methods: the last one of a list with commas."""
+
+    def complete(incomplete: str) -> list[Choice]:
+        before, comma, _ = incomplete.rpartition(",")
+        taken = set(before.split(","))
+        return [
+            (f"{before}{comma}{name}", textwrap.shorten(method.summary, _HELP_COLUMNS, placeholder=" ..."))
+            for method in methods_of(kind).values()
+            for name in (method.name, *method.aliases)
+            if name not in taken
+        ]
+
+    return complete
+
+
+def presets(context: typer.Context) -> list[Choice]:
+    """Return the presets that say something to the command, with the methods they are for."""
+    kind = _KINDS.get(context.info_name or "")
+    return [
+        (name, f"for {', '.join(kinds[kind])}") for name, kinds in PRESETS.items() if kind is not None and kind in kinds
+    ]
+
+
+def architectures() -> list[Choice]:
+    """Return the networks that we have; torchvision's are named after a colon."""
+    from prune_cli.methods.training.architectures import DEFAULT_WIDTHS
+
+    return [(name, f"width {width}" if width is not None else "no width") for name, width in DEFAULT_WIDTHS.items()]
+
+
+def targets() -> list[Choice]:
+    """Return what a selection is handed on as."""
+    from prune_cli.core.targets import TARGETS
+
+    return _plain(TARGETS)
+
+
+def exports() -> list[Choice]:
+    """Return the formats that a trained network is also written in."""
+    return _plain(EXPORTS)
+
+
+def devices() -> list[Choice]:
+    """Return where a run may go; which CUDA devices there are would take seconds to find out."""
+    return _plain(("auto", "cpu", "cuda"))
+
+
+def precisions() -> list[Choice]:
+    """Return the names of the dtypes."""
+    return _plain(("auto", "float32", "float64", "bfloat16"))
+
+
+def inputs() -> list[Choice]:
+    """Return what a data manifest may be read by."""
+    return _plain(("image", "embedding"))
+
+
+def _plain(names: Iterable[str]) -> list[Choice]:
+    return [(name, "") for name in names]
