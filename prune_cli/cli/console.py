@@ -15,6 +15,12 @@ from prune_cli.core.progress import Progress, silent
 if TYPE_CHECKING:
     from prune_cli.stages.outcome import Outcome
 
+_PAGE = 120
+"""Columns of a table that people paste elsewhere."""
+
+_ENDLESS = 100_000
+"""Columns enough for any table: a row is a line, which grep finds."""
+
 
 class Console:
     """Prints for one command.
@@ -57,6 +63,8 @@ class Console:
         if self.as_json:
             self.result(json.dumps({**outcome.summary, "warnings": outcome.warnings}, allow_nan=False, default=str))
         else:
+            for title, rows in outcome.results.items():
+                self.tabulate(title, rows, width=_PAGE)
             for output in outcome.outputs:
                 if output != "-":
                     self.result(output)
@@ -90,22 +98,19 @@ class Console:
         with bars:
             yield advance
 
-    def tabulate(self, title: str | None, rows: list[list[str]]) -> None:
-        """Print a table of the result to standard output, whole: as wide as it is where no terminal folds it.
+    def tabulate(self, title: str | None, rows: list[list[str]], *, width: int = _ENDLESS) -> None:
+        """Print a table of the result to standard output; nothing of it is cut off.
 
         Args:
             title: a line above it, or None.
             rows: texts; the first row is the heading.
+            width: columns to fold it to where there is no terminal that says; as wide as it is unless told.
         """
-        self.result(_drawn(title, rows, sys.stdout, width=None if sys.stdout.isatty() else _ENDLESS))
+        self.result(_drawn(title, rows, sys.stdout, width=None if sys.stdout.isatty() else width))
 
     def _table(self, title: str, rows: list[list[str]]) -> None:
         width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 160
         sys.stderr.write(_drawn(title, rows, sys.stderr, width=width) + "\n")
-
-
-_ENDLESS = 100_000
-"""Columns of what is no terminal: a row is a line, which grep finds and no cell is folded in."""
 
 
 def _drawn(title: str | None, rows: list[list[str]], to: TextIO, *, width: int | None) -> str:

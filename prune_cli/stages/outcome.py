@@ -18,6 +18,7 @@ class Outcome:
         outputs: what was written; ``-`` for standard output.
         summary: the figures of ``--json``, in the order they are shown.
         tables: title -> rows (the first is the heading), shown on standard error.
+        results: title -> rows of tables that are the result itself, shown on standard output unless there is ``--json``.
         warnings: sentences for standard error, each once.
         verdict: False for a negative verdict (exit code 1).
     """
@@ -25,6 +26,7 @@ class Outcome:
     outputs: list[str] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, list[list[str]]] = field(default_factory=dict)
+    results: dict[str, list[list[str]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     verdict: bool = True
 
