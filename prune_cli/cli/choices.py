@@ -61,6 +61,11 @@ def exports() -> list[Choice]:
     return _plain(EXPORTS)
 
 
+def reports() -> list[Choice]:
+    """Return where the history of a training may go."""
+    return _plain(("tensorboard",))
+
+
 def devices() -> list[Choice]:
     """Return where a run may go; which CUDA devices there are would take seconds to find out."""
     return _plain(("auto", "cpu", "cuda"))

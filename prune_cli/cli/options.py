@@ -109,6 +109,16 @@ ImageSize = Annotated[
         show_default="as they are",
     ),
 ]
+ReportTo = Annotated[
+    str | None,
+    typer.Option(
+        "--report-to",
+        metavar="tensorboard[:DIR]",
+        help="Also write the history as TensorBoard events while it trains.",
+        show_default=False,
+        autocompletion=choices.reports,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option("--device", metavar="auto|cpu|cuda|cuda:1", help="Where it runs.", autocompletion=choices.devices),

@@ -66,6 +66,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
     checkpoint_seconds: opt.CheckpointSeconds = 60.0,
+    report_to: opt.ReportTo = None,
     save_dynamics: Annotated[
         bool, typer.Option("--save-dynamics", help="Keep what every pass said of every sample: dynamics.parquet.")
     ] = False,
@@ -113,6 +114,7 @@ def train(
         steps=steps,
         resume=resume,
         checkpoint_seconds=checkpoint_seconds,
+        report_to=report_to,
         save_dynamics=save_dynamics,
         params=tuple(param or ()),
         preset=preset,

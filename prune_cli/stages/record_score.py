@@ -18,6 +18,7 @@ from prune_cli.core.progress import Progress
 from prune_cli.core.rng import stream_seed
 from prune_cli.core.runtime import Runtime, format_size
 from prune_cli.io.columns import ID, Labels
+from prune_cli.io.event_files import EventFolder
 from prune_cli.io.manifest import Dataset
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream
 from prune_cli.io.record import DYNAMICS, RecordFile, join_records
@@ -63,6 +64,7 @@ class TrainingSpec:
         full: whether to train to the end, whatever the scores need.
         runtime: with the seed of the first run.
         checkpoint_seconds: time between checkpoints.
+        events: where the history also goes; of several runs, in a folder each below it.
     """
 
     params: TrainingParams
@@ -73,6 +75,7 @@ class TrainingSpec:
     full: bool
     runtime: Runtime
     checkpoint_seconds: float
+    events: EventFolder | None = None
 
     @property
     def stop_epoch(self) -> int:
@@ -108,6 +111,12 @@ class TrainingSpec:
             if grand is None
             else frozenset(epochs_needed("grand", grand, self.params.epochs)[1]),
         )
+
+    def events_of(self, run: int) -> EventFolder | None:
+        """Return where the history of one run goes."""
+        if self.events is None or self.params.runs == 1:
+            return self.events
+        return EventFolder(self.events.path / f"run-{run}")
 
     def settings(self, dataset: Dataset, n_rows: int) -> dict[str, Any]:
         """Return everything that decides the weights and the record of a run, but for its seed."""
@@ -198,6 +207,7 @@ def train_records(
                 progress,
                 checkpoint_seconds=spec.checkpoint_seconds,
                 task=task,
+                events=spec.events_of(number),
             )
         for text in observer.notes:
             note(text)

@@ -20,6 +20,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
 from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import canonical_order
+from prune_cli.io.event_files import EventFolder
 from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream
@@ -55,6 +56,7 @@ from prune_cli.stages.record_score import (
     training_estimate,
     write_features,
 )
+from prune_cli.stages.reporting import event_folder
 from prune_cli.stages.score_of_files import score_record, score_relabels, write_scores
 from prune_cli.stages.score_sources import RECIPE, ScoreOptions, Sources, parameters_of, sources_of
 from prune_cli.stages.training import load_inputs
@@ -118,7 +120,10 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
             "give data of two classes or more, or check --label-column",
         )
 
-    spec = _training_spec(options, sources, dataset) if sources.record == "training" else None
+    events = _event_folder(options, output, dataset) if sources.record == "training" else None
+    spec = _training_spec(options, sources, dataset, events) if sources.record == "training" else None
+    if options.report_to is not None and spec is None:
+        raise InputError("--report-to is given and nothing here trains", "leave it out")
     names = {parse_kernel(params.kernel).network for params in sources.kernels.values()}
     networked = options.load_kernel is None and names - {None} != set()
     if networked:
@@ -279,13 +284,16 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         **facts,
         **({"epochs": spec.stop_epoch, "runs": spec.params.runs} if spec is not None else {}),
         **({"flops": float(estimate["flops"])} if "flops" in estimate else {}),
+        **({"events": str(events.path)} if events is not None else {}),
         "device": provenance.device,
         **watch.figures(),
     }
     return outcome
 
 
-def _training_spec(options: ScoreOptions, sources: Sources, dataset: Dataset) -> TrainingSpec:
+def _training_spec(
+    options: ScoreOptions, sources: Sources, dataset: Dataset, events: EventFolder | None
+) -> TrainingSpec:
     params: TrainingParams = sources.params[TRAINING]
     head = dataset.load_inputs(Ledger(), rows=np.arange(min(len(dataset), 64)), as_float32=True)
     return TrainingSpec(
@@ -297,7 +305,21 @@ def _training_spec(options: ScoreOptions, sources: Sources, dataset: Dataset) ->
         full=options.save_dynamics is not None or not sources.of("record"),
         runtime=options.runtime,
         checkpoint_seconds=options.checkpoint_seconds,
+        events=events,
     )
+
+
+def _event_folder(options: ScoreOptions, output: str, dataset: Dataset) -> EventFolder | None:
+    """Return where events go, once it is sure that they may; a training that is gone on from has some already."""
+    beside = Path(output if output != STDIN else f"{dataset.source.stem}.scores.parquet")
+    events = event_folder(options.report_to, beside)
+    if events is not None and not options.plan:
+        events.check(replace=options.force or _work_path(options, output).is_dir())
+    return events
+
+
+def _work_path(options: ScoreOptions, output: str) -> Path:
+    return options.work_dir or Path(f"{output}.work")
 
 
 @dataclass
@@ -388,7 +410,7 @@ def _work_folder(options: ScoreOptions, output: str) -> Iterator[Path | None]:
         with tempfile.TemporaryDirectory() as temporary:
             yield Path(temporary)
         return
-    folder = options.work_dir or Path(f"{output}.work")
+    folder = _work_path(options, output)
     try:
         yield folder
     finally:

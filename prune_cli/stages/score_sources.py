@@ -45,6 +45,7 @@ class ScoreOptions:
     save_kernel: Path | None = None
     load_kernel: Path | None = None
     checkpoint_seconds: float = 60.0
+    report_to: str | None = None
     work_dir: Path | None = None
     force: bool = False
     plan: bool = False
@@ -92,6 +93,8 @@ def parameters_of(options: ScoreOptions) -> dict[str, Any]:
         if TRAINING not in owners:
             raise InputError("--epochs is given and nothing here trains", "leave it out")
         given[TRAINING]["epochs"] = str(options.epochs)
+    if options.report_to is not None and TRAINING not in owners:
+        raise InputError("--report-to is given and nothing here trains", "leave it out")
     preset = preset_params(options.preset, "score", list(owners))
     return {owner: build_params(kind, {**preset[owner], **given[owner]}, owner) for owner, kind in owners.items()}
 

@@ -30,6 +30,7 @@ from prune_cli.methods.training.record import RecordSink, Watch
 from prune_cli.methods.training.timetable import Budget
 from prune_cli.stages.evaluate import as_trained
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.reporting import event_folder
 from prune_cli.stages.training import TrainingRun, load_inputs, train_run, training_set
 
 PACKAGES = ("numpy", "torch", "torchvision", "pyarrow", "pillow")
@@ -50,6 +51,7 @@ class TrainOptions:
     steps: int | None = None
     resume: bool = False
     checkpoint_seconds: float = 60.0
+    report_to: str | None = None
     save_dynamics: bool = False
     params: tuple[str, ...] = ()
     preset: str | None = None
@@ -87,8 +89,11 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         data, channels = as_trained(options.data, begun[0])
     dataset = Dataset(data)
     final = _output(options, dataset)
+    events = event_folder(options.report_to, final)
     if not options.plan:
         check_run_output(final, force=options.force, resume=options.resume)
+        if events is not None:
+            events.check(replace=options.force or options.resume)
     if dataset.ids_made_up:
         outcome.warnings.append(f"no column '{options.data.id_column}': ids are the positions, row-00000000 and on")
     labels = dataset.labels
@@ -194,9 +199,12 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             provenance,
             progress,
             checkpoint_seconds=options.checkpoint_seconds,
+            events=events,
         )
     outcome.warnings += observer.notes
     _report(outcome, final, options, model, provenance.rows, observer.rate(), watch)
+    if events is not None:
+        outcome.summary["events"] = str(events.path)
     return outcome
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.columns import Labels
+from prune_cli.io.event_files import EventFolder, EventWriter
 from prune_cli.io.ledger import Ledger
 from prune_cli.io.manifest import Dataset, drop_rows
 from prune_cli.io.provenance import Provenance
@@ -103,6 +104,7 @@ def train_run(
     *,
     checkpoint_seconds: float,
     task: str = "training",
+    events: EventFolder | None = None,
 ) -> tuple[dict[str, Any], RunObserver]:
     """Train, record if wanted, and put the run folder in place.
 
@@ -116,6 +118,7 @@ def train_run(
         provenance: how it is made.
         progress, task: told of each step under that name.
         checkpoint_seconds: time between checkpoints.
+        events: where the history also goes, row by row; nowhere if None.
     Returns:
         ``model.json`` and the observer of the run.
     Raises:
@@ -125,7 +128,7 @@ def train_run(
     observer = RunObserver(builder, progress, checkpoint_seconds, history, task)
     checkpoint = Checkpoint(found[0], found[1]["loop"]) if found else None
     parts = RecordParts(builder.building / "dynamics", ids, labels, run.run)
-    with observer.listening():
+    with observer.listening(), observer.reporting(events):
         job = TrainingJob(
             data,
             run.architecture,
@@ -198,6 +201,7 @@ class RunObserver:
         self._builder, self._progress, self._checkpoint_seconds = builder, progress, checkpoint_seconds
         self._task = task
         self.notes: list[str] = []
+        self._events: EventWriter | None = None
         self._stop = False
         self._started = self._pass_started = self._saved = time.perf_counter()
         self._samples = self._seen = 0
@@ -219,6 +223,12 @@ class RunObserver:
         passed = int(row["samples"]) - self._pass_samples
         self._pass_started, self._pass_samples = now, int(row["samples"])
         self.history.append({**row, "seconds": seconds, "samples_per_second": passed / seconds if seconds > 0 else 0.0})
+        if self._events is not None:
+            try:
+                self._events.add(self.history[-1])
+            except OSError as error:
+                self._events = None
+                self.notes.append(f"events are not written any more: {error.strerror or error}")
 
     def should_checkpoint(self) -> bool:
         """Return whether the time between checkpoints is over."""
@@ -241,6 +251,15 @@ class RunObserver:
         """Return samples per second since the first step."""
         seconds = time.perf_counter() - self._started
         return self._samples / seconds if seconds > 0 else 0.0
+
+    @contextlib.contextmanager
+    def reporting(self, folder: EventFolder | None) -> Iterator[None]:
+        """Write each row of the history to event files too, after those of the training that this one goes on from."""
+        if folder is None:
+            yield
+            return
+        with folder.writing(self.history) as self._events:
+            yield
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
