@@ -82,7 +82,7 @@ def _overview(methods: list[dict[str, Any]]) -> list[list[str]]:
 def _parameter_rows(parameters: list[dict[str, Any]]) -> list[list[str]]:
     return [
         ["parameter", "type", "what it does"],
-        *([f"-p {p['name']}={_shown(p['default'])}", p["type"], p["help"]] for p in parameters),
+        *([f"-p {p['name']}={_shown(p['default'])}", p["type"].replace("|", " | "), p["help"]] for p in parameters),
     ]
 
 

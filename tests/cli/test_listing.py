@@ -30,7 +30,11 @@ def test_every_method_is_listed_whole_a_line_a_row(prune: Any, command: str) -> 
             for column, direction in method.columns.items():
                 assert any(f"{column}: {direction} when high" in line for line in lines)
             for name, type_name, default, help in describe_params(method.params_class()):
-                assert [f"-p {name}={'none' if default is None else default}", type_name, help] in rows
+                assert [
+                    f"-p {name}={'none' if default is None else default}",
+                    type_name.replace("|", " | "),
+                    help,
+                ] in rows
         for preset, kinds in PRESETS.items():
             for values in kinds.get(kind, {}).values():
                 assert f"  --preset {preset}: {', '.join(f'{k}={v}' for k, v in values.items())}" in lines
