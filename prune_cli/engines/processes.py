@@ -108,16 +108,15 @@ class _Workers:
         for process in self._processes:
             with contextlib.suppress(OSError):
                 process.terminate()
+            with contextlib.suppress(OSError):  # what was still to be written has no reader left
+                _pipe(process.stdin).close()
         for process in self._processes:
             try:
                 process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):  # what was still to be written has no reader left
-                    if pipe is not None:
-                        pipe.close()
+            _pipe(process.stdout).close()
         for file in self._errors:
             file.close()
 
