@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.params import split_assignments
+from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime, format_size
 from prune_cli.io.atomic import check_output
@@ -38,7 +38,7 @@ from prune_cli.stages.comparison_report import OTHERS, SHARES, Findings, Judged,
 from prune_cli.stages.comparison_subsets import BASELINES, FULL, Grid, Subset, SubsetMaker
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.relabels import label_names
-from prune_cli.stages.train import DEFAULT_EPOCHS
+from prune_cli.stages.train import DEFAULT_EPOCHS, TrainOptions, training_params
 from prune_cli.stages.train import PACKAGES as TRAIN_PACKAGES
 
 PACKAGES = (*TRAIN_PACKAGES, "torchmetrics", "scipy")
@@ -105,6 +105,7 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
     outcome = Outcome()
     _check(options)
     train_params, grid_params = _split_params(options)
+    _check_params(options, train_params, grid_params)
     gates = [parse_gate(text, SHARES, OTHERS, options.baselines) for text in options.gates]
     spent = read_costs(options.costs)
     dataset, test = Dataset(options.data), Dataset(options.test)
@@ -313,6 +314,22 @@ def _split_params(options: CompareOptions) -> tuple[tuple[str, ...], dict[str, t
     texts = {owner: tuple(f"{name}={value}" for name, value in given.items()) for owner, given in split.items()}
     prefixed = tuple(f"{owner}.{text}" if len(training) > 1 else text for owner in training for text in texts[owner])
     return prefixed, {name: texts[name] for name in methods}
+
+
+def _check_params(options: CompareOptions, training: tuple[str, ...], methods: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise what trainings and selections would raise of their parameters, before any of them is begun."""
+    training_params(
+        TrainOptions(
+            options.data, recipe=options.recipe, structure=options.structure, params=training, preset=options.preset
+        )
+    )
+    for name, texts in methods.items():
+        given = split_assignments(texts, (name,))[name]
+        build_params(
+            find_method("selection", name).params_class(),
+            {k: v for k, v in given.items() if k not in _OF_SELECT},
+            name,
+        )
 
 
 def _subsets(options: CompareOptions, maker: SubsetMaker, params: Mapping[str, tuple[str, ...]]) -> list[Subset]:

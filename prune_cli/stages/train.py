@@ -75,7 +75,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
-    params, structure_params = _parameters(options)
+    params, structure_params = training_params(options)
     budget = _budget(options)
     exports = {name: find_exporter(name) for name in options.export}
     if options.subset == STDIN and options.data.location == STDIN:
@@ -208,7 +208,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     return outcome
 
 
-def _parameters(options: TrainOptions) -> tuple[Any, Any]:
+def training_params(options: TrainOptions) -> tuple[Any, Any]:
     """Return the parameters of the recipe, and those of the structure (None where the network stays whole).
 
     Raises:
