@@ -48,6 +48,9 @@ class ErrorAllowance:
         return bad <= (self.count if self.share is None else self.share * rows)
 
 
+LEDGER_COLUMNS = ("id", "path", "reason")
+
+
 @dataclass
 class Ledger:
     """The bad rows of one run, each once: position in the dataset, path where it has one, reason."""

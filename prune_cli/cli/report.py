@@ -1,0 +1,63 @@
+"""``prune report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prune_cli.cli import options as opt
+from prune_cli.cli.running import run
+
+
+@opt.spread
+def report(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Whatever prune wrote, and data manifests, in any order.", show_default=False
+        ),
+    ],
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="DATA", help="The data, for pictures or embeddings.", show_default="that among the files"
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, metavar="N", help="Samples of each class: hardest, easiest, ...")
+    ] = 12,
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", metavar="DIR", help="Also write each plot as PNG and SVG.", show_default=False),
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", metavar="TEXT", help="Of the page.", show_default="the first file's name")
+    ] = None,
+    output: opt.Output = None,
+    true_label_column: opt.TrueLabelColumn = "true_label",
+    force: opt.Force = False,
+    plan: opt.Plan = False,
+    columns: opt.DataFlags,
+    printing: opt.PrintFlags,
+) -> None:
+    """Write one page of HTML about files: what was done, what is kept, and whether it pays. It opens without a network.
+
+    Example: prune report photos.scores.parquet photos.selection.parquet --data photos.parquet
+    """
+    from prune_cli.stages.report import ReportOptions
+    from prune_cli.stages.report import report as stage
+
+    options = ReportOptions(
+        files=tuple(files),
+        data=columns.options(data or "", max_errors="0", true_label_column=true_label_column),
+        samples=samples,
+        plots=plots,
+        title=title,
+        output=output,
+        force=force,
+        plan=plan,
+    )
+    run(lambda progress: stage(options, progress), printing)
