@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from prune_cli.stages.report_sections.projection import projection_section
 from prune_cli.stages.report_sections.runs import runs_section
 from prune_cli.stages.report_sections.samples import samples_section
 from prune_cli.stages.report_sections.scores import scores_section
-from prune_cli.stages.report_sections.section import Block, Drawing, SampleGrid, Section, Table
+from prune_cli.stages.report_sections.section import Block, Details, Drawing, SampleGrid, Section, Table
 from prune_cli.stages.report_sections.selections import curves_section, selections_section
 
 SAMPLES = 12
@@ -65,7 +66,8 @@ def report(options: ReportOptions, progress: Progress = silent) -> Outcome:
     watch = Stopwatch()
     if not options.files:
         raise InputError("a report of no files", "name what prune wrote: scores, selections, reports, run folders")
-    files = [read_file(location) for location in dict.fromkeys(options.files)]
+    named = (*options.files, *((options.data.location,) if options.data.location else ()))
+    files = [read_file(location) for location in dict.fromkeys(named)]
     dataset = _dataset(options, files)
     first = files[0].name.removesuffix(".parquet")
     output = options.output or f"{first}.report.html"
@@ -130,8 +132,6 @@ def _dataset(options: ReportOptions, files: Sequence[ReportFile]) -> Dataset | N
     Raises:
         InputError: several of them.
     """
-    import dataclasses
-
     if options.data.location:
         return Dataset(options.data)
     own = of_kind(files, "data")
@@ -155,10 +155,10 @@ def _sections(
         selections_section(rows) if rows is not None else None,
         curves_section(of_kind(files, "curve")),
         scores_section(rows) if rows is not None else None,
-        samples_section(rows, dataset, options.samples) if rows is not None else None,
         projection_section(rows, dataset) if rows is not None else None,
         runs_section(of_kind(files, "run")),
         evaluation_section(of_kind(files, "evaluation")),
+        samples_section(rows, dataset, options.samples) if rows is not None else None,
         ledger_section(of_kind(files, "ledger")),
         history_section(files),
     ]
@@ -175,6 +175,8 @@ def _shown(block: Block, progress: Progress) -> tuple[str, Any]:
         return "table", block
     if isinstance(block, SampleGrid):
         return "grid", block
+    if isinstance(block, Details):
+        return "details", block
     return "text", block
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from prune_cli.io.drawing import short
 from prune_cli.stages.report_files import ReportFile
-from prune_cli.stages.report_sections.section import Drawing, Section, Table
+from prune_cli.stages.report_sections.section import Details, Drawing, Section, Table
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 190, 54, 60, 16, 8
 _SHOWN = 60
@@ -25,19 +25,22 @@ def history_section(files: Sequence[ReportFile]) -> Section:
     rows = []
     for file in files:
         stated = file.stated
-        parameters = json.dumps(stated.get("parameters", {}), sort_keys=True) if stated else ""
         rows.append(
             (
                 file.name, _made(file), ", ".join(dict.fromkeys(_input_names(stated))),
                 str(stated.get("seed", "")), f"{stated['rows_out']:,} of {stated['rows_in']:,}" if stated else "",
-                parameters if len(parameters) < 1500 else f"{parameters[:1500]} …",
             )
         )  # fmt: skip
-    section.blocks.append(Table("files", ("file", "made by", "of", "seed", "rows", "parameters"), rows, (3, 4)))
+    section.blocks.append(Table("files", ("file", "made by", "of", "seed", "rows"), rows, (3, 4)))
+    section.blocks += [Details(f"{file.name}: all parameters", _parameters(file)) for file in files if file.stated]
     versions = {f"{k} {v}" for file in files for k, v in file.stated.get("versions", {}).items()}
     if versions:
         section.blocks.append(f"Made with {', '.join(sorted(versions))}.")
     return section
+
+
+def _parameters(file: ReportFile) -> list[str]:
+    return [f"{k} = {json.dumps(v, sort_keys=True)}" for k, v in sorted(file.stated.get("parameters", {}).items())]
 
 
 def _made(file: ReportFile) -> str:
@@ -64,6 +67,9 @@ def _graph(files: Sequence[ReportFile]) -> tuple[dict[str, tuple[int, ReportFile
                 layer[b], changed = layer[a] + 1, True
         if not changed:
             break
+    for name in layer:  # what is not given stands right before what it went into
+        if name not in given:
+            layer[name] = min(layer[b] for a, b in edges if a == name) - 1
     return {name: (place, given.get(name)) for name, place in layer.items()}, edges
 
 
@@ -100,13 +106,12 @@ def _node(name: str, file: ReportFile | None, x: int, y: int) -> str:
         kind, told = "not given", f"{name}: named as an input, not among the files of this page"
     else:
         kind = f"{_made(file).removeprefix('prune ')}"
-        parameters = file.stated.get("parameters", {})
-        told = "\n".join([name, _made(file), *(f"{k} = {json.dumps(v)}" for k, v in sorted(parameters.items()))][:40])
+        told = "\n".join([name, _made(file), *_parameters(file)][:40])
     digest = f" · {file.inputs[0].sha256[:8]}" if file is not None and file.inputs else ""
     box = "node" if file is not None else "node ghost"
     return (
         f'<g class="{box}" tabindex="0"><title>{html.escape(told)}</title>'
         f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="8"/>'
         f'<text x="{x + 12}" y="{y + 23}" class="name">{html.escape(short(name, 24))}</text>'
-        f'<text x="{x + 12}" y="{y + 41}" class="kind">{html.escape(short(kind, 19) + digest)}</text></g>'
+        f'<text x="{x + 12}" y="{y + 41}" class="kind">{html.escape(short(kind, 15) + digest)}</text></g>'
     )

@@ -53,9 +53,9 @@ def _widths(name: str, structure: dict[str, Any], history: Sequence[dict[str, An
     """Return how wide each layer was and is, and how the network shrank."""
     units: dict[str, Sequence[int]] = structure["units"]
     names, whole = list(units), structure["whole"]
-    left, gone = [units[n][1] for n in names], [units[n][0] - units[n][1] for n in names]
+    left, gone = [units[n][0] for n in names], [units[n][1] - units[n][0] for n in names]
     places = list(range(len(names)))
-    words = "; ".join(f"{n}: {units[n][1]} of {units[n][0]}" for n in names)
+    words = "; ".join(f"{n}: {units[n][0]} of {units[n][1]}" for n in names)
     bars = Plot(
         f"widths-{number}", f"{name}: units left of each layer", "layer", "units",
         [Series("left", places, left), Series("cut out", places, gone)], "bars", names, words=f"Units left: {words}.",
@@ -86,7 +86,7 @@ def _widths(name: str, structure: dict[str, Any], history: Sequence[dict[str, An
             )
         )  # fmt: skip
     removed = ", ".join(structure.get("removed", [])) or "none"
-    rows = [(n, f"{units[n][0]:,}", f"{units[n][1]:,}") for n in names]
+    rows = [(n, f"{units[n][1]:,}", f"{units[n][0]:,}") for n in names]
     blocks.append(
         Table(f"{name}: widths of layers; residual branches gone: {removed}", ("layer", "whole", "left"), rows, (1, 2))
     )

@@ -46,7 +46,15 @@ class Drawing:
     words: str
 
 
-Block = Table | Plot | HeatMap | SampleGrid | Drawing | str
+@dataclass(frozen=True)
+class Details:
+    """Lines that are shown when they are asked for."""
+
+    summary: str
+    lines: Sequence[str]
+
+
+Block = Details | Table | Plot | HeatMap | SampleGrid | Drawing | str
 
 
 @dataclass
