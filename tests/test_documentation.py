@@ -34,7 +34,8 @@ def test_the_readme_commands_run_in_a_row(prune: Any, tmp_path: Path) -> None:
         "run",
         "report.parquet",
         "kept-0.1.parquet",
-        "run-random",
+        "verdict.parquet",
+        "report.html",
         "clean.report.parquet",
     ):
         assert (tmp_path / made).exists(), made
