@@ -56,6 +56,13 @@ def targets() -> list[Choice]:
     return _plain(TARGETS)
 
 
+def hows() -> list[Choice]:
+    """Return how manifests are put together."""
+    from prune_cli.core.combinations import HOWS
+
+    return _plain(HOWS)
+
+
 def exports() -> list[Choice]:
     """Return the formats that a trained network is also written in."""
     return _plain(EXPORTS)

@@ -67,11 +67,30 @@ def merge(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Score manifests of the same rows; with --relabel a data manifest and new labels.",
+            help="Score manifests of the same rows; with --how selections; with --relabel a data manifest and new labels.",
             show_default=False,
         ),
     ],
     *,
+    how: Annotated[
+        str,
+        typer.Option(
+            "--how",
+            metavar="join|union|intersect|difference|quota",
+            help="Scores: join their columns. Selections: kept by any, by all, by the first alone, so many of each class.",
+            autocompletion=choices.hows,
+        ),
+    ] = "join",
+    quota: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--quota",
+            metavar="[CLASS=]N|F%",
+            help="Most rows of a class, or of each that is not named; repeatable, with --how quota.",
+            show_default=False,
+        ),
+    ] = None,
+    selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False,
     relabel: Annotated[
         bool, typer.Option("--relabel", help="Write the data with its labels replaced; they stay in given_label.")
     ] = False,
@@ -82,10 +101,13 @@ def merge(
     plan: opt.Plan = False,
     printing: opt.PrintFlags,
 ) -> None:
-    """Join score manifests by id: the rows of the first, the columns of all.
+    """Join score manifests by id, the columns of all; or combine selections.
 
     Example: prune manifest merge cg.scores.parquet el2n.scores.parquet
+
+    Example: prune manifest merge a.selection.parquet b.selection.parquet --how union
     """
+    from prune_cli.core.combinations import JOIN
     from prune_cli.core.errors import InputError
     from prune_cli.stages.manifest import MergeOptions
     from prune_cli.stages.manifest import merge as stage
@@ -94,6 +116,8 @@ def merge(
         from prune_cli.stages.relabels import RelabelOptions
         from prune_cli.stages.relabels import relabel as clean
 
+        if how != JOIN or quota or selected_only:
+            raise InputError("--relabel goes with none of --how, --quota, --selected-only", "leave them out")
         if len(files) != 2:
             raise InputError(
                 f"--relabel takes two files, and {len(files)} are given", "prune manifest merge DATA RELABELS --relabel"
@@ -103,6 +127,24 @@ def merge(
         )
         run(lambda progress: clean(cleaning), printing)
         return
+    if how != JOIN:
+        from prune_cli.stages.combine import CombineOptions, combine
+
+        combining = CombineOptions(
+            tuple(files),
+            how,
+            quotas=tuple(quota or ()),
+            selected_only=selected_only,
+            id_column=id_column,
+            label_column=label_column,
+            output=output,
+            force=force,
+            plan=plan,
+        )
+        run(lambda progress: combine(combining), printing)
+        return
+    if quota or selected_only:
+        raise InputError(f"{'--quota' if quota else '--selected-only'} is of selections", "say --how they are combined")
     options = MergeOptions(
         files=tuple(files),
         id_column=id_column,

@@ -212,7 +212,7 @@ def _integer_labels(source: ParquetSource, column: str, array: pa.Array) -> Labe
     return Labels(codes.astype(np.int64), tuple(int(c) for c in classes), None, kind)
 
 
-def some(values: pa.Array, limit: int = 5) -> str:
+def some(values: pa.Array | Sequence[object], limit: int = 5) -> str:
     """Return a few values as text, with a mark where there are more."""
-    shown = ", ".join(str(v) for v in values.slice(0, limit).to_pylist())
+    shown = ", ".join(str(v) for v in values[:limit])
     return shown + (", ..." if len(values) > limit else "")

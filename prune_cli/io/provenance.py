@@ -8,6 +8,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -130,6 +131,12 @@ def hash_stream(file: BinaryIO) -> str:
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     file.seek(0)
     return digest
+
+
+def hash_file(path: Path) -> InputFile:
+    """Return the name of a file, without its folder, and the SHA-256 of its bytes."""
+    with path.open("rb") as file:
+        return InputFile(path.name, hash_stream(file))
 
 
 def _huggingface_features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from prune_cli.core.combinations import JOIN, SET_OPERATIONS
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.io.atomic import check_output
@@ -18,7 +19,8 @@ from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import Ledger
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream
-from prune_cli.io.tables import STDIN, write_batches, write_table
+from prune_cli.io.selection import SELECTED
+from prune_cli.io.tables import STDIN, ParquetSource, write_batches, write_table
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -186,6 +188,12 @@ def merge(options: MergeOptions) -> Outcome:
     watch = Stopwatch()
     if len(options.files) < 2:
         raise InputError("merge joins files, and one is given", "name two or more")
+    selections = [f for f in options.files if f != STDIN and SELECTED in ParquetSource(f).schema.names]
+    if len(selections) > 1:
+        raise InputError(
+            f"{' and '.join(selections)} are selections, and --how {JOIN} joins scores",
+            f"say what is kept: --how {', '.join(SET_OPERATIONS)}",
+        )
     joined = Joined(options.files, id_column=options.id_column, label_column=options.label_column)
     output = options.output or f"{joined.stem}.merged.parquet"
     rows = len(joined.ids)
