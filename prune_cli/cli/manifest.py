@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prune_cli.cli import choices
+from prune_cli.cli import choices, top_up
 from prune_cli.cli import options as opt
 from prune_cli.cli.command import Command
 from prune_cli.cli.running import run
@@ -201,3 +201,6 @@ def export(
         plan=plan,
     )
     run(lambda progress: stage(options, progress), printing)
+
+
+app.command("top-up", cls=Command)(top_up.top_up)

@@ -8,6 +8,7 @@ import typer
 
 from prune_cli.cli import choices
 from prune_cli.cli import options as opt
+from prune_cli.cli import selection_options as sel
 from prune_cli.cli.running import run
 
 
@@ -32,51 +33,20 @@ def select(
             autocompletion=choices.methods("selection"),
         ),
     ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(
-            "--features",
-            metavar="FILE",
-            help="Vectors of the rows, joined by id, for methods that need them.",
-            show_default=False,
-        ),
-    ] = None,
-    probabilities: Annotated[
-        str | None,
-        typer.Option(
-            "--probabilities",
-            metavar="FILE",
-            help="Class probabilities of the rows, where the features' file has none.",
-            show_default=False,
-        ),
-    ] = None,
-    fraction: Annotated[
-        str | None,
-        typer.Option("--fraction", metavar="F[,F]", help="Share KEPT, above 0 and at most 1.", show_default=False),
-    ] = None,
-    count: Annotated[
-        str | None, typer.Option("--count", metavar="N[,N]", help="Rows kept.", show_default=False)
-    ] = None,
+    features: sel.Features = None,
+    probabilities: sel.Probabilities = None,
+    fraction: sel.Fraction = None,
+    count: sel.Count = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)
     ] = None,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Keep the budget inside each class.")] = False,
+    per_class: sel.PerClass = False,
     keep: Annotated[
         str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)
     ] = None,
-    drop: Annotated[
-        str | None, typer.Option("--drop", metavar="FILE", help="Ids that must not be kept.", show_default=False)
-    ] = None,
-    direction: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--direction",
-            metavar="NAME=harder|easier",
-            help="What a high value of a foreign score means.",
-            show_default=False,
-        ),
-    ] = None,
-    selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False,
+    drop: sel.Drop = None,
+    direction: sel.Direction = None,
+    selected_only: sel.SelectedOnly = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the curve of what window or best tried, as PNG.")] = False,
     output: opt.Output = None,
     param: opt.Params = None,

@@ -50,10 +50,16 @@ class Selection:
 def read_selection(location: str, *, id_column: str = ID, label_column: str = "label") -> Selection:
     """Return a selection manifest.
 
+    Args:
+        location: the file.
+        id_column, label_column: names of the columns, as they are in the data; ``id`` and ``label``, as we write them, serve as well.
     Raises:
         InputError: no ids, no column ``selected``, no rows, a column of another type, or a rank below 1.
     """
     source = ParquetSource(location)
+    id_column, label_column = (
+        name if name in source.schema.names else ours for name, ours in ((id_column, ID), (label_column, "label"))
+    )
     source.require(id_column, "--id-column")
     if SELECTED not in source.schema.names:
         raise InputError(

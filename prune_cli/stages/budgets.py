@@ -65,8 +65,8 @@ def check_stated(
             raise InputError("--per-class has no meaning with --threshold", "use --fraction or --count")
 
 
-def check_counts(budgets: Sequence[Budget], eligible: int, kept: int, keep: str | None) -> None:
-    """Check that every count lies between what must be kept and what can be.
+def check_counts(budgets: Sequence[Budget], eligible: int, kept: int, keeper: str) -> None:
+    """Check that every count lies between what must be kept, by the keeper's word, and what can be.
 
     Raises:
         InputError: it does not.
@@ -79,7 +79,7 @@ def check_counts(budgets: Sequence[Budget], eligible: int, kept: int, keep: str 
             )
         if budget.count < kept:
             raise InputError(
-                f"the budget is {budget.count:,} rows and --keep {keep} names {kept:,}",
+                f"the budget is {budget.count:,} rows and {keeper} {kept:,}",
                 "give a larger budget or keep less",
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from prune_cli.io.columns import ID
 from prune_cli.io.features import FeatureFile
 from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import ErrorAllowance, Ledger, ledger_path, settle
-from prune_cli.io.provenance import InputFile, Provenance
-from prune_cli.io.selection import read_listed
+from prune_cli.io.provenance import Provenance
 from prune_cli.io.tables import STDIN, write_table
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry import Method, find_method, preset_params
@@ -41,6 +39,7 @@ from prune_cli.stages.selection_vectors import (
     probability_file,
     read_features,
 )
+from prune_cli.stages.wishes import read_wishes
 
 PROCESS_BYTES = 200 * 2**20
 ROW_BYTES = 700
@@ -51,7 +50,10 @@ _STATED_BY_STAGE = ("key", "tie")
 
 @dataclass(frozen=True)
 class SelectOptions:
-    """The options of ``prune select``; see docs/commands.md. Exactly one of the three budgets is given."""
+    """The options of ``prune select``; see docs/commands.md. Exactly one of the three budgets is given.
+
+    ``before`` is the selection that ``prune manifest top-up`` adds to, in place of ``keep``.
+    """
 
     scores: tuple[str, ...]
     method: str | None = None
@@ -64,6 +66,7 @@ class SelectOptions:
     threshold: float | None = None
     per_class: bool = False
     keep: str | None = None
+    before: str | None = None
     drop: str | None = None
     directions: tuple[str, ...] = ()
     selected_only: bool = False
@@ -77,6 +80,11 @@ class SelectOptions:
     output: str | None = None
     force: bool = False
     plan: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command that these are options of."""
+        return "select" if self.before is None else "manifest top-up"
 
 
 def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
@@ -107,15 +115,13 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         tie = read_tie(scores, key, wanted["tie"], directions)
     features = feature_file(options, method, scores, key)
     probabilities = probability_file(options, method, scores, features)
-    keep, drop = (read_listed(file, scores.ids, scores.location) for file in (options.keep, options.drop))
-    if (keep & drop).any():
-        both = scores.ids.filter(pa.array(keep & drop))
-        raise InputError(f"{len(both)} id(s) are in --keep and in --drop, such as {both[0]}", "take them out of one")
+    wishes = read_wishes(options, scores)
+    outcome.warnings += wishes.notes
     base = options.output or f"{scores.stem.removesuffix('.scores')}.selection.parquet"
     budgets = budgets_of(options.fractions, options.counts, options.threshold, len(scores.ids), base)
     curve_path = None if base == STDIN else Path(base.removesuffix(".parquet") + ".curve.parquet")
     if options.plan:
-        return plan_outcome("select", _plan(options, method, params, scores, features, len(budgets)))
+        return plan_outcome(options.command, _plan(options, method, params, scores, features, len(budgets)))
     _check_outputs(options, method, budgets, curve_path)
 
     ledger = Ledger()
@@ -128,7 +134,8 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         probabilities.check(ledger, progress)
     if "labels" in method.uses and scores.labels is not None:
         ledger.add_all(np.flatnonzero(scores.labels.codes_n < 0), "missing label")
-    rows = SelectionRows(scores, key, tie, features, probabilities, ledger.good(len(scores.ids)), keep, drop)
+    wishes.check_kept(ledger, scores)
+    rows = SelectionRows(scores, key, tie, features, probabilities, ledger.good(len(scores.ids)), wishes)
     provenance = _provenance(options, method, params, rows, len(ledger))
     errors = ledger_path(budgets[0].output, f"{scores.stem}.selection")
     settle(ledger, scores.ids, options.max_errors, errors, provenance)
@@ -136,7 +143,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         outcome.warnings.append(
             f"{len(ledger)} row(s) without a score or a vector are not selected, listed in {errors}"
         )
-    lost = scores.ids.filter(pa.array(keep & ~rows.good))
+    lost = scores.ids.filter(pa.array(wishes.keep & ~rows.good))
     if len(lost):
         outcome.warnings.append(f"{len(lost)} of these are in --keep and cannot be kept, such as {lost[0]}")
     if key is not None and tie is None and wanted["tie"] is None and key.share_tied() > 0.1:
@@ -149,7 +156,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     candidates = candidates_of(rows, positions, values_nd)
     kept_already = int(candidates.kept.sum())
     if options.threshold is None:
-        check_counts(budgets, len(positions), kept_already, options.keep)
+        check_counts(budgets, len(positions), kept_already, wishes.keeper)
     free = len(positions) - kept_already
     counts = [free if options.threshold is not None else b.count - kept_already for b in budgets]
     choice = choose(
@@ -163,7 +170,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         ranking, extra = choice.rankings[number], choice.extras[number] if choice.extras else None
         table, chosen = ranked_table(rows, positions, candidates, ranking, count if not method.nested else None, extra)
         if options.threshold is not None:
-            chosen = _beyond_threshold(options.threshold, params, rows, table) | (keep & rows.eligible)
+            chosen = _beyond_threshold(options.threshold, params, rows, table) | (wishes.keep & rows.eligible)
         else:
             chosen &= table["rank"].fill_null(len(chosen) + 1).to_numpy() <= budget.count
         table = with_choice(table, chosen)
@@ -176,7 +183,10 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         )
         write_table(budget.output, table, made, scores.sources[0])
         kept = int(chosen.sum())
-        files.append({"output": budget.output, **budget.stated, "rows_kept": kept, **(extra.figures if extra else {})})
+        figures = {"rows_kept_before": kept_already} if options.before is not None else {}
+        files.append(
+            {"output": budget.output, **budget.stated, "rows_kept": kept, **figures, **(extra.figures if extra else {})}
+        )
         outcome.tables["kept"].append(
             [budget.shown(), f"{kept:,}", f"{len(chosen):,}", f"{kept / len(chosen):.1%}", budget.output]
         )
@@ -184,7 +194,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
             outcome.warnings.append(f"{budget.shown()}: no row is selected")
     outcome.outputs = [budget.output for budget in budgets]
     outcome.summary = {
-        "command": "select",
+        "command": options.command,
         "method": name,
         "key": key.name if key else None,
         "tie": tie.name if tie else None,
@@ -210,12 +220,12 @@ def _parameters(options: SelectOptions, method: Method) -> tuple[Any, dict[str, 
 def _provenance(options: SelectOptions, method: Method, params: Any, rows: SelectionRows, bad: int) -> Provenance:
     n_rows = len(rows.scores.ids)
     packages = ("numpy", "pyarrow", *(("torch", "numba") if "features" in method.uses else ()))
-    inputs = [*rows.scores.inputs, *_list_inputs(options)]
+    inputs = [*rows.scores.inputs, *rows.wishes.inputs]
     for source in {file.source.location: file.source for file in (rows.features, rows.probabilities) if file}.values():
         if source.location not in {s.location for s in rows.scores.sources}:
             inputs += source.inputs
     return Provenance(
-        command="select",
+        command=options.command,
         method=method.name,
         parameters={
             **dataclasses.asdict(params),
@@ -223,7 +233,7 @@ def _provenance(options: SelectOptions, method: Method, params: Any, rows: Selec
             "tie": rows.tie.name if rows.tie else None,
             "nested": method.nested,
             "per_class": options.per_class,
-            "keep": bool(options.keep),
+            "keep": bool(options.keep or options.before),
             "drop": bool(options.drop),
             "selected_only": options.selected_only,
         },
@@ -286,11 +296,3 @@ def _check_outputs(options: SelectOptions, method: Method, budgets: list[Budget]
         paths += [curve, *([curve.with_suffix(".png")] if options.plot else [])]
     for path in paths:
         check_output(path, options.force)
-
-
-def _list_inputs(options: SelectOptions) -> list[InputFile]:
-    found = []
-    for name in (options.keep, options.drop):
-        if name is not None:
-            found.append(InputFile(Path(name).name, hashlib.sha256(Path(name).read_bytes()).hexdigest()))
-    return found

@@ -15,11 +15,13 @@ from prune_cli.io.curves import draw_curve
 from prune_cli.io.features import FeatureFile
 from prune_cli.io.joined import Joined
 from prune_cli.io.provenance import Provenance
+from prune_cli.io.selection import WEIGHT
 from prune_cli.io.tables import write_table
 from prune_cli.methods.selection.candidates import Candidates, Curve, Extra, Ranking
 from prune_cli.stages.budgets import Budget
 from prune_cli.stages.outcome import Outcome
 from prune_cli.stages.score_key import Key
+from prune_cli.stages.wishes import Wishes
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class SelectionRows:
         features: where the vectors are, or None.
         probabilities: where the probabilities are, or None.
         good: (N,) bool, rows with all that is needed.
-        keep, drop: (N,) bool, rows that the user wants kept or dropped.
+        wishes: rows that the user wants kept or dropped.
     """
 
     scores: Joined
@@ -41,13 +43,12 @@ class SelectionRows:
     features: FeatureFile | None
     probabilities: FeatureFile | None
     good: np.ndarray
-    keep: np.ndarray
-    drop: np.ndarray
+    wishes: Wishes
 
     @property
     def eligible(self) -> np.ndarray:
         """(N,) bool, rows that can be kept."""
-        rows: np.ndarray = self.good & ~self.drop
+        rows: np.ndarray = self.good & ~self.wishes.drop
         return rows
 
 
@@ -64,20 +65,22 @@ def ranked_table(
     Args:
         rows: all rows.
         positions: (M,) the rows that the candidates are.
-        candidates: as the method saw them; those kept already come first.
+        candidates: as the method saw them; those kept already come first, by id or in the order of the selection that is topped up.
         ranking: the method's answer.
         limit: how far its order goes, or None for all of it.
         extra: what else it says of the rows.
     """
     n_rows = len(rows.scores.ids)
     kept = candidates.order_n[candidates.kept[candidates.order_n]]
+    if rows.wishes.place_n is not None:
+        kept = kept[np.argsort(rows.wishes.place_n[positions[kept]])]
     order_n = positions[np.concatenate([kept, ranking.order_n[:limit]])]
     rank = np.zeros(n_rows, np.int64)
     rank[order_n] = np.arange(1, len(order_n) + 1)
     reason = np.full(n_rows, ranking.reason, object)
     reason[positions[ranking.order_n[len(ranking.order_n) - ranking.skipped :]]] = ranking.skipped_reason
     reason[~rows.good] = "no score or vector" if rows.features is not None else "no score"
-    reason[rows.drop] = "dropped by --drop"
+    reason[rows.wishes.drop] = "dropped by --drop"
     columns: dict[str, pa.Array] = {ID: rows.scores.ids}
     if rows.scores.labels is not None:
         columns["label"] = rows.scores.labels.values()
@@ -94,6 +97,9 @@ def ranked_table(
         values_n = np.full(n_rows, np.nan)
         values_n[positions] = values_m
         columns[name] = pa.array(values_n, pa.float64(), mask=np.isnan(values_n))
+    weight_n = rows.wishes.weight_n
+    if weight_n is not None:
+        columns[WEIGHT] = pa.array(weight_n, pa.float64(), mask=np.isnan(weight_n))
     columns["reason"] = pa.array(reason, pa.string())
     return pa.table(columns), rank > 0
 

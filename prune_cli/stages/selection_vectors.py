@@ -133,6 +133,6 @@ def candidates_of(rows: SelectionRows, positions: np.ndarray, values_nd: np.ndar
         columns={name: values[positions] for name, values in terms.items()},
         codes_n=labels.codes_n[positions] if labels is not None else None,
         features=features,
-        kept_n=rows.keep[positions] if rows.keep.any() else None,
+        kept_n=rows.wishes.keep[positions] if rows.wishes.keep.any() else None,
         probabilities=StreamedFeatures(rows.probabilities, positions) if rows.probabilities is not None else None,
     )
