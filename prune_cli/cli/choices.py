@@ -63,6 +63,13 @@ def hows() -> list[Choice]:
     return _plain(HOWS)
 
 
+def origins() -> list[Choice]:
+    """Return what manifests are made of."""
+    from prune_cli.core.origins import ORIGINS
+
+    return _plain(ORIGINS)
+
+
 def exports() -> list[Choice]:
     """Return the formats that a trained network is also written in."""
     return _plain(EXPORTS)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prune_cli.cli import choices, top_up
+from prune_cli.cli import choices, imports, top_up
 from prune_cli.cli import options as opt
 from prune_cli.cli.command import Command
 from prune_cli.cli.running import run
@@ -204,3 +204,4 @@ def export(
 
 
 app.command("top-up", cls=Command)(top_up.top_up)
+app.command("import", cls=Command)(imports.import_file)

@@ -75,12 +75,21 @@ def read_key(scores: Joined, wanted: str | None, directions: Mapping[str, str]) 
             f"{scores.location}: column '{name}' is {field.type}, not numbers",
             f"name one of {', '.join(_numeric_columns(scores)) or 'none there'}",
         )
-    stated = directions.get(name) or scores.directions.get(name) or published_direction(name)
-    if stated not in {"harder", "easier"}:
+    return Key(name, direction_of(name, directions, scores.directions), read_numbers(scores, name))
+
+
+def direction_of(name: str, *stated: Mapping[str, str]) -> Direction:
+    """Return what a high value of a column means: as the first says that knows it, else as published.
+
+    Raises:
+        InputError: nobody knows.
+    """
+    found = next((known[name] for known in stated if name in known), published_direction(name))
+    if found not in {"harder", "easier"}:
         raise InputError(
             f"whether a high '{name}' is hard or easy is not known", f"say it: --direction {name}=harder (or easier)"
         )
-    return Key(name, "harder" if stated == "harder" else "easier", read_numbers(scores, name))
+    return "harder" if found == "harder" else "easier"
 
 
 def read_tie(scores: Joined, key: Key, wanted: str | None, directions: Mapping[str, str]) -> Key | None:

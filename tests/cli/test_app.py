@@ -21,6 +21,9 @@ COMMANDS = (
     ["manifest", "create"],
     ["manifest", "check"],
     ["manifest", "merge"],
+    ["manifest", "top-up"],
+    ["manifest", "import"],
+    ["manifest", "export"],
 )
 
 
@@ -52,8 +55,9 @@ def test_every_option_is_in_the_documentation() -> None:
     group: Any = typer.main.get_command(app.app)
     documented = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
     documented += (Path(__file__).parents[2] / "README.md").read_text()
-    for name in ("score", "select", "train", "evaluate"):
-        options = {max(p.opts, key=len) for p in group.commands[name].params}
+    commands = [group.commands[name] for name in ("score", "select", "train", "evaluate")]
+    for command in (*commands, *group.commands["manifest"].commands.values()):
+        options = {max(p.opts, key=len) for p in command.params}
         assert not {o for o in options if o.startswith("--") and o not in documented}
 
 

@@ -1,0 +1,87 @@
+"""``prune manifest import``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prune_cli.cli import choices
+from prune_cli.cli import options as opt
+from prune_cli.cli import selection_options as sel
+from prune_cli.cli.running import run
+
+
+@opt.spread
+def import_file(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What another tool wrote.", show_default=False)],
+    *,
+    origin: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="ORIGIN",
+            help="cleanlab (CSV), scores (.npy), indices (.npy), ids (text), csv or uids (DataComp).",
+            show_default=False,
+            autocompletion=choices.origins,
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="The data that it is of.", show_default=False)
+    ] = None,
+    ids: Annotated[
+        str | None,
+        typer.Option(
+            "--ids",
+            metavar="FILE",
+            help="The ids of the scores, in their order: .npy, or one a line.",
+            show_default="the data's",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column", metavar="NAME", help="What to call the scores.", show_default="label_score of cleanlab"
+        ),
+    ] = None,
+    direction: sel.Direction = None,
+    selection: Annotated[
+        bool, typer.Option("--selection", help="Of cleanlab: which rows are no label issue, instead of scores.")
+    ] = False,
+    unordered: Annotated[
+        bool, typer.Option("--unordered", help="The order of the file says nothing: no ranks.")
+    ] = False,
+    output: opt.Output = None,
+    id_column: opt.IdColumn = "id",
+    label_column: opt.LabelColumn = "label",
+    split: opt.Split = None,
+    force: opt.Force = False,
+    plan: opt.Plan = False,
+    printing: opt.PrintFlags,
+) -> None:
+    """Make a score or selection manifest of what another tool wrote.
+
+    Example: prune manifest import issues.csv --from cleanlab --data photos.parquet
+
+    Example: prune manifest import coreset.npy --from indices --data photos.parquet
+    """
+    from prune_cli.io.manifest import DataOptions
+    from prune_cli.stages.imports import ImportOptions
+    from prune_cli.stages.imports import import_file as stage
+
+    options = ImportOptions(
+        file=file,
+        origin=origin,
+        data=DataOptions(data, id_column=id_column, label_column=label_column, split=split)
+        if data is not None
+        else None,
+        ids=ids,
+        column=column,
+        directions=tuple(direction or ()),
+        selection=selection,
+        unordered=unordered,
+        output=output,
+        force=force,
+        plan=plan,
+    )
+    run(lambda progress: stage(options), printing)
