@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prune_cli.core.errors import InputError
@@ -35,6 +36,7 @@ _SUFFIXES = (
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_NAME = 80  # a tar file takes names of 100, endings among them
+_LINES = 65_536
 _UID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -97,17 +99,18 @@ class Names:
                 return base
 
 
-def write_ids(file: BinaryIO, samples: Iterable[Sample]) -> None:
+def write_ids(file: BinaryIO, ids: pa.Array) -> None:
     """Write one id a line.
 
     Raises:
         InputError: an id with a line break.
     """
-    for sample in samples:
-        text = str(sample.id)
-        if "\n" in text or "\r" in text:
-            raise InputError(f"id {text!r} has a line break", "export --to csv")
-        file.write(f"{text}\n".encode())
+    texts = ids.cast(pa.string())
+    broken = texts.filter(pc.match_substring_regex(texts, "[\\n\\r]"))
+    if len(broken):
+        raise InputError(f"id {broken[0].as_py()!r} has a line break", "export --to csv")
+    for start in range(0, len(texts), _LINES):
+        file.write("".join(f"{text}\n" for text in texts[start : start + _LINES].to_pylist()).encode())
 
 
 def write_csv(file: BinaryIO, samples: Iterable[Sample], cleaned: bool, weighed: bool) -> None:

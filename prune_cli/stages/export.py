@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def export(options: ExportOptions, progress: Progress = silent) -> Outcome:
             check_output(Path(output), options.force)
         with open_output(output) as file:
             if options.to == "ids":
-                write_ids(file, stream.samples(inputs=False))
+                write_ids(file, stream.ids())
             elif options.to == "csv":
                 write_csv(file, stream.samples(inputs=False), GIVEN in dataset.source.schema.names, stream.weighed)
             elif options.to == "uids":
@@ -164,6 +165,10 @@ class _Stream:
                 columns.append(pa.array(self._weights[positions], pa.float64(), from_pandas=True))
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
+    def ids(self) -> pa.Array:
+        """Return the ids of the selected rows."""
+        return self._dataset.ids.take(pa.array(self._rows))
+
     def samples(self, *, inputs: bool) -> Iterator[Sample]:
         """Yield the selected rows one by one, with pictures or vectors where wanted."""
         options, names = self._dataset.options, self._dataset.source.schema.names
@@ -174,15 +179,18 @@ class _Stream:
         for positions, batch in self._parts(wanted):
             contents: list[Any] = batch.column(column).to_pylist() if inputs else [None] * len(positions)
             given: list[Any] = batch.column(GIVEN).to_pylist() if GIVEN in names else [None] * len(positions)
-            for position, content, before in zip(positions.tolist(), contents, given, strict=True):
-                code, weight = int(self.labels.codes_n[position]), float(self._weights[position])
-                row_id = self._dataset.ids[position].as_py()
+            here = pa.array(positions)
+            ids, labels = self._dataset.ids.take(here).to_pylist(), values.take(here).to_pylist()
+            codes, weights = self.labels.codes_n[positions].tolist(), self._weights[positions].tolist()
+            for row_id, label, code, weight, content, before in zip(
+                ids, labels, codes, weights, contents, given, strict=True
+            ):
                 yield Sample(
                     id=row_id,
-                    label=values[position].as_py(),
+                    label=label,
                     code=code,
                     class_name=class_names[code] if code >= 0 else None,
-                    weight=None if np.isnan(weight) else weight,
+                    weight=None if math.isnan(weight) else weight,
                     image=self._image(content, row_id) if kind == "image" else None,
                     embedding=np.asarray(content, np.float32) if kind == "embedding" and content is not None else None,
                     given_label=before,

@@ -47,6 +47,17 @@ def test_ids_and_csv(prune: Prune, pictures: Path, kept: list[str], tmp_path: Pa
     ]
 
 
+def test_an_id_that_would_be_two_lines_is_refused(prune: Prune, tmp_path: Path) -> None:
+    for row in ("a\nb", "a\r"):
+        write(tmp_path / "d.parquet", {"id": ["x", row], "label": [0, 1]})
+        failed = prune("manifest", "export", "d.parquet", "--data", "d.parquet", "--to", "ids", "-o", "i.txt", check=2)
+        assert b"has a line break" in failed.stderr and not (tmp_path / "i.txt").exists()
+    write(tmp_path / "d.parquet", {"id": [12, 7]})
+    assert (
+        prune("manifest", "export", "d.parquet", "--data", "d.parquet", "--to", "ids", "-o", "-").stdout == b"12\n7\n"
+    )
+
+
 def test_cleaned_labels_say_what_they_were(prune: Prune, tmp_path: Path) -> None:
     columns = {"id": ["a", 'b,"'], "label": ["x", "y"], "given_label": ["x", "z"], "embedding": [[1.0], [2.0]]}
     write(tmp_path / "d.parquet", columns)
