@@ -72,8 +72,8 @@ def test_quotas(prune: Prune, selections: tuple[str, str], tmp_path: Path) -> No
     assert by_id(tmp_path / "q.parquet", "rank") == {"a": 1, "b": 2, "c": None, "d": None, "e": None}
     assert by_id(tmp_path / "q.parquet", "reason")["c"] == "over the quota of its class"
     assert json.loads(done.stdout)["rows_kept"] == 2
-    # Two thirds of the three rows of class 0, and three of class 1, which has two.
-    done = prune(*arguments, "--quota", "0=67%", "--quota", "3", "-o", "r.parquet")
+    # Half of the three rows of class 0, rounded up, and three of class 1, which has two.
+    done = prune(*arguments, "--quota", "0=50%", "--quota", "3", "-o", "r.parquet")
     assert by_id(tmp_path / "r.parquet", "rank") == {"a": 1, "c": 2, "b": 3, "d": 4, "e": None}
     assert b"1 class(es) have fewer selected rows than their quota: 1" in done.stderr
     prune("manifest", "merge", selections[1], "--how", "quota", "--quota", "1", "-o", "one.parquet")

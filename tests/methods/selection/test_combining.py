@@ -33,6 +33,12 @@ def test_union_by_hand() -> None:
     assert reasons(found) == [None, None, None, None, IN_NONE]
 
 
+def test_a_rank_counts_only_where_its_selection_keeps_the_row() -> None:
+    # The first ranks row 0 first and leaves it out; the second keeps it as its fifth. Row 1 is the second of the first.
+    found = unite(np.array([[0, 1], [1, 0]], bool), np.array([[1, 2], [5, 1]]), np.arange(2))
+    assert found.rank_n.tolist() == [2, 1]
+
+
 def test_intersection_by_hand() -> None:
     found = intersect(SELECTED, RANKS, BY_ID, NAMES)
     # Worst ranks: b 3 (of the first), c 3 (of the second).
@@ -45,6 +51,8 @@ def test_difference_by_hand() -> None:
     found = subtract(SELECTED, RANKS, BY_ID, NAMES)
     assert found.selected_n.tolist() == [True, False, False, False, False] and found.rank_n.tolist() == [1, 0, 0, 0, 0]
     assert reasons(found) == [None, "in second", "in second", "not in first", "not in first"]
+    three = subtract(np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0]], bool), np.ones((3, 3), int), np.arange(3), "xyz")
+    assert reasons(three) == ["in y", "in z", None]
     other = subtract(SELECTED[::-1], RANKS[::-1], BY_ID, NAMES)
     assert other.selected_n.tolist() == [False, False, False, True, False], "and its rank 2 is closed up"
     assert other.rank_n.tolist() == [0, 0, 0, 1, 0]
