@@ -27,7 +27,9 @@ def test_the_readme_commands_run_in_a_row(prune: Any, tmp_path: Path) -> None:
     for line in COMMANDS:
         piped: bytes = b""
         for part in line.replace("--steps 300", "--steps 3").split(" | "):
-            piped = prune(*shlex.split(part)[1:], stdin=piped).stdout
+            done = prune(*shlex.split(part)[1:], stdin=piped, check=None if "--gate" in part else 0)
+            assert done.returncode in (0, 1), done.stderr.decode()  # three steps decide no gate
+            piped = done.stdout
     for made in (
         "scores.parquet",
         "half.parquet",
