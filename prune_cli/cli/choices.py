@@ -9,7 +9,13 @@ import typer
 
 from prune_cli.methods.registry import EXPORTS, PRESETS, Kind, methods_of
 
-_KINDS: dict[str, Kind] = {"score": "score", "select": "selection", "top-up": "selection", "train": "recipe"}
+_KINDS: dict[str, Kind] = {
+    "score": "score",
+    "select": "selection",
+    "top-up": "selection",
+    "train": "recipe",
+    "compare": "recipe",
+}
 """Command -> the kind of method its presets are of."""
 
 Choice = tuple[str, str]

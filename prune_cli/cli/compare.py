@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prune_cli.cli import choices
 from prune_cli.cli import options as opt
 from prune_cli.cli.running import run
 from prune_cli.core.errors import InputError
@@ -31,7 +32,11 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            "--methods", metavar="NAME[,NAME]", help="Select by each of these from the scores.", show_default=False
+            "--methods",
+            metavar="NAME[,NAME]",
+            help="Select by each of these from the scores.",
+            show_default=False,
+            autocompletion=choices.methods("selection"),
         ),
     ] = None,
     fractions: Annotated[
@@ -101,11 +106,18 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to train.")] = "standard",
+    recipe: Annotated[
+        str,
+        typer.Option("--recipe", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe")),
+    ] = "standard",
     structure: Annotated[
         str | None,
         typer.Option(
-            "--structure", metavar="NAME", help="Prune the network while it trains.", show_default="it stays whole"
+            "--structure",
+            metavar="NAME",
+            help="Prune the network while it trains.",
+            show_default="it stays whole",
+            autocompletion=choices.methods("structure"),
         ),
     ] = None,
     arch: opt.Arch = None,

@@ -199,6 +199,23 @@ def test_a_selection_goes_by_ids_and_not_by_rows(method: Method, per_class: bool
         assert moved[b.order_n[:count]].tolist() == a.order_n[:count].tolist()
 
 
+@pytest.mark.parametrize("method", SELECTIONS, ids=lambda m: m.name)
+def test_another_seed_draws_other_samples_where_the_registry_says_so(method: Method) -> None:
+    """Where it says no, a seed decides at most which class gets the odd sample."""
+    answers = [
+        choose(method.name, all_candidates(), method.params_class()(), counts=[20], seed=seed, device="cpu")
+        for seed in range(4)
+    ]
+    sets = [set(choice.rankings[0].order_n[:20].tolist()) for choice in answers]
+    differing = max(len(sets[0] - other) for other in sets[1:])
+    if method.name == "best":
+        assert method.seeded, "it tries random too, and may take it"
+    elif method.seeded:
+        assert differing > 3
+    else:
+        assert differing <= 2
+
+
 def answers_on(threads: int) -> dict[str, list[list[int]]]:
     """Return what every selection answers with so many threads; for a process of its own, where threads may be set."""
     torch.set_num_threads(threads)
