@@ -152,8 +152,8 @@ def compare(
 
     Example: prune compare kept.parquet --data photos.parquet --test test.parquet --gate "accuracy >= random"
     """
-    from prune_cli.stages.compare import CompareOptions
     from prune_cli.stages.compare import compare as stage
+    from prune_cli.stages.comparison_options import CompareOptions
 
     if gate_undecided not in {"fail", "pass"}:
         raise InputError(f"--gate-undecided {gate_undecided!r} is neither fail nor pass", "use one of them")

@@ -115,7 +115,7 @@ def _plot(axes: Any, plot: Plot) -> None:
         elif plot.kind == "points":
             axes.plot(
                 series.x, series.y, linestyle="", marker=_MARKERS[number % len(_MARKERS)], markersize=3, color=colour,
-                alpha=0.6, label=name, rasterized=len(series.x) > 500,
+                alpha=0.6, label=name, rasterized=len(series.x) > 500, zorder=10 - number,
             )  # fmt: skip
         else:
             _line(axes, series, number, colour, name)

@@ -8,87 +8,46 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
-from prune_cli.core.runtime import Runtime, format_size
+from prune_cli.core.runtime import format_size
 from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import Labels
 from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.locks import locked_folder
-from prune_cli.io.manifest import DataOptions, Dataset
+from prune_cli.io.manifest import Dataset
 from prune_cli.io.provenance import InputFile, Provenance
 from prune_cli.io.tables import STDIN, write_table
 from prune_cli.methods.devices import device_name, free_memory, resolve_device
 from prune_cli.methods.evidence.gates import parse_gate
-from prune_cli.methods.evidence.intervals import CONFIDENCE
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.training.plan import default_architecture, planned_steps, training_cost
 from prune_cli.methods.training.timetable import Budget
 from prune_cli.stages.budgets import row_count
 from prune_cli.stages.comparison_cells import Cell, CellSettings, cell_path, run_cells
 from prune_cli.stages.comparison_costs import Cost, Spent, cost_of, read_costs
-from prune_cli.stages.comparison_report import OTHERS, SHARES, Findings, Judged, judge, report_rows, summary, tables
-from prune_cli.stages.comparison_subsets import BASELINES, FULL, Grid, Subset, SubsetMaker
+from prune_cli.stages.comparison_findings import OTHERS, SHARES, Findings, Judged, judge
+from prune_cli.stages.comparison_options import (
+    CompareOptions,
+    budgets_of,
+    check_options,
+    check_params,
+    seeds_of,
+    split_params,
+)
+from prune_cli.stages.comparison_report import report_rows
+from prune_cli.stages.comparison_subsets import FULL, Grid, Subset, SubsetMaker
+from prune_cli.stages.comparison_tables import summary, tables
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.relabels import label_names
-from prune_cli.stages.train import DEFAULT_EPOCHS, TrainOptions, training_params
 from prune_cli.stages.train import PACKAGES as TRAIN_PACKAGES
 
 PACKAGES = (*TRAIN_PACKAGES, "torchmetrics", "scipy")
-EQUAL = ("steps", "epochs", "both")
-_OF_SELECT = ("key", "tie")
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """The options of ``prune compare``; see docs/commands.md.
-
-    Args:
-        files: selections; with ``methods`` score manifests.
-        budget: what is equal: ``steps``, ``epochs`` or ``both`` one after the other.
-        epochs, steps: how long all the data are trained on.
-        work_dir: finished cells stay there; None: a folder beside the output, removed when that is written.
-    """
-
-    files: tuple[str, ...]
-    data: DataOptions
-    test: DataOptions
-    methods: tuple[str, ...] = ()
-    fractions: tuple[float, ...] = ()
-    keys: tuple[str, ...] = ()
-    features: str | None = None
-    probabilities: str | None = None
-    per_class: bool = False
-    directions: tuple[str, ...] = ()
-    baselines: tuple[str, ...] = ("random", FULL)
-    budget: str = "steps"
-    epochs: int | None = None
-    steps: int | None = None
-    seeds: int = 3
-    confidence: float = CONFIDENCE
-    gates: tuple[str, ...] = ()
-    undecided: Literal["fail", "pass"] = "fail"
-    costs: tuple[str, ...] = ()
-    recipe: str = "standard"
-    structure: str | None = None
-    architecture: str | None = None
-    params: tuple[str, ...] = ()
-    preset: str | None = None
-    jobs: int = 0
-    keep_runs: bool = False
-    checkpoint_seconds: float = 60.0
-    work_dir: Path | None = None
-    output: str | None = None
-    force: bool = False
-    plan: bool = False
-    runtime: Runtime = dataclasses.field(default_factory=Runtime)
 
 
 def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
@@ -103,9 +62,9 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
-    _check(options)
-    train_params, grid_params = _split_params(options)
-    _check_params(options, train_params, grid_params)
+    check_options(options)
+    train_params, grid_params = split_params(options)
+    check_params(options, train_params, grid_params)
     gates = [parse_gate(text, SHARES, OTHERS, options.baselines) for text in options.gates]
     spent = read_costs(options.costs)
     dataset, test = Dataset(options.data), Dataset(options.test)
@@ -131,7 +90,7 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
     with _working_in(work, options) as descriptor:
         good, errors = _verify(dataset, labels, test, test_labels, options, output, progress)
         outcome.warnings += errors
-        maker = SubsetMaker(dataset, good, _seeds(options), work, options.runtime, progress)
+        maker = SubsetMaker(dataset, good, seeds_of(options), work, options.runtime, progress)
         subsets = _subsets(options, maker, grid_params)
         settings = CellSettings(
             options.data, options.test, options.recipe, options.structure, architecture, train_params, options.preset,
@@ -141,9 +100,9 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
         cells = {
             (subset.name, budget): [
                 Cell(subset.name, subset.files[seed], subset.digests[seed], budget, amount, seed)
-                for seed in _seeds(options)
+                for seed in seeds_of(options)
             ]
-            for budget, amount in _budgets(options, int(good.sum())).items()
+            for budget, amount in budgets_of(options, int(good.sum())).items()
             for subset in subsets
         }
         threads = max(1, len(os.sched_getaffinity(0)) // jobs) if jobs > 1 else None
@@ -163,7 +122,7 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
             subsets,
             {key: [results[cell] for cell in of_subset] for key, of_subset in cells.items()},
             costs,
-            _seeds(options),
+            seeds_of(options),
             labels.display_names(),
             np.where(good, labels.codes_n, -1),
             _wrong(dataset, labels),
@@ -200,50 +159,6 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
             **watch.figures(),
         }  # fmt: skip
     return outcome
-
-
-def _check(options: CompareOptions) -> None:
-    """Check what can be checked before any file is opened.
-
-    Raises:
-        InputError: options that do not go together, or are out of range.
-    """
-    if not options.files:
-        raise InputError("nothing to compare", "name selections, or score manifests with --methods and --fractions")
-    if options.methods and not options.fractions:
-        raise InputError("--methods needs --fractions", "say how much is kept: --fractions 0.1,0.3,0.5")
-    of_grid = {
-        "--fractions": options.fractions, "--keys": options.keys, "--features": options.features,
-        "--probabilities": options.probabilities, "--per-class": options.per_class, "--direction": options.directions,
-    }  # fmt: skip
-    if not options.methods and (given := [name for name, value in of_grid.items() if value]):
-        raise InputError(f"{given[0]} has no meaning without --methods", "name methods, or leave it out")
-    used = {use for name in options.methods for use in find_method("selection", name).uses}
-    for name, file in (("features", options.features), ("probabilities", options.probabilities)):
-        if file is not None and name not in used:
-            raise InputError(
-                f"--{name} is given, and none of {', '.join(options.methods)} goes by them", "leave it out"
-            )
-    for fraction in options.fractions:
-        if not 0 < fraction < 1:
-            raise InputError(f"--fractions {fraction:g} is out of range", "give shares to KEEP, above 0 and below 1")
-    for baseline in options.baselines:
-        if baseline not in BASELINES:
-            raise InputError(f"--baselines has no '{baseline}'", f"use some of: {', '.join(BASELINES)}")
-    if options.budget not in EQUAL:
-        raise InputError(f"--budget {options.budget!r} is none of {', '.join(EQUAL)}", "say what is to be equal")
-    if options.steps is not None and options.epochs is not None:
-        raise InputError(
-            "--epochs and --steps are both given", "give one: it says how long all the data are trained on"
-        )
-    if options.steps is not None and options.budget != "steps":
-        raise InputError(f"--steps has no meaning with --budget {options.budget}", "give --epochs")
-    if not 0 < options.confidence < 1:
-        raise InputError(f"--confidence {options.confidence:g} is out of range", "give a share below 1, as 0.95")
-
-
-def _seeds(options: CompareOptions) -> range:
-    return range(options.runtime.seed, options.runtime.seed + options.seeds)
 
 
 @contextmanager
@@ -292,46 +207,6 @@ def _verify(
     return good, warnings
 
 
-def _split_params(options: CompareOptions) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Return the assignments of the training, and those of each selection method.
-
-    Raises:
-        InputError: a name that nothing here has, or that both kinds have.
-    """
-    training = {options.recipe: find_method("recipe", options.recipe).params_class()}
-    if options.structure is not None:
-        training[options.structure] = find_method("structure", options.structure).params_class()
-    methods = {name: find_method("selection", name).params_class() for name in options.methods}
-    both = sorted(training.keys() & methods.keys())
-    assert not both, both
-    of_select = [t for t in options.params if t.partition("=")[0].strip().rpartition(".")[2] in _OF_SELECT]
-    rest = [t for t in options.params if t not in of_select]
-    if of_select and not methods:
-        raise InputError(f"-p {of_select[0]!r} is of a selection, and none is made here", "leave it out")
-    split = split_assignments(rest, {**training, **methods})
-    for owner, given in split_assignments(of_select, tuple(methods)).items() if methods else ():
-        split[owner] |= given
-    texts = {owner: tuple(f"{name}={value}" for name, value in given.items()) for owner, given in split.items()}
-    prefixed = tuple(f"{owner}.{text}" if len(training) > 1 else text for owner in training for text in texts[owner])
-    return prefixed, {name: texts[name] for name in methods}
-
-
-def _check_params(options: CompareOptions, training: tuple[str, ...], methods: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise what trainings and selections would raise of their parameters, before any of them is begun."""
-    training_params(
-        TrainOptions(
-            options.data, recipe=options.recipe, structure=options.structure, params=training, preset=options.preset
-        )
-    )
-    for name, texts in methods.items():
-        given = split_assignments(texts, (name,))[name]
-        build_params(
-            find_method("selection", name).params_class(),
-            {k: v for k, v in given.items() if k not in _OF_SELECT},
-            name,
-        )
-
-
 def _subsets(options: CompareOptions, maker: SubsetMaker, params: Mapping[str, tuple[str, ...]]) -> list[Subset]:
     """Return what is compared, the baselines last: random ones for every number of rows, all rows once."""
     if options.methods:
@@ -354,13 +229,6 @@ def _subsets(options: CompareOptions, maker: SubsetMaker, params: Mapping[str, t
     for baseline in options.baselines:
         subsets += [maker.full()] if baseline == FULL else maker.drawn(baseline, counts)
     return subsets
-
-
-def _budgets(options: CompareOptions, rows: int) -> dict[str, int]:
-    epochs = DEFAULT_EPOCHS if options.epochs is None else options.epochs
-    steps = options.steps if options.steps is not None else planned_steps(epochs, rows, options.runtime)
-    wanted = ("steps", "epochs") if options.budget == "both" else (options.budget,)
-    return {name: steps if name == "steps" else epochs for name in wanted}
 
 
 def _jobs(options: CompareOptions, each: int) -> int:
@@ -392,12 +260,12 @@ def _plan(
         counts = [row_count(fraction, rows) for fraction in options.fractions for _ in range(each_fraction)]
         drawn = sorted({row_count(fraction, rows) for fraction in options.fractions})
     else:
-        maker = SubsetMaker(dataset, good, _seeds(options), Path(), options.runtime, silent)
+        maker = SubsetMaker(dataset, good, seeds_of(options), Path(), options.runtime, silent)
         counts = [s.rows for s in maker.given(options.files)]
         drawn = sorted(set(counts))
     for baseline in options.baselines:
         counts += [rows] if baseline == FULL else drawn
-    budgets = _budgets(options, rows)
+    budgets = budgets_of(options, rows)
     steps = sum(
         amount if name == "steps" else planned_steps(amount, count, options.runtime)
         for name, amount in budgets.items()
@@ -458,7 +326,7 @@ def _provenance(
         "per_class": options.per_class,
         "baselines": list(options.baselines),
         "budget": options.budget,
-        "amounts": _budgets(options, int(good.sum())),
+        "amounts": budgets_of(options, int(good.sum())),
         "seeds": options.seeds,
         "confidence": options.confidence,
         "gates": list(options.gates),

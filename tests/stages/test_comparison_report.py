@@ -11,8 +11,10 @@ import pytest
 from prune_cli.methods.evidence.gates import parse_gate
 from prune_cli.stages.comparison_cells import CellResult
 from prune_cli.stages.comparison_costs import Cost
-from prune_cli.stages.comparison_report import OTHERS, SHARES, Findings, judge, report_rows, summary, tables
+from prune_cli.stages.comparison_findings import OTHERS, SHARES, Findings, judge
+from prune_cli.stages.comparison_report import report_rows
 from prune_cli.stages.comparison_subsets import Subset
+from prune_cli.stages.comparison_tables import summary, tables
 
 T_OF_2 = 0.95 / math.sqrt(2 * 0.975 * 0.025)
 BASELINES = ("random", "full")
