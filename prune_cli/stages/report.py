@@ -23,6 +23,7 @@ from prune_cli.stages.report_sections.comparisons import comparison_section, ver
 from prune_cli.stages.report_sections.evaluations import evaluation_section, ledger_section
 from prune_cli.stages.report_sections.history import history_section
 from prune_cli.stages.report_sections.projection import projection_section
+from prune_cli.stages.report_sections.relabelings import relabels_section
 from prune_cli.stages.report_sections.runs import runs_section
 from prune_cli.stages.report_sections.samples import samples_section
 from prune_cli.stages.report_sections.scores import scores_section
@@ -157,6 +158,7 @@ def _sections(
         scores_section(rows) if rows is not None else None,
         projection_section(rows, dataset) if rows is not None else None,
         runs_section(of_kind(files, "run")),
+        relabels_section(of_kind(files, "relabels")),
         evaluation_section(of_kind(files, "evaluation")),
         samples_section(rows, dataset, options.samples) if rows is not None else None,
         ledger_section(of_kind(files, "ledger")),

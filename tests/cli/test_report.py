@@ -191,6 +191,22 @@ def test_texts_of_the_data_stay_texts(prune: Prune, hostile: list[str], tmp_path
         assert found.startswith(("data:image/webp", "#")), found
 
 
+def test_new_labels_are_counted(prune: Prune, tmp_path: Path) -> None:
+    write(
+        tmp_path / "relabels.parquet",
+        {
+            "id": ["a", "b", "c", "d", "e"], "label": ["cat", "cat", "dog", "dog", "dog"],
+            "new_label": ["dog", "cat", "dog", "cat", "cat"], "p_clean": [0.1, 0.9, 0.8, 0.2, 0.3],
+            "confidence": [0.5] * 5,
+        },
+    )  # fmt: skip
+    prune("report", "relabels.parquet", "-o", "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "relabels.parquet: 3 of 5 labels changed (60.0%)." in page
+    assert table(page, "relabels.parquet: most frequent changes") == [["dog", "cat", "2"], ["cat", "dog", "1"]]
+    assert "Histogram of p_clean, median 0.3." in page
+
+
 def test_files_that_are_none_of_ours(prune: Prune, vectors: Path, pictures: Path, tmp_path: Path) -> None:
     write(tmp_path / "x.parquet", {"a": [1]})
     assert b"x.parquet is no file of prune: it has a" in prune("report", "x.parquet", check=2).stderr
