@@ -126,7 +126,7 @@ class SubsetMaker:
         """Return the selections of some files, named after them.
 
         Raises:
-            InputError: a file that selects nothing, or rows that the data have not; two files of the same name.
+            InputError: a file that selects nothing, everything, or rows that the data have not; two files of the same name.
         """
         named = Counter(Path(file).name for file in files)
         twice = [name for name, count in named.items() if count > 1]
@@ -136,6 +136,12 @@ class SubsetMaker:
         stated = [read_provenance(source.schema) or {} for source in sources]
         methods = [_method_of(one, source.stem) for one, source in zip(stated, sources, strict=True)]
         masks = [self._mask(source) for source in sources]
+        for source, mask in zip(sources, masks, strict=True):
+            if mask.sum() == self.good.sum():
+                raise InputError(
+                    f"{source.location} keeps all rows, as the baseline 'full' does",
+                    "give a selection of some; with score manifests say --methods and --fractions",
+                )
         found = []
         for source, one, method, mask in zip(sources, stated, methods, masks, strict=True):
             self.inputs += source.inputs

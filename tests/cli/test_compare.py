@@ -334,6 +334,10 @@ def test_files_that_do_not_fit(prune: Prune, kept: Path, data: Path) -> None:
     assert "1 id(s) of other.parquet are not in train.parquet: elsewhere" in refused(
         "other.parquet", "--data", "train.parquet", "--test", "test.parquet"
     )
+    write(data / "scores.parquet", {"id": pq.read_table(kept)["id"].to_pylist(), "cg": [1.0] * 90})
+    assert "scores.parquet keeps all rows" in refused(
+        "scores.parquet", "--data", "train.parquet", "--test", "test.parquet"
+    )
     write(data / "none.parquet", {"id": ["train001"], "selected": [False]})
     assert "none.parquet selects no row" in refused("none.parquet", "--data", "train.parquet", "--test", "test.parquet")
     test = pq.read_table(data / "test.parquet")
