@@ -110,7 +110,8 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
             settings = dataclasses.replace(
                 settings, runtime=dataclasses.replace(settings.runtime, workers=threads or 1)
             )
-        everything = [cell for of_subset in cells.values() for cell in of_subset]
+        # seed by seed: what is compared in pairs is trained near one another, whatever else the machine does meanwhile
+        everything = [cell for of_seed in zip(*cells.values(), strict=True) for cell in of_seed]
         done = run_cells(
             everything, settings, jobs=jobs, threads=threads, keep_open=(descriptor,),
             done=lambda ended, of: progress("training the cells", ended, of, None),

@@ -62,7 +62,7 @@ def read_costs(files: Sequence[str]) -> list[Spent]:
             raise InputError(f"--costs {file} does not exist", "prune score DATA --json > FILE writes it")
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             if line.strip():
-                found.append(_spent(line, f"--costs {file}, line {number}"))
+                found.append(_spent(line, f"--costs {file}, line {number}", path.parent))
         if not found:
             raise InputError(f"--costs {file} is empty", "prune score DATA --json > FILE writes it")
     return found
@@ -109,7 +109,7 @@ def cost_of(
     ), counted
 
 
-def _spent(line: str, where: str) -> Spent:
+def _spent(line: str, where: str, folder: Path) -> Spent:
     try:
         said: Any = json.loads(line)
         seconds = float(said["seconds"])
@@ -120,14 +120,16 @@ def _spent(line: str, where: str) -> Spent:
         raise InputError(
             f"{where} is not what a command printed with --json", "prune score DATA --json > FILE writes it"
         ) from None
+    # as the command was told, or beside what it printed
+    paths = [path if (path := Path(place)).is_file() else folder / path.name for place in places]
     flops = said.get("flops")
     if command == "train":
         # what it says is one forward pass of a sample
         flops = None if flops is None or "samples" not in said else 3.0 * flops * said["samples"]
     return Spent(
         command,
-        {Path(place).name: _columns_of(Path(place)) for place in places},
-        frozenset(name for place in places for name in _inputs_of(Path(place))),
+        {path.name: _columns_of(path) for path in paths},
+        frozenset(name for path in paths for name in _inputs_of(path)),
         seconds,
         None if flops is None else float(flops),
     )

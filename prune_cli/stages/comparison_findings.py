@@ -129,20 +129,24 @@ def difference(found: Findings, subset: str, baseline: str, budget: str, metric:
 def break_even(found: Findings, subset: Subset, budget: str) -> dict[str, int | None]:
     """Return from how many trainings on a selection pays, in seconds and in FLOPs; None: never.
 
-    Nothing for what is not known, as the cost of scoring. Where a training is not shorter with every seed, it never pays.
+    Nothing for what is not known, as the cost of scoring. A training of as many FLOPs is never cheaper: what its seconds say then is
+    the machine's noise.
     """
     full = next((s for s in found.subsets if s.method == FULL), None)
     cost = found.costs.get(subset.name)
     if full is None or cost is None or subset.baseline:
         return {}
     answers: dict[str, int | None] = {}
-    saved = found.values(full.name, budget, "seconds") - found.values(subset.name, budget, "seconds")
-    means = [float(found.values(s, budget, "seconds").mean()) for s in (subset.name, full.name)]
+    flops = [float(found.values(s, budget, "flops").mean()) for s in (subset.name, full.name)]
+    seconds = [typical_seconds(found, s, budget) for s in (subset.name, full.name)]
     if cost.select_seconds is not None:
-        shorter = bool((saved > 0).all())
         spent = cost.score_seconds + cost.select_seconds
-        answers["seconds"] = break_even_trainings(spent, means[0], means[1]) if shorter else None
+        answers["seconds"] = break_even_trainings(spent, *seconds) if flops[0] < flops[1] else None
     if cost.score_flops is not None:
-        flops = [float(found.values(s, budget, "flops").mean()) for s in (subset.name, full.name)]
-        answers["flops"] = break_even_trainings(cost.score_flops, flops[0], flops[1])
+        answers["flops"] = break_even_trainings(cost.score_flops, *flops)
     return answers
+
+
+def typical_seconds(found: Findings, subset: str, budget: str) -> float:
+    """Return the median seconds of a training over the seeds."""
+    return float(np.median(found.values(subset, budget, "seconds")))

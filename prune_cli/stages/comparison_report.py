@@ -19,6 +19,7 @@ from prune_cli.stages.comparison_findings import (
     class_means,
     difference,
     label_noise,
+    typical_seconds,
 )
 from prune_cli.stages.comparison_subsets import Subset
 
@@ -68,8 +69,8 @@ def _add_means(rows: ReportRows, found: Findings, subset: Subset, budget: str, c
 
 
 def _add_costs(rows: ReportRows, found: Findings, subset: Subset, budget: str, common: Mapping[str, Any]) -> None:
-    for name in ("seconds", "flops"):
-        rows.add(f"train_{name}", float(found.values(subset.name, budget, name).mean()), name, **common)
+    rows.add("train_seconds", typical_seconds(found, subset.name, budget), "seconds", **common)
+    rows.add("train_flops", float(found.values(subset.name, budget, "flops").mean()), "flops", **common)
     cost = found.costs.get(subset.name)
     if cost is None:
         return

@@ -16,6 +16,7 @@ from prune_cli.stages.comparison_findings import (
     class_means,
     difference,
     label_noise,
+    typical_seconds,
 )
 from prune_cli.stages.comparison_report import bounds
 from prune_cli.stages.comparison_subsets import FULL, Subset
@@ -71,7 +72,7 @@ def summary(found: Findings) -> list[dict[str, Any]]:
             one: dict[str, Any] = {"subset": subset.name, "rows": subset.rows, "budget": budget, **_figures(accuracy)}
             for other in found.baselines_of(subset):
                 one[f"less_{other.method}"] = _figures(difference(found, subset.name, other.name, budget, "accuracy"))
-            one["train_seconds"] = float(found.values(subset.name, budget, "seconds").mean())
+            one["train_seconds"] = typical_seconds(found, subset.name, budget)
             one["train_flops"] = float(found.values(subset.name, budget, "flops").mean())
             cost = found.costs.get(subset.name)
             if cost is not None:
@@ -87,7 +88,7 @@ def _paying_row(found: Findings, subset: Subset, budget: str) -> list[str] | Non
         return None
     words = {unit: "never" if n is None else f"training {n:,}" for unit, n in pays.items()}
     selecting = "" if cost.select_seconds is None else f"{cost.select_seconds:,.1f}"
-    seconds = [float(found.values(name, budget, "seconds").mean()) for name in (subset.name, FULL)]
+    seconds = [typical_seconds(found, name, budget) for name in (subset.name, FULL)]
     return [
         subset.name, budget, f"{cost.score_seconds:,.1f}", selecting, *(f"{s:,.1f}" for s in seconds),
         words.get("seconds", ""), words.get("flops", ""),

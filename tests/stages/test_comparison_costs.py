@@ -57,6 +57,13 @@ def test_scores_that_were_joined_and_not_gone_by_do_not_count(tmp_path: Path) ->
     assert both is not None and both.score_seconds == 110.0
 
 
+def test_files_beside_the_costs_are_looked_at_where_paths_lead_nowhere(tmp_path: Path) -> None:
+    write(tmp_path / "el2n.parquet", {"id": ["a"], "el2n": [1.0]})
+    spent = read_costs([said(tmp_path, "c.json", command="score", output="elsewhere/el2n.parquet", seconds=1)])
+    assert cost_of(["el2n.parquet"], ["cg"], spent, 0.0) == (None, set())
+    assert cost_of(["el2n.parquet"], ["el2n"], spent, 0.0)[1] == {0}
+
+
 def test_a_training_before_the_scoring_counts_too(tmp_path: Path) -> None:
     stated = {"prune": json.dumps({"inputs": [{"name": "run/model.safetensors", "sha256": ""}]})}
     write(tmp_path / "s.parquet", {"id": ["a"], "loss": [1.0]}, stated)

@@ -118,11 +118,19 @@ def test_break_even(found: Findings) -> None:
     assert not rows_of(found, metric="score_seconds", subset="random@0.4")
 
 
-def test_a_training_that_is_not_shorter_with_every_seed_never_pays(found: Findings) -> None:
-    slow = [*found.results["window@0.4", "epochs"][:2], trained(0.92, (0.8, 0.95), 10.1, 1e10)]
-    found.results["window@0.4", "epochs"] = slow  # type: ignore[index]
+def test_seconds_count_by_their_median(found: Findings) -> None:
+    found.results["window@0.4", "epochs"] = [  # type: ignore[index]
+        trained(0.9, (0.8, 0.95), seconds, 4e9) for seconds in (4.0, 10.1, 10.2)
+    ]
     pays = {r["unit"]: r["value"] for r in rows_of(found, metric="break_even_trainings")}
-    assert pays == {"seconds": None, "flops": 3}  # 1.2e10 / (1e10 - 6e9)
+    assert pays == {"seconds": None, "flops": 2}
+    assert one(found, metric="train_seconds", seed=None, **WINDOW)["value"] == 10.1
+
+
+def test_as_many_flops_are_never_cheaper_whatever_the_clock_says(found: Findings) -> None:
+    found.results["window@0.4", "epochs"] = [trained(0.9, (0.8, 0.95), 4.0, 1e10)] * 3  # type: ignore[index]
+    pays = {r["unit"]: r["value"] for r in rows_of(found, metric="break_even_trainings")}
+    assert pays == {"seconds": None, "flops": None}
 
 
 def test_gates_are_tried_on_what_is_no_baseline(found: Findings) -> None:
