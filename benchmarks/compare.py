@@ -89,9 +89,9 @@ def main() -> None:
             markdown(paying),
             "From which training on scoring, selecting and training cost no more than as many trainings of all the data, in seconds and "
             "in FLOPs; `never` where a training on the selection is no cheaper, as with equal steps.",
-            "Seconds are medians over the seeds; these trainings were not taken in turns, so with other work on the machine they wander, and "
-            "FLOPs do not. With equal steps a training on a selection is as long as one on all the data: scoring cannot pay in time, only "
-            "in accuracy.",
+            "Seconds are medians over the seeds; these trainings were not taken in turns, so with other work on the machine they "
+            "wander, and FLOPs do not. With equal steps a training on a selection is as long as one on all the data: scoring cannot "
+            "pay in time, only in accuracy.",
             f"`--dataset {arguments.dataset} --epochs {arguments.epochs} --seeds {arguments.seeds} --arch {arguments.arch} "
             f"--score-epochs {arguments.score_epochs} --score-arch {arguments.score_arch}`.",
         ]
