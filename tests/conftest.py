@@ -6,13 +6,14 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from making import png, write
+from warm import WarmCommands
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -81,3 +82,24 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prune:
 
     run.folder = tmp_path  # type: ignore[attr-defined]
     return run
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmCommands]:
+    """Shell scripts in which ``prune`` and ``python`` start at once."""
+    with WarmCommands() as commands:
+        yield commands
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with the parts of a clone that the documentation reads, and photos of the reader's, noise in two classes."""
+    root = Path(__file__).parent.parent
+    for name in ("sample_data", "docs"):
+        (tmp_path / name).symlink_to(root / name)
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        place = tmp_path / "photos" / f"class{i % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(png(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)))
+    return tmp_path

@@ -1,53 +1,46 @@
-"""The README's commands run as they stand; only the trainings are cut short."""
+"""Links lead somewhere, the map has every page, and the documentation names what the code has."""
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from making import png
+from pages import blocks
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.startswith("prune ")]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
-def test_the_readme_commands_run_in_a_row(prune: Any, tmp_path: Path) -> None:
-    (tmp_path / "sample_data").symlink_to(ROOT / "sample_data")
-    rng = np.random.default_rng(0)
-    for i in range(8):
-        place = tmp_path / "photos" / f"class{i % 2}"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{i}.png").write_bytes(png(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)))
-    assert len(COMMANDS) >= 12
-    for line in COMMANDS:
-        piped: bytes = b""
-        for part in line.replace("--steps 300", "--steps 3").split(" | "):
-            done = prune(*shlex.split(part)[1:], stdin=piped, check=None if "--gate" in part else 0)
-            assert done.returncode in (0, 1), done.stderr.decode()  # three steps decide no gate
-            piped = done.stdout
-    for made in (
-        "scores.parquet",
-        "half.parquet",
-        "run",
-        "report.parquet",
-        "kept-0.1.parquet",
-        "verdict.parquet",
-        "report.html",
-        "clean.report.parquet",
-    ):
-        assert (tmp_path / made).exists(), made
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Files exist, and so do the headings of pages."""
+    for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text()):
+        found = page.parent / target if target else page
+        assert found.exists(), target
+        assert not heading or heading in anchors(found), f"{target}#{heading}"
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
-def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert ((ROOT / page).parent / target).exists(), target
+def anchors(page: Path) -> set[str]:
+    """Return the names that GitHub gives the headings of a page.
+
+    >>> "a-first-run" in anchors(ROOT / "README.md")
+    True
+    """
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_map_leads_to_every_page() -> None:
+    text = (ROOT / "docs" / "index.md").read_text()
+    for page in PAGES[1:]:
+        if page.name != "index.md" and page.parent.name != "results":
+            assert f"({page.relative_to(ROOT / 'docs')})" in text, page
 
 
 def test_the_parameters_of_training_have_one_default() -> None:
@@ -57,3 +50,38 @@ def test_the_parameters_of_training_have_one_default() -> None:
     methods = (ROOT / "docs" / "methods.md").read_text()
     for name in DEFAULT_WIDTHS:
         assert f"`{name}" in methods, name
+
+
+def test_the_method_of_the_contributing_page_is_picked_up(tmp_path: Path) -> None:
+    """The page's four edits are made in a copy of the repository; then its commands run there."""
+    for name in ("prune_cli", "tests", "docs", "sample_data"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    page = blocks(ROOT / "docs" / "contributing.md")
+    for block in page:
+        if block.tag == "python":
+            path = tmp_path / re.match(r"# (\S+)\n", block.text)[1]  # type: ignore[index]
+            text = block.text.partition("\n")[2]
+            if path.exists():
+                before = path.read_text()
+                assert before.count("_METHODS = (\n") == 1
+                text = before.replace("_METHODS = (\n", f"_METHODS = (\n{text}")
+            path.write_text(text)
+    (row,) = [block.text for block in page if block.tag == "markdown"]
+    methods = tmp_path / "docs" / "methods.md"
+    methods.write_text(methods.read_text().replace("| `moderate` | the middle", f"{row}| `moderate` | the middle"))
+    for name, call in (("prune", "-m prune_cli"), ("python", "")):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        command = tmp_path / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} {call} "$@"\n')
+        command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
+    (text,) = [block.text for block in page if block.tag == "sh"]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed and int(passed[1]) >= 12, "two tests, a doctest, and what the contract asks of a selection"
+    kept = pq.read_table(tmp_path / "middle.parquet", columns=["selected"])["selected"].to_pylist()
+    assert sum(kept) == (len(kept) + 1) // 2
