@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from warm import WarmCommands
+
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
 ELLIPSIS = "..."
@@ -45,6 +47,23 @@ def script(page: Path, shown: Path) -> str:
                 for number, (command, _) in enumerate(commands(block))
             ]
     return "\n".join(parts)
+
+
+def run_page(page: Path, folder: Path, warm: WarmCommands) -> None:
+    """Run a page in a folder, and check that every command succeeds and prints what the page says."""
+    shown = folder / "shown"
+    shown.mkdir()
+    done = warm.run(script(page, shown), folder)
+    assert done.returncode == 0, done.stdout[-3000:]
+    for block in blocks(page):
+        for number, (command, said) in enumerate(commands(block) if block.tag == "console" else []):
+            printed = (shown / f"{block.line}.{number}").read_text()
+            assert prints(said, printed), f"line {block.line}: {command}\n{printed}"
+
+
+def page_files(page: Path) -> set[str]:
+    """Return the files that a page's commands write with ``-o``."""
+    return {name for block in blocks(page) if block.tag == "sh" for name in re.findall(r" -o (\w\S*)", block.text)}
 
 
 def commands(block: Block) -> list[tuple[str, list[str]]]:

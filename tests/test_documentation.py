@@ -1,4 +1,4 @@
-"""Links lead somewhere, the map has every page, and the documentation names what the code has."""
+"""The README's commands run, links lead somewhere, and the documentation names what the code has."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from pages import blocks
+from pages import blocks, page_files, run_page
+from warm import WarmCommands
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+
+
+def test_the_readme_runs_from_top_to_bottom(clone: Path, warm: WarmCommands) -> None:
+    run_page(ROOT / "README.md", clone, warm)
+    assert len(page_files(ROOT / "README.md")) >= 20
+    for made in page_files(ROOT / "README.md"):
+        assert list(clone.glob(made.replace(".parquet", "*.parquet"))), made  # several budgets write a file each
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

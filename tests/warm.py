@@ -69,13 +69,12 @@ class WarmCommands:
 
         Variables that would change what ``prune`` does are not passed on from outside.
         """
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PRUNE_", "GITHUB_", "COLUMNS"))
-        }
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PRUNE_", "GITHUB_"))}
         environment |= {
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "PRUNE_COMPARE_JOBS": "1",
             "OMP_NUM_THREADS": "1",
+            "COLUMNS": "120",
         }
         return subprocess.run(
             ["bash", "-c", script], cwd=folder, env=environment | variables,
