@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -43,7 +44,11 @@ class WarmCommands:
         socket_path = str(self.folder / "socket")
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
         self._server = subprocess.Popen(
-            [sys.executable, __file__, socket_path], env=environment, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, socket_path],
+            env=environment,
+            stdin=subprocess.PIPE,  # it ends when this does, as when the tests are killed
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for name in ("prune", "python"):
             client = self.folder / name
@@ -60,8 +65,9 @@ class WarmCommands:
     ) -> None:
         self._server.terminate()
         self._server.wait()
-        assert self._server.stdout is not None
-        self._server.stdout.close()
+        for pipe in (self._server.stdin, self._server.stdout):
+            assert pipe is not None
+            pipe.close()
         shutil.rmtree(self.folder)
 
     def run(self, script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +89,7 @@ class WarmCommands:
 
 
 def serve(path: str) -> None:
-    """Import everything, then answer each connection in a fork, until killed."""
+    """Import everything, then answer each connection in a fork, until killed or until standard input ends."""
     for name in WARM:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -92,7 +98,7 @@ def serve(path: str) -> None:
         server.listen()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        while True:
+        while server in select.select([server, sys.stdin], [], [])[0]:
             connection, _ = server.accept()
             if os.fork() == 0:
                 _answer(connection)
