@@ -9,6 +9,7 @@ import typer
 
 from prune_cli.cli import choices
 from prune_cli.cli import options as opt
+from prune_cli.cli import selection_options as sel
 from prune_cli.cli.running import run
 from prune_cli.core.errors import InputError
 
@@ -49,24 +50,10 @@ def compare(
             "--keys", metavar="NAME[,NAME]", help="Score columns that each of the methods goes by.", show_default=False
         ),
     ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option("--features", metavar="FILE", help="Vectors for methods that need them.", show_default=False),
-    ] = None,
-    probabilities: Annotated[
-        str | None,
-        typer.Option("--probabilities", metavar="FILE", help="Class probabilities, likewise.", show_default=False),
-    ] = None,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Select inside each class.")] = False,
-    direction: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--direction",
-            metavar="NAME=harder|easier",
-            help="What a high value of a foreign score means.",
-            show_default=False,
-        ),
-    ] = None,
+    features: sel.Features = None,
+    probabilities: sel.Probabilities = None,
+    per_class: sel.PerClass = False,
+    direction: sel.Direction = None,
     baselines: Annotated[
         str,
         typer.Option(

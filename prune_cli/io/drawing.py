@@ -43,15 +43,10 @@ def inline_svg(plot: Plot | HeatMap) -> str:
     )
 
 
-def write_plot(plot: Plot | HeatMap, folder: Path) -> list[Path]:
-    """Write a plot as PNG and as SVG, each whole or not at all; return where."""
-    written = []
-    for suffix in ("png", "svg"):
-        path = folder / f"{plot.key}.{suffix}"
-        with atomic_file(path) as file:
-            file.write(_saved(plot, suffix))
-        written.append(path)
-    return written
+def write_plot(plot: Plot | HeatMap, path: Path) -> None:
+    """Write a plot as PNG or SVG, as the path's ending says, whole or not at all. The same plot gives the same bytes."""
+    with atomic_file(path) as file:
+        file.write(_saved(plot, path.suffix.removeprefix(".")))
 
 
 def short(name: str, length: int = _LONGEST_NAME) -> str:
@@ -114,11 +109,18 @@ def _plot(axes: Any, plot: Plot) -> None:
             below = [b + y for b, y in zip(below, series.y, strict=True)]
         elif plot.kind == "points":
             axes.plot(
-                series.x, series.y, linestyle="", marker=_MARKERS[number % len(_MARKERS)], markersize=3, color=colour,
+                series.x, series.y, linestyle="", marker=_MARKERS[number % len(_MARKERS)], color=colour,
+                markersize=3 if len(series.x) > 40 else 7,
                 alpha=0.6, label=name, rasterized=len(series.x) > 500, zorder=10 - number,
             )  # fmt: skip
         else:
             _line(axes, series, number, colour, name)
+    for number, series in enumerate(plot.series):
+        for place in series.marked:
+            axes.plot(
+                series.x[place], series.y[place], marker="o", markersize=12, markerfacecolor="none",
+                markeredgecolor=PALETTE[number % len(PALETTE)],
+            )  # fmt: skip
     for number, (name, height) in enumerate(plot.levels):
         axes.axhline(height, color=_INK, linestyle=_DASHES[(number + 1) % len(_DASHES)], linewidth=1, label=short(name))
     if plot.log:
@@ -152,10 +154,6 @@ def _line(axes: Any, series: Series, number: int, colour: str, name: str) -> Non
     axes.plot(series.x, series.y, style, color=colour, marker=marker, markersize=5, label=name)
     if series.low is not None and series.high is not None:
         axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
-    for place in series.marked:
-        axes.plot(
-            series.x[place], series.y[place], marker="o", markersize=12, markerfacecolor="none", markeredgecolor=colour
-        )
 
 
 def _heat(figure: Any, axes: Any, plot: HeatMap) -> None:

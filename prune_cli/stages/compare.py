@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from prune_cli.io.columns import Labels
 from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.locks import locked_folder
 from prune_cli.io.manifest import Dataset
-from prune_cli.io.provenance import InputFile, Provenance
+from prune_cli.io.provenance import InputFile, Provenance, hash_file
 from prune_cli.io.tables import STDIN, write_table
 from prune_cli.methods.devices import device_name, free_memory, resolve_device
 from prune_cli.methods.evidence.gates import parse_gate
@@ -43,11 +42,14 @@ from prune_cli.stages.comparison_options import (
 from prune_cli.stages.comparison_report import report_rows
 from prune_cli.stages.comparison_subsets import FULL, Grid, Subset, SubsetMaker
 from prune_cli.stages.comparison_tables import summary, tables
+from prune_cli.stages.label_noise import wrong_labels
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.relabels import label_names
 from prune_cli.stages.train import PACKAGES as TRAIN_PACKAGES
 
 PACKAGES = (*TRAIN_PACKAGES, "torchmetrics", "scipy")
+_STEP_SECONDS, _FLOPS_A_SECOND, _WORTH_PROCESSES = 1e-3, 4e10, 30.0
+"""A step takes about a millisecond at least, and small networks get some 40 GFLOP/s from a core; a process takes seconds to start, so
+for less than half a minute of work none is started."""
 
 
 def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
@@ -84,9 +86,9 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
         architecture, head.shape[1:], len(labels.classes), Budget(steps=1), len(dataset), options.runtime
     )
     each = step_cost["peak_memory_bytes"] + head[0].nbytes * len(dataset)
-    jobs = _jobs(options, each)
+    _check_jobs(options, each)
     if options.plan:
-        return _plan(options, dataset, architecture, step_cost, each, jobs)
+        return _plan(options, dataset, architecture, step_cost, each)
     with _working_in(work, options) as descriptor:
         good, errors = _verify(dataset, labels, test, test_labels, options, output, progress)
         outcome.warnings += errors
@@ -105,6 +107,7 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
             for budget, amount in budgets_of(options, int(good.sum())).items()
             for subset in subsets
         }
+        jobs = _jobs(options, each, _steps_of(options, [s.rows for s in subsets], int(good.sum())), step_cost["flops"])
         threads = max(1, len(os.sched_getaffinity(0)) // jobs) if jobs > 1 else None
         if jobs > 1 and options.runtime.workers == 0:
             settings = dataclasses.replace(
@@ -126,13 +129,13 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
             seeds_of(options),
             labels.display_names(),
             np.where(good, labels.codes_n, -1),
-            _wrong(dataset, labels),
+            wrong_labels(labels, dataset.true_labels),
             options.confidence,
         )
         judged = judge(found, gates)
         if options.seeds < 2:
             outcome.warnings.append("one seed says nothing of how much luck there is: no intervals (--seeds 3)")
-        provenance = _provenance(options, settings, dataset, test, maker.inputs, labels, good, subsets)
+        provenance = _provenance(options, settings, grid_params, dataset, test, maker.inputs, good)
         write_table(output, report_rows(found, judged, options.test.split).table(), provenance, dataset.source)
         outcome.outputs = [output]
         outcome.tables = tables(found, judged)
@@ -232,25 +235,44 @@ def _subsets(options: CompareOptions, maker: SubsetMaker, params: Mapping[str, t
     return subsets
 
 
-def _jobs(options: CompareOptions, each: int) -> int:
-    """Return how many trainings go at a time: as asked, else as many as cores and memory allow."""
+def _check_jobs(options: CompareOptions, each: int) -> None:
+    """Raise where more trainings are asked for than the memory holds."""
+    here = max(1, options.runtime.memory_budget() // max(1, each))
+    if options.jobs > here:
+        raise InputError(
+            f"--jobs {options.jobs} trainings of {format_size(each)} are more than the memory that may be used",
+            f"give --jobs {here}, or raise --memory-limit",
+        )
+
+
+def _jobs(options: CompareOptions, each: int, steps: int, step_flops: float) -> int:
+    """Return how many trainings go at a time: as asked, else as many as cores and memory allow, or one where little is to be done.
+
+    Args:
+        each: bytes of a training.
+        steps, step_flops: of all trainings, and of one step.
+    """
+    if options.jobs > 0:
+        return options.jobs
+    if max(steps * _STEP_SECONDS, steps * step_flops / _FLOPS_A_SECOND) < _WORTH_PROCESSES:
+        return 1
     cores = len(os.sched_getaffinity(0))
     here = options.runtime.memory_budget() // max(1, each)
-    if options.jobs > 0:
-        if options.jobs > 1 and options.jobs > max(1, here):
-            raise InputError(
-                f"--jobs {options.jobs} trainings of {format_size(each)} are more than the memory that may be used",
-                f"give --jobs {max(1, here)}, or raise --memory-limit",
-            )
-        return options.jobs
     there = free_memory(options.runtime.device)
     limits = [cores, here] if there is None else [max(1, cores // 2), here, there // max(1, each)]
     return max(1, min(limits))
 
 
-def _plan(
-    options: CompareOptions, dataset: Dataset, architecture: str, step: Mapping[str, Any], each: int, jobs: int
-) -> Outcome:
+def _steps_of(options: CompareOptions, counts: Sequence[int], rows: int) -> int:
+    """Return the steps of all trainings together, on selections of so many rows under every budget and seed."""
+    return options.seeds * sum(
+        amount if name == "steps" else planned_steps(amount, count, options.runtime)
+        for name, amount in budgets_of(options, rows).items()
+        for count in counts
+    )
+
+
+def _plan(options: CompareOptions, dataset: Dataset, architecture: str, step: Mapping[str, Any], each: int) -> Outcome:
     """Return the figures of ``--plan``; what a grid will select is known by its size alone."""
     good = dataset.labels.codes_n >= 0
     rows = int(good.sum())
@@ -266,12 +288,8 @@ def _plan(
         drawn = sorted(set(counts))
     for baseline in options.baselines:
         counts += [rows] if baseline == FULL else drawn
-    budgets = budgets_of(options, rows)
-    steps = sum(
-        amount if name == "steps" else planned_steps(amount, count, options.runtime)
-        for name, amount in budgets.items()
-        for count in counts
-    )
+    budgets, steps = budgets_of(options, rows), _steps_of(options, counts, rows)
+    jobs = _jobs(options, each, steps, step["flops"])
     trainings = len(counts) * len(budgets) * options.seeds
     return plan_outcome(
         "compare",
@@ -281,8 +299,8 @@ def _plan(
             "trainings": trainings,
             "trainings_at_a_time": jobs,
             "algorithm": f"{options.recipe}, {architecture}, equal {', equal '.join(budgets)}",
-            "steps": steps * options.seeds,
-            "flops": float(step["flops"]) * steps * options.seeds,
+            "steps": steps,
+            "flops": float(step["flops"]) * steps,
             "peak_memory_bytes": jobs * each,
             "disk_bytes": 3 * jobs * step["disk_bytes"] + 2000 * trainings + 48 * len(dataset) * len(counts),
         },
@@ -312,12 +330,11 @@ def _identity(
 def _provenance(
     options: CompareOptions,
     settings: CellSettings,
+    grid_params: Mapping[str, tuple[str, ...]],
     dataset: Dataset,
     test: Dataset,
     selections: Sequence[InputFile],
-    labels: Labels,
     good: np.ndarray,
-    subsets: Sequence[Subset],
 ) -> Provenance:
     identity = {k: v for k, v in settings.identity.items() if k not in {"data", "test", "device", "versions"}}
     stated = {
@@ -332,9 +349,9 @@ def _provenance(
         "confidence": options.confidence,
         "gates": list(options.gates),
         "gate_undecided": options.undecided,
-        "select_params": sorted(t for t in options.params if t not in settings.params),
+        "select_params": {name: list(texts) for name, texts in grid_params.items()},
     }
-    costs = [InputFile(Path(f).name, hashlib.sha256(Path(f).read_bytes()).hexdigest()) for f in options.costs]
+    costs = [hash_file(Path(file)) for file in options.costs]
     return Provenance(
         command="compare",
         method=options.recipe,
@@ -367,16 +384,6 @@ def _costs(subsets: Sequence[Subset], spent: Sequence[Spent]) -> tuple[dict[str,
         if i not in used:
             said.append(f"--costs: what {one.command} made ({', '.join(sorted(one.outputs))}) serves no selection here")
     return costs, said
-
-
-def _wrong(dataset: Dataset, labels: Labels) -> np.ndarray | None:
-    """Return (N,) float64, 1 where a label is known to be wrong, NaN where the truth is not known; None without a column."""
-    true = dataset.true_labels
-    if true is None:
-        return None
-    wrong: np.ndarray = (label_names(labels) != label_names(true)).astype(np.float64)
-    wrong[(labels.codes_n < 0) | (true.codes_n < 0)] = np.nan
-    return wrong
 
 
 def _tell_verdict(outcome: Outcome, judged: Sequence[Judged], options: CompareOptions) -> None:

@@ -105,15 +105,6 @@ def _ruling(found: Findings, gate: Gate, subset: Subset, budget: str, n_claims: 
     return decide(ours - bound, gate, n_claims=n_claims, confidence=found.confidence, step=step)
 
 
-def label_noise(found: Findings, mask: np.ndarray) -> float | None:
-    """Return the share of wrong labels among the rows of a mask whose truth is known; None where none is."""
-    if found.wrong_n is None:
-        return None
-    wrong = found.wrong_n[mask]
-    wrong = wrong[np.isfinite(wrong)]
-    return float(wrong.mean()) if len(wrong) else None
-
-
 def class_means(found: Findings, subset: str, budget: str) -> dict[str, float]:
     """Return the mean accuracy of each class over the seeds."""
     results = found.results[subset, budget]

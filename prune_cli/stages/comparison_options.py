@@ -12,6 +12,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifest import DataOptions
+from prune_cli.io.tables import STDIN
 from prune_cli.methods.evidence.intervals import CONFIDENCE
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.training.plan import planned_steps
@@ -75,6 +76,21 @@ def check_options(options: CompareOptions) -> None:
     """
     if not options.files:
         raise InputError("nothing to compare", "name selections, or score manifests with --methods and --fractions")
+    read_often: dict[str, tuple[str | None, ...]] = {
+        "--data": (options.data.location,),
+        "--test": (options.test.location,),
+    }
+    if options.methods:
+        read_often |= {
+            "scores": options.files,
+            "--features": (options.features,),
+            "--probabilities": (options.probabilities,),
+        }
+    for name, files in read_often.items():
+        if STDIN in files:
+            raise InputError(f"{name} cannot come from standard input: it is read more than once", "name a file")
+    if options.files.count(STDIN) > 1:
+        raise InputError("standard input is one selection, and is named twice", "name files for the others")
     if options.methods and not options.fractions:
         raise InputError("--methods needs --fractions", "say how much is kept: --fractions 0.1,0.3,0.5")
     of_grid = {

@@ -18,10 +18,10 @@ from prune_cli.stages.comparison_findings import (
     break_even,
     class_means,
     difference,
-    label_noise,
     typical_seconds,
 )
 from prune_cli.stages.comparison_subsets import Subset
+from prune_cli.stages.label_noise import noise_share
 
 
 def report_rows(found: Findings, judged: Sequence[Judged], split: str | None) -> ReportRows:
@@ -95,10 +95,10 @@ def _add_selection(rows: ReportRows, found: Findings, subset: Subset) -> None:
         for name, k, t in zip(found.class_names, kept.tolist(), there.tolist(), strict=True):
             if t:
                 rows.add("kept_share", k / t, "share", class_name=name, **where, **common)
-        noise = label_noise(found, mask)
+        noise = noise_share(found.wrong_n, mask)
         if noise is not None:
             rows.add("label_noise_subset", noise, "share", **where, **common)
-            rows.add("label_noise_data", label_noise(found, found.codes_n >= 0), "share", **where, **common)
+            rows.add("label_noise_data", noise_share(found.wrong_n, found.codes_n >= 0), "share", **where, **common)
 
 
 def _common(subset: Subset, budget: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from prune_cli.io.columns import ID, locate
 from prune_cli.io.manifest import Dataset
 from prune_cli.io.provenance import InputFile, Provenance, read_provenance
 from prune_cli.io.selection import selected_ids
-from prune_cli.io.tables import ParquetSource, write_table
+from prune_cli.io.tables import STDIN, ParquetSource, write_table
 from prune_cli.methods.registry import find_method
 from prune_cli.stages.select import SelectOptions, select
 
@@ -151,7 +151,7 @@ class SubsetMaker:
                     name=source.stem,
                     method=method if len(same) == 1 else source.stem,
                     fraction=self._fraction(mask),
-                    files=dict.fromkeys(self._seeds, source.location),
+                    files=dict.fromkeys(self._seeds, self._readable(source, mask)),
                     digests=dict.fromkeys(self._seeds, _digest(mask)),
                     masks=dict.fromkeys(self._seeds, mask),
                     inputs=(*(f.name for f in source.inputs), *(i["name"] for i in one.get("inputs", []))),
@@ -194,24 +194,19 @@ class SubsetMaker:
 
     def few(self) -> str:
         """Return a selection of the first few rows, for what must run once before it is timed."""
-        path = self._work / "few.parquet"
-        if not path.exists():
-            self._write_rows(path, 256)
-        return str(path)
+        return self._rows_file("few", np.flatnonzero(self.good)[:256])
 
     def drawn(self, baseline: str, counts: Sequence[int]) -> list[Subset]:
         """Return the draws of a random baseline for each count of rows."""
-        rows = self._work / "rows.parquet"
-        if not rows.exists():
-            self._write_rows(rows)
+        rows = self._rows_file("rows", np.flatnonzero(self.good))
         wanted = sorted(set(counts))
         made = {}
         for seed in self._seeds:
             options = SelectOptions(
-                (str(rows),), method="random", counts=tuple(wanted), per_class=baseline == "random_per_class",
+                (rows,), method="random", counts=tuple(wanted), per_class=baseline == "random_per_class",
                 runtime=dataclasses.replace(self._runtime, seed=seed),
             )  # fmt: skip
-            made[seed] = self._run(options, [str(wanted), baseline, str(seed), _digest(self.good)])["outputs"]
+            made[seed] = self._run(options, [Path(rows).name, str(wanted), baseline, str(seed), __version__])["outputs"]
         shares = [f"{count / int(self.good.sum()):.3g}" for count in wanted]
         names = shares if len(set(shares)) == len(shares) else [f"{count} rows" for count in wanted]
         return [
@@ -243,14 +238,14 @@ class SubsetMaker:
         folder = self._work / hashlib.sha256("\n".join(identity).encode()).hexdigest()[:32]
         note = folder / "made.json"
         try:
-            return json.loads(note.read_text())  # type: ignore[no-any-return]
+            return self._found(json.loads(note.read_text()), folder)
         except (OSError, ValueError):
             folder.mkdir(parents=True, exist_ok=True)
         base = str(folder / "selection.parquet")
         outcome = select(dataclasses.replace(options, output=base, force=True), self._progress)
         stated = read_provenance(ParquetSource(outcome.outputs[0]).schema) or {}
         made = {
-            "outputs": outcome.outputs,
+            "outputs": [Path(output).name for output in outcome.outputs],
             "key": outcome.summary["key"],
             "tie": outcome.summary["tie"],
             "seconds": outcome.summary["seconds"],
@@ -258,7 +253,11 @@ class SubsetMaker:
         }
         with atomic_file(note) as file:
             file.write(json.dumps(made, sort_keys=True).encode())
-        return made
+        return self._found(made, folder)
+
+    @staticmethod
+    def _found(made: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        return {**made, "outputs": [str(folder / name) for name in made["outputs"]]}
 
     def _subset(self, name: str, method: str, files: Mapping[int, str], **more: Any) -> Subset:
         by_file = {file: self._mask(ParquetSource(file)) for file in dict.fromkeys(files.values())}
@@ -287,13 +286,26 @@ class SubsetMaker:
             )
         return mask
 
-    def _write_rows(self, path: Path, most: int | None = None) -> None:
-        rows = pa.array(np.flatnonzero(self.good)[:most])
-        labels = self._dataset.labels
-        table = pa.table({ID: self._dataset.ids.take(rows), "label": labels.values().take(rows)})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stated = Provenance("compare", "rows", {}, 0, (), packages=("pyarrow",))
-        write_table(str(path), table, stated, self._dataset.source)
+    def _rows_file(self, name: str, rows: np.ndarray) -> str:
+        """Return a file of the ids and labels of some rows, named by what they are, so that no other data's is taken for it."""
+        dataset = self._dataset
+        of = [
+            *(i.sha256 for i in dataset.source.inputs),
+            json.dumps(dataset.options.identity()),
+            hashlib.sha256(rows.tobytes()).hexdigest(),
+        ]
+        path = self._work / f"{name}-{hashlib.sha256(json.dumps(of).encode()).hexdigest()[:32]}.parquet"
+        if not path.exists():
+            places = pa.array(rows)
+            table = pa.table({ID: dataset.ids.take(places), "label": dataset.labels.values().take(places)})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stated = Provenance("compare", "rows", {}, 0, (), packages=("pyarrow",))
+            write_table(str(path), table, stated, dataset.source)
+        return str(path)
+
+    def _readable(self, source: ParquetSource, mask: np.ndarray) -> str:
+        """Return where trainings read a selection: its file, or a copy of what came by standard input, which is read once."""
+        return self._rows_file("stdin", np.flatnonzero(mask)) if source.location == STDIN else source.location
 
 
 def _method_of(stated: Mapping[str, Any], stem: str) -> str:

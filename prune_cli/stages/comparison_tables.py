@@ -15,11 +15,11 @@ from prune_cli.stages.comparison_findings import (
     break_even,
     class_means,
     difference,
-    label_noise,
     typical_seconds,
 )
 from prune_cli.stages.comparison_report import bounds
 from prune_cli.stages.comparison_subsets import FULL, Subset
+from prune_cli.stages.label_noise import noise_share
 
 
 def tables(found: Findings, judged: Sequence[Judged]) -> dict[str, list[list[str]]]:
@@ -43,7 +43,7 @@ def tables(found: Findings, judged: Sequence[Judged]) -> dict[str, list[list[str
                 )
             row.append(f"{worst} {100 * by_class[worst]:.1f}")
             if noisy:
-                noise = label_noise(found, next(iter(subset.masks.values())))
+                noise = noise_share(found.wrong_n, next(iter(subset.masks.values())))
                 row.append("" if noise is None else f"{noise:.1%}")
             rows.append(row)
         shown[f"test accuracy in percent, {len(found.seeds)} seed(s), {_equal(budget)}"] = rows

@@ -25,6 +25,7 @@ from prune_cli.io.tables import STDIN, ParquetSource, write_table
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.metrics import classification_metrics
 from prune_cli.methods.training.predict import predict
+from prune_cli.stages.label_noise import noise_share, wrong_labels
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.relabels import label_names, relabeling_figures
 
@@ -208,20 +209,16 @@ def _label_noise(options: EvaluateOptions, outcome: Outcome) -> tuple[dict[str, 
             f"{options.trained_on} has no column '{options.data.true_label_column}': the share of wrong labels is not known"
         )
         return {}, list(dataset.source.inputs)
-    given = label_names(dataset.labels)
-    known = (dataset.labels.codes_n >= 0) & (true.codes_n >= 0)
-    wrong = given != label_names(true)
-    found = {"label_noise_data": float(wrong[known].mean())} if known.any() else {}
+    wrong_n = wrong_labels(dataset.labels, true)
+    shares = {"label_noise_data": noise_share(wrong_n)}
     inputs = list(dataset.source.inputs)
     if options.subset is not None:
         selection = ParquetSource(options.subset)
         ids = selected_ids(selection)
         rows = locate(ids, dataset.ids, options.subset, options.trained_on)
-        rows = rows[known[rows]]
-        if len(rows):
-            found["label_noise_subset"] = float(wrong[rows].mean())
+        shares["label_noise_subset"] = noise_share(wrong_n, rows)
         inputs += selection.inputs
-    return found, inputs
+    return {name: share for name, share in shares.items() if share is not None}, inputs
 
 
 def _relabeling(options: EvaluateOptions, tested: Dataset) -> tuple[dict[str, float], Sequence[InputFile]]:

@@ -16,9 +16,10 @@ from prune_cli.io.drawing import inline_svg, write_plot
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.pages import page_html, safe_svg
 from prune_cli.io.tables import STDIN, open_output
+from prune_cli.stages.label_noise import noise_share
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.report_files import ReportFile, of_kind, read_file
-from prune_cli.stages.report_rows import ReportRows, read_rows
+from prune_cli.stages.report_rows import JoinedRows, read_rows
 from prune_cli.stages.report_sections.comparisons import comparison_section, verdict
 from prune_cli.stages.report_sections.evaluations import evaluation_section, ledger_section
 from prune_cli.stages.report_sections.history import history_section
@@ -106,11 +107,11 @@ def report(options: ReportOptions, progress: Progress = silent) -> Outcome:
     plots = [b for s in sections for b in s.blocks if isinstance(b, Plot | HeatMap)]
     if options.plots is not None:
         options.plots.mkdir(parents=True, exist_ok=True)
-        for plot in plots:
-            for path in ((options.plots / f"{plot.key}.{suffix}") for suffix in ("png", "svg")):
-                check_output(path, options.force)
-        for plot in plots:
-            write_plot(plot, options.plots)
+        drawn = {options.plots / f"{plot.key}.{suffix}": plot for plot in plots for suffix in ("png", "svg")}
+        for path in drawn:
+            check_output(path, options.force)
+        for path, plot in drawn.items():
+            write_plot(plot, path)
     with open_output(output) as file:
         file.write(content)
     outcome.outputs = [output]
@@ -146,7 +147,7 @@ def _dataset(options: ReportOptions, files: Sequence[ReportFile]) -> Dataset | N
 
 def _sections(
     files: Sequence[ReportFile],
-    rows: ReportRows | None,
+    rows: JoinedRows | None,
     dataset: Dataset | None,
     options: ReportOptions,
     progress: Progress,
@@ -182,7 +183,7 @@ def _shown(block: Block, progress: Progress) -> tuple[str, Any]:
     return "text", block
 
 
-def _figures(files: Sequence[ReportFile], rows: ReportRows | None) -> list[tuple[str, str]]:
+def _figures(files: Sequence[ReportFile], rows: JoinedRows | None) -> list[tuple[str, str]]:
     figures = [("files", f"{len(files):,}")]
     if rows is not None:
         figures.append(("rows", f"{len(rows.ids):,}"))
@@ -190,8 +191,9 @@ def _figures(files: Sequence[ReportFile], rows: ReportRows | None) -> list[tuple
             figures.append(("classes", f"{len(rows.labels.classes):,}"))
         if rows.selected is not None:
             figures.append(("kept", f"{int(rows.selected.sum()):,} ({rows.selected.mean():.1%})"))
-        if rows.wrong_n is not None:
-            figures.append(("wrong labels", f"{rows.wrong_n.mean():.1%}"))
+        noise = noise_share(rows.wrong_n)
+        if noise is not None:
+            figures.append(("wrong labels", f"{noise:.1%}"))
     return figures
 
 

@@ -14,12 +14,12 @@ from prune_cli.io.columns import Labels, read_ids, read_labels
 from prune_cli.io.manifest import Dataset
 from prune_cli.io.selection import SELECTED
 from prune_cli.methods.registry import published_direction
-from prune_cli.stages.relabels import label_names
+from prune_cli.stages.label_noise import wrong_labels
 from prune_cli.stages.report_files import ReportFile, of_kind, score_columns
 
 
 @dataclass
-class ReportRows:
+class JoinedRows:
     """N rows by position.
 
     Args:
@@ -29,7 +29,7 @@ class ReportRows:
         directions: column -> ``harder`` or ``easier`` when high, where it is known.
         selections: name of the file -> (N,) bool.
         key: the score that the first selection went by, where it is among the scores.
-        wrong_n: (N,) bool, label known to be wrong, or None.
+        wrong_n: see `wrong_labels`.
     """
 
     ids: pa.Array
@@ -46,7 +46,7 @@ class ReportRows:
         return next(iter(self.selections.values()), None)
 
 
-def read_rows(files: Sequence[ReportFile], dataset: Dataset | None) -> ReportRows | None:
+def read_rows(files: Sequence[ReportFile], dataset: Dataset | None) -> JoinedRows | None:
     """Return the rows of the data, else of the first file with ids; None where no file has rows.
 
     Raises:
@@ -56,13 +56,10 @@ def read_rows(files: Sequence[ReportFile], dataset: Dataset | None) -> ReportRow
     if dataset is None and not tables:
         return None
     ids = dataset.ids if dataset is not None else read_ids(max(tables, key=lambda f: f.source.rows).source)[0]
-    rows = ReportRows(ids)
+    rows = JoinedRows(ids)
     if dataset is not None and dataset.options.label_column in dataset.source.schema.names:
         rows.labels = dataset.labels
-        if dataset.true_labels is not None:
-            rows.wrong_n = (label_names(dataset.labels) != label_names(dataset.true_labels)) & (
-                dataset.true_labels.codes_n >= 0
-            )
+        rows.wrong_n = wrong_labels(dataset.labels, dataset.true_labels)
     for file in tables:
         theirs, _ = read_ids(file.source)
         if theirs.equals(ids):
@@ -88,7 +85,7 @@ def read_rows(files: Sequence[ReportFile], dataset: Dataset | None) -> ReportRow
     return rows
 
 
-def _add_selection(rows: ReportRows, file: ReportFile, place: np.ndarray, there: np.ndarray) -> None:
+def _add_selection(rows: JoinedRows, file: ReportFile, place: np.ndarray, there: np.ndarray) -> None:
     kept = file.source.read([SELECTED]).column(0).combine_chunks().fill_null(False).to_numpy(zero_copy_only=False)
     mask = np.zeros(len(rows.ids), bool)
     mask[place[there & kept]] = True
@@ -100,7 +97,7 @@ def _add_selection(rows: ReportRows, file: ReportFile, place: np.ndarray, there:
             _add_column(rows, file, "score", str(key), place, there)
 
 
-def _add_scores(rows: ReportRows, file: ReportFile, place: np.ndarray, there: np.ndarray) -> None:
+def _add_scores(rows: JoinedRows, file: ReportFile, place: np.ndarray, there: np.ndarray) -> None:
     stated = file.stated.get("score_direction", {})
     for name in score_columns(file.source.schema):
         shown = name if name not in rows.scores or name == rows.key else f"{name} of {file.name}"
@@ -111,7 +108,7 @@ def _add_scores(rows: ReportRows, file: ReportFile, place: np.ndarray, there: np
 
 
 def _add_column(
-    rows: ReportRows, file: ReportFile, name: str, shown: str, place: np.ndarray, there: np.ndarray
+    rows: JoinedRows, file: ReportFile, name: str, shown: str, place: np.ndarray, there: np.ndarray
 ) -> None:
     values = file.source.read([name]).column(0).cast(pa.float64()).to_numpy(zero_copy_only=False)
     column = np.full(len(rows.ids), np.nan)

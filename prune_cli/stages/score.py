@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,28 +15,24 @@ import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
-from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
 from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import canonical_order
 from prune_cli.io.event_files import EventFolder
 from prune_cli.io.ledger import Ledger, ledger_path, settle
-from prune_cli.io.manifest import DataOptions, Dataset, drop_rows
-from prune_cli.io.provenance import InputFile, Provenance, hash_stream
+from prune_cli.io.manifest import Dataset
+from prune_cli.io.provenance import Provenance
 from prune_cli.io.run_folder import read_run
 from prune_cli.io.tables import STDIN
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.registry import TRAINING, find_method
 from prune_cli.methods.scores.dynamics import Record, TrainingParams, record_of_probabilities
 from prune_cli.methods.scores.kernels import parse_kernel
-from prune_cli.methods.scores.neural_tangents import require, user_file
-from prune_cli.methods.scores.rows import make_rows, zero_rows
-from prune_cli.methods.training.augment import choose_augmentation
-from prune_cli.methods.training.inputs import ImageSource
+from prune_cli.methods.scores.neural_tangents import require
 from prune_cli.methods.training.plan import default_architecture
-from prune_cli.methods.training.predict import Prediction, augmentation_draws, predict
+from prune_cli.methods.training.predict import Prediction, predict
 from prune_cli.stages.evaluate import as_trained
-from prune_cli.stages.kernel_plan import kernel_estimate, kernel_precision, refuse_large_pictures, require_room
+from prune_cli.stages.kernel_plan import refuse_large_pictures, require_room
 from prune_cli.stages.kernel_score import KernelWork, kernel_scores
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.record_score import (
@@ -53,13 +48,14 @@ from prune_cli.stages.record_score import (
     require_record_memory,
     save_dynamics,
     train_records,
-    training_estimate,
     write_features,
 )
 from prune_cli.stages.reporting import event_folder
+from prune_cli.stages.score_inputs import augmentation_of, load_score_inputs
 from prune_cli.stages.score_of_files import score_record, score_relabels, write_scores
+from prune_cli.stages.score_plan import score_estimate
 from prune_cli.stages.score_sources import RECIPE, ScoreOptions, Sources, parameters_of, sources_of
-from prune_cli.stages.training import load_inputs
+from prune_cli.stages.score_stated import kernel_files, model_files, score_directions, stated_parameters
 
 PACKAGES = ("numpy", "torch", "pyarrow", "pillow")
 NETWORK_PACKAGES = ("neural-tangents", "jax")
@@ -130,7 +126,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         require()
     if sources.kernels:
         refuse_large_pictures(dataset, options.force)
-    estimate = _estimate(dataset, sources, spec, options)
+    estimate = score_estimate(dataset, sources, spec, options)
     if options.plan:
         return plan_outcome("score", estimate)
     if sources.kernels:
@@ -141,17 +137,17 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     with _work_folder(options, output) as folder:
         ledger = Ledger()
         ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
-        loaded = _load(dataset, sources, channels, ledger, folder, options.runtime, progress)
+        loaded = load_score_inputs(dataset, sources, channels, ledger, folder, options.runtime, progress)
         rows = loaded.rows
         provenance = Provenance(
             command="score",
             method=",".join(options.methods),
-            parameters=_stated(options, sources, spec, data),
+            parameters=stated_parameters(options, sources, spec, data),
             seed=options.runtime.seed,
-            inputs=(*dataset.source.inputs, *_model_files(found_model), *_kernel_files(options, sources)),
+            inputs=(*dataset.source.inputs, *model_files(found_model), *kernel_files(options, sources)),
             device=device_name(options.runtime.device),
             packages=(*PACKAGES, *(NETWORK_PACKAGES if networked else ())),
-            score_direction=_directions(sources),
+            score_direction=score_directions(sources),
             rows={"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": len(ledger)},
         )
         errors = ledger_path(output, f"{dataset.source.stem}.scores")
@@ -205,7 +201,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                     progress=progress,
                     embeddings=True,
                     note=note,
-                    **_augmentation(sources, dataset, rows, inputs.shape[1:], options.runtime.seed),
+                    **augmentation_of(sources, dataset, rows, inputs.shape[1:], options.runtime.seed),
                 )
         elif found_model is not None:
             assert loaded.inputs is not None
@@ -222,7 +218,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                 embeddings=sources.features == "model",
             )
             records = [record] if record is not None else []
-            augmented = _augmentation(sources, dataset, rows, loaded.inputs.shape[1:], options.runtime.seed)
+            augmented = augmentation_of(sources, dataset, rows, loaded.inputs.shape[1:], options.runtime.seed)
             if sources.features == "model" and augmented:  # the record is of the pictures as they are
                 prediction = predict(
                     model.tensors,
@@ -322,87 +318,6 @@ def _work_path(options: ScoreOptions, output: str) -> Path:
     return options.work_dir or Path(f"{output}.work")
 
 
-@dataclass
-class _Loaded:
-    """The good rows: their positions, and what was asked for of each."""
-
-    rows: np.ndarray
-    inputs: np.ndarray | ImageSource | None = None
-    channels: int | None = None
-    probs_nc: np.ndarray | None = None
-    features_nd: np.ndarray | None = None
-
-    def array(self) -> np.ndarray:
-        """Return the inputs, which are in memory."""
-        assert isinstance(self.inputs, np.ndarray)
-        return self.inputs
-
-
-def _load(
-    dataset: Dataset,
-    sources: Sources,
-    channels: Any,
-    ledger: Ledger,
-    folder: Path | None,
-    runtime: Runtime,
-    progress: Progress,
-) -> _Loaded:
-    loaded = _Loaded(np.arange(len(dataset)))
-    kernels = sources.kernels
-    if sources.record == "prob":
-        loaded.probs_nc = dataset.load_probabilities(ledger, progress=progress)
-    if sources.features == "embedding":
-        loaded.features_nd = dataset.load_embeddings(ledger, progress=progress)
-    if kernels or sources.record in {"training", "model"}:
-        workers = runtime.worker_count()
-        too_large = dataset.kind == "image" and len(dataset) * dataset.input_width() > runtime.memory_budget() // 2
-        if too_large and not kernels and folder is not None:
-            spool = folder / "images"
-            spool.mkdir(parents=True, exist_ok=True)
-            inputs, loaded.rows = load_inputs(dataset, loaded.rows, ledger, spool, runtime, progress)
-            loaded.inputs = inputs
-            return loaded
-        loaded.inputs = dataset.load_inputs(
-            ledger, workers=workers, channels=channels, as_float32=not kernels, progress=progress
-        )
-    _drop(loaded, ledger.good(len(dataset)))
-    if loaded.inputs is not None and dataset.kind == "image":
-        loaded.channels = loaded.inputs.shape[-1]
-    if kernels and len(loaded.rows):
-        values = loaded.array().reshape(len(loaded.rows), -1)
-        center = any(params.center for params in kernels.values())
-        zero = zero_rows(make_rows(values, loaded.channels, center))
-        if zero.any():
-            after_mean = center or loaded.channels is not None
-            ledger.add_all(
-                loaded.rows[zero], "zero vector after the mean is subtracted" if after_mean else "zero vector"
-            )
-            _drop(loaded, ~zero)
-    return loaded
-
-
-def _augmentation(
-    sources: Sources, dataset: Dataset, rows: np.ndarray, input_shape: tuple[int, ...], seed: int
-) -> dict[str, Any]:
-    """Return how `predict` augments what features are taken of: nothing, unless it was asked for."""
-    if sources.params[TRAINING].augment == "none":
-        return {}
-    augmentation = choose_augmentation("strong", tuple(input_shape), None, 1.0, convolutional=True)
-    rank_n = np.empty(len(dataset), np.int64)
-    rank_n[dataset.order_n] = np.arange(len(dataset))
-    return {
-        "augmentation": augmentation,
-        "draws_nk": augmentation_draws(augmentation, rank_n[rows], len(dataset), seed),
-    }
-
-
-def _drop(loaded: _Loaded, good: np.ndarray) -> None:
-    for name in ("rows", "inputs", "probs_nc", "features_nd"):
-        array = getattr(loaded, name)
-        if array is not None:
-            setattr(loaded, name, drop_rows(array, good))
-
-
 @contextmanager
 def _work_folder(options: ScoreOptions, output: str) -> Iterator[Path | None]:
     """Yield where finished work is kept: it stays after an error, and goes when the output is whole, unless it was named."""
@@ -420,86 +335,3 @@ def _work_folder(options: ScoreOptions, output: str) -> Iterator[Path | None]:
     if options.work_dir is None:
         BlockFolder(folder, {}).remove()
         remove_runs(folder)
-
-
-def _estimate(dataset: Dataset, sources: Sources, spec: TrainingSpec | None, options: ScoreOptions) -> dict[str, Any]:
-    """Return the figures of ``--plan``: those of the kernel, of the trainings, or of a look."""
-    figures: dict[str, Any] = {"rows": len(dataset), "classes": len(dataset.labels.classes), "passes_over_data": 1}
-    if sources.kernels:
-        keeps = options.save_kernel is not None
-        figures = kernel_estimate(dataset, sources.kernels, options.runtime, keeps, options.plan)
-    if spec is not None:
-        head = dataset.load_inputs(Ledger(), rows=np.arange(min(len(dataset), 64)), as_float32=True)
-        training = training_estimate(spec, head.shape[1:], len(dataset), len(dataset.labels.classes))
-        training["peak_memory_bytes"] += len(dataset) * head[0].nbytes
-        figures = _added(figures, training)
-        figures["passes_over_data"] = spec.params.runs * spec.stop_epoch
-        how = f"{spec.params.runs} training(s) of {spec.architecture}"
-        figures["algorithm"] = f"{figures['algorithm']}; {how}" if "algorithm" in figures else how
-    if "algorithm" not in figures:
-        width = 4 * dataset.input_width() if sources.record == "model" or sources.features else 0
-        words = {"model": "one forward pass a sample", "prob": "the column 'prob'"}
-        of_features = ", ".join(sources.of("features"))
-        figures |= {
-            "algorithm": words.get(sources.record or "", "") or f"{of_features} of the embeddings",
-            "peak_memory_bytes": 2**30 + len(dataset) * (width + 200),
-            "disk_bytes": len(dataset) * (32 + 8 * len(sources.methods)),
-        }
-    return figures
-
-
-def _added(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    both = {**ours, **theirs}
-    for name in ("flops", "disk_bytes"):
-        both[name] = ours.get(name, 0) + theirs.get(name, 0)
-    both["peak_memory_bytes"] = max(ours.get("peak_memory_bytes", 0), theirs.get("peak_memory_bytes", 0))
-    return both
-
-
-def _stated(options: ScoreOptions, sources: Sources, spec: TrainingSpec | None, data: DataOptions) -> dict[str, Any]:
-    """Return what provenance says of the parameters, so far as it is known before anything is computed."""
-    stated: dict[str, Any] = {name: dataclasses.asdict(sources.params[name]) for name in sources.methods}
-    stated["data"] = data.identity()
-    stated["precision"] = kernel_precision(options.runtime) if sources.record is None else options.runtime.precision
-    if spec is not None:
-        stated[TRAINING] = {
-            **dataclasses.asdict(spec.params),
-            "stop_epoch": spec.stop_epoch,
-            "architecture": spec.architecture,
-            "batch_size": options.runtime.batch_size,
-            RECIPE: dataclasses.asdict(spec.recipe),
-        }
-    elif sources.features == "model":
-        stated[TRAINING] = {"augment": sources.params[TRAINING].augment}
-    if options.load_kernel is not None:
-        stated["load_kernel"] = options.load_kernel.name
-    if options.model is not None:
-        stated["model"] = Path(options.model).name if options.weights is None else options.model
-    return stated
-
-
-def _directions(sources: Sources) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, method in sources.methods.items():
-        terms = getattr(sources.params[name], "terms", True)
-        found |= {c: d for c, d in method.columns.items() if c == name or terms}
-    return found
-
-
-def _kernel_files(options: ScoreOptions, sources: Sources) -> tuple[InputFile, ...]:
-    """Return the networks of the user's own that kernels are of, and the kernel that was given."""
-    networks = {parse_kernel(params.kernel).network or "" for params in sources.kernels.values()}
-    files = [path for name in sorted(networks) if (path := user_file(name)) is not None and path.is_file()]
-    if options.load_kernel is not None and options.load_kernel.is_file():
-        files.append(options.load_kernel)
-    found = []
-    for path in files:
-        with path.open("rb") as file:
-            found.append(InputFile(path.name, hash_stream(file)))
-    return tuple(found)
-
-
-def _model_files(found: Any) -> tuple[InputFile, ...]:
-    if found is None:
-        return ()
-    return found.inputs if isinstance(found, Model) else (found[2],)

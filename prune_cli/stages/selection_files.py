@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from prune_cli.io.columns import ID
-from prune_cli.io.curves import draw_curve
+from prune_cli.io.drawing import write_plot
 from prune_cli.io.features import FeatureFile
 from prune_cli.io.joined import Joined
 from prune_cli.io.provenance import Provenance
@@ -19,6 +19,7 @@ from prune_cli.io.selection import WEIGHT
 from prune_cli.io.tables import write_table
 from prune_cli.methods.selection.candidates import Candidates, Curve, Extra, Ranking
 from prune_cli.stages.budgets import Budget
+from prune_cli.stages.curve_plots import curve_plot
 from prune_cli.stages.outcome import Outcome
 from prune_cli.stages.score_key import Key
 from prune_cli.stages.wishes import Wishes
@@ -161,5 +162,5 @@ def tell_curve(
     outcome.summary["curve"] = str(path)
     if plot:
         picture = path.with_suffix(".png")
-        draw_curve(picture, table)
+        write_plot(curve_plot(table.to_pylist(), "curve", "what was tried").plot, picture)
         outcome.summary["plot"] = str(picture)

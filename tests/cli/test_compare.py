@@ -162,6 +162,75 @@ def test_finished_cells_are_never_trained_twice(
     assert trained == [], "the same rows are the same cell, whatever they are called"
 
 
+def test_a_work_folder_knows_whose_rows_it_has(prune: Prune, kept: Path, data: Path) -> None:
+    """Of other data of the same size, and called from another folder."""
+    prune("compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", *TRAINING, "--seeds", "1",
+          "--work-dir", "w", "-o", "a.parquet")  # fmt: skip
+    table = pq.read_table(data / "train.parquet")
+    renamed = table.set_column(0, "id", pa.array([f"other{i}" for i in range(90)]))
+    pq.write_table(renamed, data / "other.parquet")
+    write(data / "k.parquet", {"id": [f"other{i}" for i in range(36)]})
+    prune("compare", "k.parquet", "--data", "other.parquet", "--test", "test.parquet", *TRAINING, "--seeds", "1",
+          "--work-dir", "w", "-o", "b.parquet")  # fmt: skip
+    (data / "elsewhere").mkdir()
+    moved = [sys.executable, "-m", "prune_cli", "compare", "../kept.parquet", "--data", "../train.parquet", "--test",
+             "../test.parquet", *TRAINING, "--seeds", "1", "--work-dir", "../w", "-o", "c.parquet"]  # fmt: skip
+    done = subprocess.run(moved, cwd=data / "elsewhere", capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (data / "elsewhere" / "c.parquet").read_bytes() == (data / "a.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_selection_may_come_by_standard_input(prune: Prune, kept: Path, data: Path, jobs: str) -> None:
+    command = ("--data", "train.parquet", "--test", "test.parquet", *TRAINING[:-1], jobs, "--seeds", "2")
+    prune("compare", "-", *command, "-o", "piped.parquet", stdin=kept.read_bytes())
+    prune("compare", "kept.parquet", *command, "-o", "named.parquet")
+    losses = [
+        [r["value"] for r in report(data / f"{name}.parquet", metric="loss", subset=subset) if r["seed"] is not None]
+        for name, subset in (("piped", "stdin"), ("named", "kept"))
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("kept.parquet", "--data", "-", "--test", "test.parquet"), "--data cannot come from standard input"),
+        (("kept.parquet", "--data", "train.parquet", "--test", "-"), "--test cannot come from standard input"),
+        (
+            ("-", "--data", "train.parquet", "--test", "test.parquet", "--methods", "top", "--fractions", "0.5"),
+            "scores cannot come",
+        ),
+        (("-", "-", "--data", "train.parquet", "--test", "test.parquet"), "named twice"),
+    ],
+)
+def test_what_is_read_more_than_once_is_a_file(
+    prune: Prune, kept: Path, data: Path, command: tuple[str, ...], says: str
+) -> None:
+    done = prune("compare", *command, "-o", "c.parquet", stdin=kept.read_bytes(), check=2)
+    assert says in done.stderr.decode() and not (data / "c.parquet.work").exists()
+
+
+def test_little_work_starts_no_processes(prune: Prune, kept: Path, data: Path) -> None:
+    command = (
+        "compare",
+        "kept.parquet",
+        "--data",
+        "train.parquet",
+        "--test",
+        "test.parquet",
+        "--plan",
+        "--json",
+        "--arch",
+        "mlp:8",
+    )
+    planned = [
+        json.loads(prune(*command, "--steps", steps, "--seeds", "1").stdout)["plan"]["trainings_at_a_time"]
+        for steps in ("100", "100000")
+    ]
+    assert planned == [1, len(os.sched_getaffinity(0))]
+
+
 def test_two_at_a_time_give_the_same(prune: Prune, kept: Path, data: Path) -> None:
     command = (
         "compare",

@@ -207,6 +207,38 @@ def test_new_labels_are_counted(prune: Prune, tmp_path: Path) -> None:
     assert "Histogram of p_clean, median 0.3." in page
 
 
+def test_a_file_that_was_made_again_is_not_taken_for_the_old_one(prune: Prune, vectors: Path, tmp_path: Path) -> None:
+    prune("score", vectors, "--method", "moderate", "-o", "s.parquet")
+    prune("select", "s.parquet", "--method", "top", "--fraction", "0.5", "-o", "k.parquet")
+    prune("report", "s.parquet", "k.parquet", "-o", "r.html")
+    assert "k.parquet from s.parquet." in (tmp_path / "r.html").read_text()
+    prune("score", vectors, "--method", "moderate", "--seed", "1", "-o", "s.parquet", "--force")
+    prune("report", "s.parquet", "k.parquet", "-o", "r.html", "--force")
+    page = (tmp_path / "r.html").read_text()
+    assert "k.parquet from s.parquet, another version" in page and "k.parquet from s.parquet." not in page
+
+
+def test_one_file_by_standard_input(prune: Prune, tmp_path: Path) -> None:
+    write(tmp_path / "s.parquet", {"id": ["a", "b"], "el2n": [1.0, 2.0]})
+    page = prune("report", "-", "-o", "-", stdin=(tmp_path / "s.parquet").read_bytes()).stdout.decode()
+    assert table(page, "scores in numbers")[0][:3] == ["el2n", "harder when high", "2"]
+
+
+def test_labels_whose_truth_is_not_known_are_neither_right_nor_wrong(
+    prune: Prune, pictures: Path, tmp_path: Path
+) -> None:
+    known = pq.read_table(pictures)
+    truth = [
+        None if i < 20 else int(i % 4 == 0) ^ (i % 2) for i in range(40)
+    ]  # of 20 known, the 5 of every fourth are wrong
+    pq.write_table(known.append_column("true_label", pa.array(truth, pa.int64())), tmp_path / "d.parquet")
+    write(tmp_path / "s.parquet", {"id": known["id"], "el2n": [float(i) for i in range(40)]})
+    prune("report", "s.parquet", "--data", "d.parquet", "-o", "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "<dt>wrong labels</dt><dd>25.0%</dd>" in page
+    assert page.count('class="wrong"') == page.count("<em>true: 1</em>") > 0
+
+
 def test_files_that_are_none_of_ours(prune: Prune, vectors: Path, pictures: Path, tmp_path: Path) -> None:
     write(tmp_path / "x.parquet", {"a": [1]})
     assert b"x.parquet is no file of prune: it has a" in prune("report", "x.parquet", check=2).stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,10 +56,21 @@ def _input_names(stated: dict[str, Any]) -> list[str]:
 
 
 def _graph(files: Sequence[ReportFile]) -> tuple[dict[str, tuple[int, ReportFile | None]], list[tuple[str, str]]]:
-    """Return name -> (layer, file or None where it was not given), and the edges from inputs to outputs."""
-    given = {file.name: file for file in files}
-    edges = list(dict.fromkeys((one, file.name) for file in files for one in _input_names(file.stated)))
-    edges = [(a, b) for a, b in edges if a != b]
+    """Return name -> (layer, file or None where it was not given), and the edges from inputs to outputs.
+
+    An input is the file of the same content. One of the same name and another content is another version, and not given.
+    """
+    counts = Counter(file.name for file in files)
+    names = [f"{f.name} ({n})" if counts[f.name] > 1 else f.name for n, f in enumerate(files, start=1)]
+    given = dict(zip(names, files, strict=True))
+    by_content = {one.sha256: name for name, file in given.items() for one in file.inputs}
+    edges = []
+    for name, file in given.items():
+        for one in file.stated.get("inputs", []):
+            stated = str(one["name"]).split("/")[0]
+            other = f"{stated}, another version" if stated in counts else stated
+            edges.append((by_content.get(one["sha256"], other), name))
+    edges = [(a, b) for a, b in dict.fromkeys(edges) if a != b]
     layer = dict.fromkeys([*given, *(a for a, _ in edges)], 0)
     for _ in range(len(layer)):
         changed = False

@@ -8,14 +8,14 @@ from prune_cli.core.plots import Plot, Series
 from prune_cli.core.rng import generator
 from prune_cli.io.ledger import Ledger
 from prune_cli.io.manifest import Dataset
-from prune_cli.stages.report_rows import ReportRows
+from prune_cli.stages.report_rows import JoinedRows
 from prune_cli.stages.report_sections.section import Section
 
 MOST = 20_000
 _CLASSES = 8
 
 
-def projection_section(rows: ReportRows, dataset: Dataset | None) -> Section | None:
+def projection_section(rows: JoinedRows, dataset: Dataset | None) -> Section | None:
     """Return the embeddings as points, by class and by what is kept; nothing for pictures."""
     if dataset is None or dataset.kind != "embedding":
         return None

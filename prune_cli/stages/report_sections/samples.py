@@ -9,7 +9,7 @@ import numpy as np
 from prune_cli.io.manifest import Dataset
 from prune_cli.io.thumbnails import Thumbnail, thumbnails
 from prune_cli.stages.relabels import label_names
-from prune_cli.stages.report_rows import ReportRows
+from prune_cli.stages.report_rows import JoinedRows
 from prune_cli.stages.report_sections.section import Cell, SampleGrid, Section
 
 MOST = 10_000
@@ -21,7 +21,7 @@ SUSPICIOUS = ("ntk_margin", "ntk_residual", "p_clean", "label_score", "cg_ab", "
 _FEW = 12
 
 
-def samples_section(rows: ReportRows, dataset: Dataset | None, wanted: int) -> Section | None:
+def samples_section(rows: JoinedRows, dataset: Dataset | None, wanted: int) -> Section | None:
     """Return grids of samples by class; nothing without scores.
 
     Args:
@@ -63,7 +63,7 @@ def samples_section(rows: ReportRows, dataset: Dataset | None, wanted: int) -> S
     return section
 
 
-def _difficulty(rows: ReportRows, column: str) -> np.ndarray:
+def _difficulty(rows: JoinedRows, column: str) -> np.ndarray:
     values = rows.scores[column]
     return -values if rows.directions.get(column) == "easier" else values
 
@@ -77,17 +77,17 @@ def _top(members: np.ndarray, order_n: np.ndarray, count: int) -> np.ndarray:
     return members[np.lexsort((members, -values))]
 
 
-def _truth(rows: ReportRows, dataset: Dataset | None) -> np.ndarray | None:
+def _truth(rows: JoinedRows, dataset: Dataset | None) -> np.ndarray | None:
     if rows.wrong_n is None or dataset is None or dataset.true_labels is None:
         return None
     return label_names(dataset.true_labels)
 
 
 def _cell(
-    rows: ReportRows, position: int, score: float, picture: Thumbnail | None, truth: np.ndarray | Sequence[str] | None
+    rows: JoinedRows, position: int, score: float, picture: Thumbnail | None, truth: np.ndarray | Sequence[str] | None
 ) -> Cell:
     note = ""
-    if truth is not None and rows.wrong_n is not None and rows.wrong_n[position]:
+    if truth is not None and rows.wrong_n is not None and rows.wrong_n[position] == 1:
         note = f"true: {truth[position]}"
     kept = None if rows.selected is None else bool(rows.selected[position])
     return Cell(picture, str(rows.ids[position].as_py()), f"{score:.3g}", kept, note)

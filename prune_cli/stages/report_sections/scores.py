@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from prune_cli.core.plots import Plot, Series
-from prune_cli.stages.report_rows import ReportRows
+from prune_cli.stages.report_rows import JoinedRows
 from prune_cli.stages.report_sections.section import Section, Table
 
 _BINS = 50
 
 
-def scores_section(rows: ReportRows) -> Section | None:
+def scores_section(rows: JoinedRows) -> Section | None:
     """Return a histogram of each score column, and a table of their quantiles."""
     if not rows.scores:
         return None

@@ -7,28 +7,31 @@ from collections.abc import Sequence
 import numpy as np
 
 from prune_cli.core.plots import Plot, Series
+from prune_cli.stages.curve_plots import curve_plot
+from prune_cli.stages.label_noise import noise_share
 from prune_cli.stages.report_files import ReportFile
-from prune_cli.stages.report_rows import ReportRows
+from prune_cli.stages.report_rows import JoinedRows
 from prune_cli.stages.report_sections.section import Section, Table
 
 _MANY = 60
 
 
-def selections_section(rows: ReportRows) -> Section | None:
+def selections_section(rows: JoinedRows) -> Section | None:
     """Return the share kept of each class of every selection, and the share of wrong labels in it."""
     if not rows.selections:
         return None
     section = Section("selections", "What is kept")
-    total = len(rows.ids)
+    total, of_all = len(rows.ids), noise_share(rows.wrong_n)
     table = []
     for name, mask in rows.selections.items():
         row = [name, f"{int(mask.sum()):,}", f"{total:,}", f"{mask.mean():.2%}"]
-        if rows.wrong_n is not None:
-            row.append(f"{rows.wrong_n[mask].mean():.2%}" if mask.any() else "")
+        if of_all is not None:
+            noise = noise_share(rows.wrong_n, mask)
+            row.append("" if noise is None else f"{noise:.2%}")
         table.append(tuple(row))
     heading = ["selection", "kept", "rows", "share"]
-    if rows.wrong_n is not None:
-        heading.append(f"wrong labels ({rows.wrong_n.mean():.2%} of all)")
+    if of_all is not None:
+        heading.append(f"wrong labels ({of_all:.2%} of all)")
     section.blocks.append(Table("selections", heading, table, tuple(range(1, len(heading)))))
     if rows.labels is not None:
         for number, (name, mask) in enumerate(rows.selections.items()):
@@ -36,7 +39,7 @@ def selections_section(rows: ReportRows) -> Section | None:
     return section
 
 
-def _per_class(rows: ReportRows, name: str, mask: np.ndarray, key: str) -> list[Plot | Table]:
+def _per_class(rows: JoinedRows, name: str, mask: np.ndarray, key: str) -> list[Plot | Table]:
     assert rows.labels is not None
     codes, names = rows.labels.codes_n, rows.labels.display_names()
     known = codes >= 0
@@ -68,28 +71,7 @@ def curves_section(curves: Sequence[ReportFile]) -> Section | None:
     section = Section("curve", "Windows of difficulty")
     for number, file in enumerate(curves):
         rows = file.source.read(["count", "fraction", "method", "start", "proxy_accuracy", "best"]).to_pylist()
-        counts = list(dict.fromkeys(row["count"] for row in rows))
-        series, best = [], []
-        for count in counts:
-            mine = [row for row in rows if row["count"] == count]
-            marked = [i for i, row in enumerate(mine) if row["best"]]
-            name = f"{mine[0]['fraction']:.3g} kept"
-            starts = [row["start"] if row["start"] is not None else i for i, row in enumerate(mine)]
-            series.append(Series(name, starts, [row["proxy_accuracy"] for row in mine], marked=marked))
-            top = mine[marked[0]]
-            found = top["method"] if top["start"] is None else f"{top['start']:.0%}"
-            best.append((name, f"{count:,}", found, f"{top['proxy_accuracy']:.4f}"))
-        by_start = all(row["start"] is not None for row in rows)
-        ticks = None if by_start else list(dict.fromkeys(row["method"] for row in rows))
-        words = "Best: " + "; ".join(f"{b[0]}: start {b[2]}, accuracy {b[3]}" for b in best)
-        label = "start of the window: share of samples that are harder" if by_start else "method"
-        section.blocks.append(
-            Plot(
-                f"curve-{number}", f"{file.name}: what was tried", label, "accuracy of the linear proxy", series, "lines",
-                ticks, (), "x" if by_start else "", words=words,
-            )
-        )  # fmt: skip
-        section.blocks.append(
-            Table(f"{file.name}: the best of each budget", ("budget", "rows", "best", "proxy accuracy"), best, (1, 3))
-        )
+        curve = curve_plot(rows, f"curve-{number}", f"{file.name}: what was tried")
+        heading = ("budget", "rows", "best", "proxy accuracy")
+        section.blocks += [curve.plot, Table(f"{file.name}: the best of each budget", heading, curve.best, (1, 3))]
     return section

@@ -1,0 +1,103 @@
+"""What scores are computed from, read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prune_cli.core.progress import Progress
+from prune_cli.core.runtime import Runtime
+from prune_cli.io.ledger import Ledger
+from prune_cli.io.manifest import Dataset, drop_rows
+from prune_cli.methods.registry import TRAINING
+from prune_cli.methods.scores.rows import make_rows, zero_rows
+from prune_cli.methods.training.augment import choose_augmentation
+from prune_cli.methods.training.inputs import ImageSource
+from prune_cli.methods.training.predict import augmentation_draws
+from prune_cli.stages.score_sources import Sources
+from prune_cli.stages.training import load_inputs
+
+
+@dataclass
+class LoadedInputs:
+    """The good rows: their positions, and what was asked for of each."""
+
+    rows: np.ndarray
+    inputs: np.ndarray | ImageSource | None = None
+    channels: int | None = None
+    probs_nc: np.ndarray | None = None
+    features_nd: np.ndarray | None = None
+
+    def array(self) -> np.ndarray:
+        """Return the inputs, which are in memory."""
+        assert isinstance(self.inputs, np.ndarray)
+        return self.inputs
+
+
+def load_score_inputs(
+    dataset: Dataset,
+    sources: Sources,
+    channels: Any,
+    ledger: Ledger,
+    folder: Path | None,
+    runtime: Runtime,
+    progress: Progress,
+) -> LoadedInputs:
+    """Return the rows that are good, with what the scores are computed from; the others go to the ledger."""
+    loaded = LoadedInputs(np.arange(len(dataset)))
+    kernels = sources.kernels
+    if sources.record == "prob":
+        loaded.probs_nc = dataset.load_probabilities(ledger, progress=progress)
+    if sources.features == "embedding":
+        loaded.features_nd = dataset.load_embeddings(ledger, progress=progress)
+    if kernels or sources.record in {"training", "model"}:
+        workers = runtime.worker_count()
+        too_large = dataset.kind == "image" and len(dataset) * dataset.input_width() > runtime.memory_budget() // 2
+        if too_large and not kernels and folder is not None:
+            spool = folder / "images"
+            spool.mkdir(parents=True, exist_ok=True)
+            inputs, loaded.rows = load_inputs(dataset, loaded.rows, ledger, spool, runtime, progress)
+            loaded.inputs = inputs
+            return loaded
+        loaded.inputs = dataset.load_inputs(
+            ledger, workers=workers, channels=channels, as_float32=not kernels, progress=progress
+        )
+    _drop(loaded, ledger.good(len(dataset)))
+    if loaded.inputs is not None and dataset.kind == "image":
+        loaded.channels = loaded.inputs.shape[-1]
+    if kernels and len(loaded.rows):
+        values = loaded.array().reshape(len(loaded.rows), -1)
+        center = any(params.center for params in kernels.values())
+        zero = zero_rows(make_rows(values, loaded.channels, center))
+        if zero.any():
+            after_mean = center or loaded.channels is not None
+            ledger.add_all(
+                loaded.rows[zero], "zero vector after the mean is subtracted" if after_mean else "zero vector"
+            )
+            _drop(loaded, ~zero)
+    return loaded
+
+
+def augmentation_of(
+    sources: Sources, dataset: Dataset, rows: np.ndarray, input_shape: tuple[int, ...], seed: int
+) -> dict[str, Any]:
+    """Return how `predict` augments what features are taken of: nothing, unless it was asked for."""
+    if sources.params[TRAINING].augment == "none":
+        return {}
+    augmentation = choose_augmentation("strong", tuple(input_shape), None, 1.0, convolutional=True)
+    rank_n = np.empty(len(dataset), np.int64)
+    rank_n[dataset.order_n] = np.arange(len(dataset))
+    return {
+        "augmentation": augmentation,
+        "draws_nk": augmentation_draws(augmentation, rank_n[rows], len(dataset), seed),
+    }
+
+
+def _drop(loaded: LoadedInputs, good: np.ndarray) -> None:
+    for name in ("rows", "inputs", "probs_nc", "features_nd"):
+        array = getattr(loaded, name)
+        if array is not None:
+            setattr(loaded, name, drop_rows(array, good))
