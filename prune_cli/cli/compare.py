@@ -110,7 +110,7 @@ def compare(
     arch: opt.Arch = None,
     jobs: Annotated[
         int,
-        typer.Option("--jobs", min=0, metavar="N", help="Trainings at a time; 0 is what cores and memory allow."),
+        typer.Option("--jobs", min=0, metavar="N", help="Trainings at a time; 0 is what cores, memory and work allow."),
     ] = 0,
     keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave the run folders in --work-dir.")] = False,
     checkpoint_seconds: opt.CheckpointSeconds = 60.0,
