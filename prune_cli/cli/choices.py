@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import typer
 
+from prune_cli.core.runtime import ENGINES
 from prune_cli.methods.registry import EXPORTS, PRESETS, Kind, methods_of
 
 _KINDS: dict[str, Kind] = {
@@ -89,6 +90,11 @@ def reports() -> list[Choice]:
 def devices() -> list[Choice]:
     """Return where a run may go; which CUDA devices there are would take seconds to find out."""
     return _plain(("auto", "cpu", "cuda"))
+
+
+def engines() -> list[Choice]:
+    """Return where blocks of work run."""
+    return _plain(ENGINES)
 
 
 def precisions() -> list[Choice]:

@@ -14,6 +14,7 @@ import typer
 from prune_cli.cli import choices
 from prune_cli.cli.command import typed_words
 from prune_cli.core.errors import InputError
+from prune_cli.core.runtime import ENGINES
 
 if TYPE_CHECKING:
     from prune_cli.core.runtime import Runtime
@@ -135,7 +136,30 @@ Precision = Annotated[
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", min=1, metavar="N", help="Samples a step.", show_default="the method's")
 ]
-Workers = Annotated[int, typer.Option("--workers", min=0, metavar="N", help="Processes that decode; 0 is one a core.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers", min=0, metavar="N", help="Processes that decode or compute blocks of work; 0 is one a core."
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="local|ray",
+        help="Where blocks of work run: here, or on a Ray cluster (extra ray).",
+        autocompletion=choices.engines,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="The Ray cluster to join.",
+        show_default="RAY_ADDRESS, else one of this machine alone",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="INT", help="Seed of every random draw.")]
 MaxErrors = Annotated[str, typer.Option("--max-errors", metavar="N|P%", help="How many bad rows the run may have.")]
 MaxPixels = Annotated[
@@ -221,6 +245,22 @@ class DataFlags:
 
 
 @dataclass(frozen=True)
+class EngineFlags:
+    """Where blocks of work run."""
+
+    engine: Engine = "local"
+    address: Address = None
+
+    def named(self) -> dict[str, Any]:
+        """Return the engine and its address, as a runtime takes them."""
+        if self.engine not in ENGINES:
+            raise InputError(f"unknown --engine '{self.engine}'", f"use one of: {', '.join(ENGINES)}")
+        if self.address is not None and self.engine == "local":
+            raise InputError("--address names a Ray cluster, and --engine is local", "add --engine ray")
+        return {"engine": self.engine, "address": self.address}
+
+
+@dataclass(frozen=True)
 class MachineFlags:
     """Where and how a run goes."""
 
@@ -229,7 +269,7 @@ class MachineFlags:
     workers: Workers = 0
     memory_limit: MemoryLimit = None
 
-    def runtime(self, *, seed: int = 0, batch_size: int | None = None) -> Runtime:
+    def runtime(self, *, seed: int = 0, batch_size: int | None = None, place: EngineFlags | None = None) -> Runtime:
         """Return the runtime, from the texts of the command line."""
         from prune_cli.core.runtime import Runtime, parse_size
 
@@ -241,6 +281,7 @@ class MachineFlags:
             memory_limit=limit,
             seed=seed,
             batch_size=batch_size,
+            **(place.named() if place is not None else {}),
         )
 
 
@@ -295,6 +336,22 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
         raise InputError(f"--image-size {text!r} is not a size", "write 32, or height x width as 32x48")
     return int(parts[0]), int(parts[-1])
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """Return (I, N) of ``I/N``, I from 1 to N.
+
+    >>> parse_shard("3/16"), parse_shard(None)
+    ((3, 16), None)
+    """
+    if text is None:
+        return None
+    number, slash, of = text.partition("/")
+    if not (slash and number.isascii() and number.isdigit() and of.isascii() and of.isdigit()) or not (
+        1 <= int(number) <= int(of)
+    ):
+        raise InputError(f"--shard {text!r} is not one of so many parts", "write 3/16 for the third of sixteen")
+    return int(number), int(of)
 
 
 def parse_numbers(text: str | None, option: str, kind: type[int] | type[float]) -> tuple[Any, ...]:

@@ -84,8 +84,18 @@ def score(
     force: opt.Force = False,
     plan: opt.Plan = False,
     list_methods: opt.list_methods_option("score") = False,  # type: ignore[valid-type]
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Do the I-th of N parts of the work alone; prune manifest merge joins the parts.",
+            show_default=False,
+        ),
+    ] = None,
     columns: opt.DataFlags,
     machine: opt.MachineFlags,
+    place: opt.EngineFlags,
     printing: opt.PrintFlags,
 ) -> None:
     """Score every sample: how hard it is, how likely its label is wrong.
@@ -115,6 +125,7 @@ def score(
         work_dir=work_dir,
         force=force,
         plan=plan,
-        runtime=machine.runtime(seed=seed, batch_size=batch_size),
+        shard=opt.parse_shard(shard),
+        runtime=machine.runtime(seed=seed, batch_size=batch_size, place=place),
     )
     run(lambda progress: stage(options, progress), printing)

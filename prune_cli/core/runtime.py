@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prune_cli.core.errors import InputError
 
+ENGINES = ("local", "ray")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -21,9 +22,11 @@ class Runtime:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` or a dtype name (``float32``, ``float64``, ``bfloat16``); each method states which it takes.
         batch_size: samples a step, or None for the method's default.
-        workers: processes for decoding, 0 for all cores.
+        workers: processes for decoding and for blocks of work, 0 for all cores.
         seed: 0 or more; see `prune_cli.core.rng`.
         memory_limit: bytes the run may use, or None for three quarters of what is free.
+        engine: where blocks of work run: ``local``, or ``ray``.
+        address: of the Ray cluster to join; None: one of this machine alone.
     """
 
     device: str = "auto"
@@ -32,13 +35,15 @@ class Runtime:
     workers: int = 0
     seed: int = 0
     memory_limit: int | None = None
+    engine: str = "local"
+    address: str | None = None
 
     def memory_budget(self) -> int:
         """Return the bytes this run may use: the limit given, else three quarters of what is free now."""
         return self.memory_limit if self.memory_limit is not None else available_memory() * 3 // 4
 
     def worker_count(self) -> int:
-        """Return the number of decoding processes: as given, else one a core this process may use."""
+        """Return the number of processes that decode or compute blocks: as given, else one a core this process may use."""
         return self.workers if self.workers > 0 else len(os.sched_getaffinity(0))
 
 

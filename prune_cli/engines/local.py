@@ -1,45 +1,46 @@
-"""Blocks of work on this machine: one after the other, each finished once and kept where a work folder is given."""
+"""Blocks of work on this machine: in this process, or in several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import numpy as np
+from prune_cli.core.progress import Progress
+from prune_cli.engines.blocks import Arrays, Block, run_block
+from prune_cli.engines.processes import map_in_processes
 
-BlockT = TypeVar("BlockT")
-
-
-class BlockStore(Protocol):
-    """Where finished blocks are kept."""
-
-    def get(self, block: str) -> dict[str, np.ndarray] | None:
-        """Return a finished block's arrays, or None."""
-
-    def put(self, block: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep a finished block's arrays, whole or not at all."""
+_FLOPS_A_SECOND = 3e10
+_WORTH_PROCESSES = 10.0
+"""Seconds of work on one core below which starting processes would cost more than they save."""
 
 
-def map_blocks(
-    blocks: Sequence[BlockT],
-    name: Callable[[BlockT], str],
-    compute: Callable[[BlockT], Mapping[str, np.ndarray]],
-    store: BlockStore | None,
-) -> list[dict[str, np.ndarray]]:
-    """Return every block's arrays in the order of the blocks, computing only those the store has not.
+@dataclass(frozen=True)
+class LocalEngine:
+    """This machine.
 
     Args:
-        blocks: independent units of work.
-        name: a unique name of a block within this run.
-        compute: block -> named arrays; depends on nothing but the block.
-        store: finished blocks of this run, or None.
+        workers: processes at most; with 1 the blocks run in this one.
+        memory: bytes that blocks may take at a time.
+        cards: the CUDA devices that processes take one each of, as CUDA_VISIBLE_DEVICES names them; none on a CPU.
     """
-    results: list[dict[str, np.ndarray]] = []
-    for block in blocks:
-        found = store.get(name(block)) if store is not None else None
-        if found is None:
-            found = dict(compute(block))
-            if store is not None:
-                store.put(name(block), found)
-        results.append(found)
-    return results
+
+    workers: int = 1
+    memory: int | None = None
+    cards: tuple[str, ...] = ()
+
+    def run(self, function: str, blocks: Sequence[Block], progress: Progress) -> Iterator[tuple[int, Arrays]]:
+        """Yield (number, arrays) as blocks are done; see `prune_cli.engines.blocks.Engine`."""
+        workers = self.processes(blocks)
+        if workers > 1:
+            yield from map_in_processes(function, blocks, workers, self.cards)
+            return
+        for number, block in enumerate(blocks):
+            yield number, run_block(function, block.values, block.gather(), progress)
+
+    def processes(self, blocks: Sequence[Block]) -> int:
+        """Return how many processes these blocks are worth, and have the memory for."""
+        if sum(block.flops for block in blocks) < _WORTH_PROCESSES * _FLOPS_A_SECOND:
+            return 1
+        largest = max((block.nbytes for block in blocks), default=0)
+        room = len(blocks) if self.memory is None or not largest else self.memory // largest
+        return max(1, min(len(self.cards) or self.workers, len(blocks), room))

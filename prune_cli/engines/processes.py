@@ -1,14 +1,13 @@
-"""Jobs in processes of this machine: each a JSON value in, a JSON value out.
+"""Work in processes of this machine: jobs, each a JSON value in and a JSON value out, and blocks, which have arrays.
 
 A worker is a fresh Python, started by `subprocess` for the reasons given in `prune_cli.io.decode_workers`. It calls one function
-of ours, named by its import path, on every job that it is sent. It is ended with SIGTERM, so that a training in it can save its
+of ours, named by its import path, on everything that it is sent. It is ended with SIGTERM, so that a training in it can save its
 checkpoint; where the system allows, it gets that signal too when this process dies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import selectors
@@ -16,11 +15,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from prune_cli.core import errors
 from prune_cli.core.errors import PruneError
+from prune_cli.engines.blocks import Arrays, Block, resolve, run_block
+from prune_cli.engines.wire import read_parcel, write_parcel
 
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
@@ -29,7 +31,11 @@ _START = (
 _PATIENCE = 30.0
 """Seconds a worker has to leave after SIGTERM."""
 
+_RETRIES = 2
+"""How often a block is handed out again whose worker was killed."""
+
 Job = Mapping[str, Any]
+_Parcel = tuple[Any, Arrays | None]
 
 
 def map_jobs(
@@ -52,54 +58,86 @@ def map_jobs(
         for number, job in enumerate(jobs):
             yield number, run(job)
         return
-    with _Workers(function, workers, threads, keep_open) as pool:
-        yield from pool.run(jobs)
+    parcels: list[Callable[[], _Parcel]] = [lambda job=job: (job, None) for job in jobs]  # type: ignore[misc]
+    with _Workers(function, workers, "--jobs 1", threads, keep_open) as pool:
+        for number, (result, _) in pool.run(parcels):
+            yield number, result
 
 
-def resolve(function: str) -> Callable[[Job], Any]:
-    """Return the function of an import path.
+def map_in_processes(
+    function: str, blocks: Sequence[Block], workers: int, cards: Sequence[str] = ()
+) -> Iterator[tuple[int, Arrays]]:
+    """Yield (number of the block, its arrays) as blocks are done, each on one thread of a process.
 
+    A block whose process is killed, as by a system that runs out of memory, is handed out again.
+
+    Args:
+        function: see `prune_cli.engines.blocks.Engine.run`.
+        blocks: handed out in their order.
+        workers: processes.
+        cards: CUDA devices that they take turns with, as CUDA_VISIBLE_DEVICES names them.
     Raises:
-        ValueError: it lies outside this package.
+        PruneError: what a block raised; or its process was killed again and again.
     """
-    module, _, name = function.partition(":")
-    if not module.startswith("prune_cli."):
-        raise ValueError(f"{function} is not ours")
-    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    parcels: list[Callable[[], _Parcel]] = [lambda b=block: (b.values, b.gather()) for block in blocks]  # type: ignore[misc]
+    with _Workers(function, min(workers, len(blocks)), "--workers 1", 1, (), _RETRIES, cards) as pool:
+        for number, (_, arrays) in pool.run(parcels):
+            assert arrays is not None
+            yield number, arrays
 
 
 class _Workers:
-    def __init__(self, function: str, count: int, threads: int | None, keep_open: Sequence[int]) -> None:
-        environment = dict(os.environ)
+    """Processes that are handed parcels, each a value with arrays or without, and hand back parcels.
+
+    Args:
+        alone: the option that does without them, for messages.
+        retries: how often a parcel is handed out again whose worker was killed.
+        cards: the CUDA device that each worker sees; none: all that there are.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        count: int,
+        alone: str,
+        threads: int | None = None,
+        keep_open: Sequence[int] = (),
+        retries: int = 0,
+        cards: Sequence[str] = (),
+    ) -> None:
+        self._environment = dict(os.environ)
         if threads is not None:
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-                environment.setdefault(name, str(threads))
-        command = [sys.executable, "-c", _START, json.dumps([str(place) for place in sys.path]), function]
+                self._environment.setdefault(name, str(threads))
+        self._command = [sys.executable, "-c", _START, json.dumps([str(place) for place in sys.path]), function]
+        self._alone, self._keep_open, self._retries, self._cards = alone, tuple(keep_open), retries, cards
         self._errors: list[IO[bytes]] = []
         self._busy: dict[int, int] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
-            for _ in range(count):
+            for worker in range(count):
                 self._errors.append(tempfile.TemporaryFile())  # noqa: SIM115 -- closed in __exit__
-                self._processes.append(
-                    subprocess.Popen(
-                        command,
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=self._errors[-1],
-                        env=environment,
-                        pass_fds=tuple(keep_open),
-                        process_group=0,  # Ctrl-C is for the parent, which then ends them
-                    )
-                )
-        except OSError as error:
-            self.__exit__()
-            raise PruneError(
-                f"processes cannot be started: {error.strerror or error}", "run in this one: --jobs 1"
-            ) from None
+                self._processes.append(self._start(worker))
         except BaseException:
             self.__exit__()
             raise
+
+    def _start(self, worker: int) -> subprocess.Popen[bytes]:
+        card = {"CUDA_VISIBLE_DEVICES": self._cards[worker % len(self._cards)]} if self._cards else {}
+        try:
+            return subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors[worker],
+                env={**self._environment, **card},
+                pass_fds=self._keep_open,
+                process_group=0,  # Ctrl-C is for the parent, which then ends them
+            )
+        except OSError as error:
+            raise PruneError(
+                f"processes cannot be started: {error.strerror or error}", f"run in this one: {self._alone}"
+            ) from None
 
     def __enter__(self) -> _Workers:
         return self
@@ -120,68 +158,101 @@ class _Workers:
         for file in self._errors:
             file.close()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Any]]:
-        ahead = iter(enumerate(jobs))
+    def run(self, parcels: Sequence[Callable[[], _Parcel]]) -> Iterator[tuple[int, _Parcel]]:
+        """Yield (number, reply) as they come; a parcel is made when it is handed out."""
+        waiting, killed = deque(range(len(parcels))), Counter[int]()
         with selectors.DefaultSelector() as selector:
-            for worker, process in enumerate(self._processes):
-                if self._send(worker, next(ahead, None)):
-                    selector.register(_pipe(process.stdout), selectors.EVENT_READ, worker)
+            for worker in range(len(self._processes)):
+                self._hand_out(worker, waiting, parcels, selector)
             while self._busy:
                 for key, _ in selector.select():
-                    number, result = self._receive(key.data)
-                    if not self._send(key.data, next(ahead, None)):
-                        selector.unregister(key.fileobj)
-                    yield number, result
+                    worker = key.data
+                    selector.unregister(key.fileobj)
+                    number = self._busy.pop(worker)
+                    reply = self._receive(worker)
+                    if reply is None:
+                        killed[number] += 1
+                        self._replace(worker, killed[number])
+                        waiting.appendleft(number)
+                    self._hand_out(worker, waiting, parcels, selector)
+                    if reply is not None:
+                        yield number, reply
 
-    def _send(self, worker: int, job: tuple[int, Job] | None) -> bool:
-        if job is None:
-            return False
-        pipe = _pipe(self._processes[worker].stdin)
-        self._busy[worker] = job[0]
-        try:
-            pipe.write(json.dumps(job[1]).encode() + b"\n")
-            pipe.flush()
-        except OSError:
-            raise self._death(worker) from None
-        return True
+    def _hand_out(
+        self,
+        worker: int,
+        waiting: deque[int],
+        parcels: Sequence[Callable[[], _Parcel]],
+        selector: selectors.BaseSelector,
+    ) -> None:
+        if not waiting:
+            return
+        number = waiting.popleft()
+        process = self._processes[worker]
+        value, arrays = parcels[number]()
+        with contextlib.suppress(OSError):  # it died: which is seen where its reply is waited for
+            write_parcel(_pipe(process.stdin), value, arrays)
+        self._busy[worker] = number
+        selector.register(_pipe(process.stdout), selectors.EVENT_READ, worker)
 
-    def _receive(self, worker: int) -> tuple[int, Any]:
-        line = _pipe(self._processes[worker].stdout).readline()
-        if not line.endswith(b"\n"):
-            raise self._death(worker)
-        reply = json.loads(line)
-        if "error" in reply:
-            kind = getattr(errors, reply["error"], PruneError)
-            raise kind(reply["message"], reply["cure"])
-        return self._busy.pop(worker), reply["result"]
+    def _receive(self, worker: int) -> _Parcel | None:
+        """Return a worker's reply, or None where it died without one.
 
-    def _death(self, worker: int) -> PruneError:
-        code = self._processes[worker].wait()
-        if code < 0:
-            return PruneError(
+        Raises:
+            PruneError: what the work raised.
+        """
+        reply = read_parcel(_pipe(self._processes[worker].stdout))
+        if reply is None:
+            return None
+        value, arrays = reply
+        if "error" in value:
+            kind = getattr(errors, value["error"], PruneError)
+            raise kind(value["message"], value["cure"])
+        return value["result"], arrays
+
+    def _replace(self, worker: int, times: int) -> None:
+        """Start another process in the place of one that was killed.
+
+        Raises:
+            PruneError: it ended by itself, or what it worked on has killed as many as may be.
+        """
+        process = self._processes[worker]
+        code = process.wait()
+        if code >= 0:
+            self._errors[worker].seek(0)
+            said = self._errors[worker].read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise PruneError(f"a process ended with code {code}: {said[-1]}", f"run in this one: {self._alone} -vv")
+        if times > self._retries:
+            raise PruneError(
                 f"a process was killed by signal {-code} while it worked",
-                "if memory ran out, run fewer at once: --jobs 1; the command goes on where it was",
+                f"if memory ran out, run fewer at once: {self._alone}; the command goes on where it was",
             )
-        self._errors[worker].seek(0)
-        said = self._errors[worker].read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        return PruneError(f"a process ended with code {code}: {said[-1]}", "run in this one: --jobs 1 -vv")
+        _pipe(process.stdout).close()
+        with contextlib.suppress(OSError):
+            _pipe(process.stdin).close()
+        self._processes[worker] = self._start(worker)
 
 
 def serve(function: str) -> None:
-    """Run the jobs that come from standard input until it ends: the whole life of a worker."""
+    """Do the work that comes from standard input until it ends: the whole life of a worker."""
     _leave_with_parent()
     source = sys.stdin.buffer
     with os.fdopen(os.dup(1), "wb") as replies:
         os.dup2(2, 1)  # nothing that a library prints gets between the replies
-        run = resolve(function)
-        while line := source.readline():
+        while (parcel := read_parcel(source)) is not None:
+            value, arrays = parcel
+            made: Arrays | None = None
             try:
-                reply: dict[str, Any] = {"result": run(json.loads(line))}
+                if arrays is None:
+                    reply: dict[str, Any] = {"result": resolve(function)(value)}
+                else:
+                    made, reply = run_block(function, value, arrays), {"result": None}
             except PruneError as error:
                 reply = {"error": type(error).__name__, "message": error.message, "cure": error.cure}
+            except MemoryError as error:
+                reply = {"error": "PruneError", "message": f"out of memory: {error}", "cure": "run fewer at once"}
             try:
-                replies.write(json.dumps(reply).encode() + b"\n")
-                replies.flush()
+                write_parcel(replies, reply, made)
             except BrokenPipeError:  # the parent is gone; what is done is done
                 return
 

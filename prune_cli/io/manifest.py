@@ -251,16 +251,20 @@ class Dataset:
         """Return the embedding column of all rows, (N, D), whatever the input is; bad rows go to the ledger."""
         return self._load_embeddings(np.arange(len(self)), ledger, progress)
 
-    def load_probabilities(self, ledger: Ledger, *, progress: Progress = silent) -> np.ndarray:
-        """Return the ``prob`` column of all rows, (N, C) float64, a column for each class of the labels in their order.
+    def load_probabilities(
+        self, ledger: Ledger, *, rows: np.ndarray | None = None, progress: Progress = silent
+    ) -> np.ndarray:
+        """Return the ``prob`` column of the rows, (M, C) float64, a column for each class of the labels in their order.
 
         Args:
             ledger: receives rows that are no probabilities: outside 0 to 1, or with a sum that is not 1 to 1e-3.
+            rows: (M,) int64 ascending positions, or None for all.
             progress: told about rows.
         Raises:
             InputError: as many numbers as there are no classes.
         """
-        probs_nc = self._load_vectors(PROB, "a column 'prob'", np.arange(len(self)), ledger, progress, False)
+        positions = np.arange(len(self)) if rows is None else rows
+        probs_nc = self._load_vectors(PROB, "a column 'prob'", positions, ledger, progress, False)
         probs_nc = probs_nc.astype(np.float64, copy=False)
         n_classes = len(self.labels.classes)
         if probs_nc.shape[1] != n_classes:
@@ -269,8 +273,8 @@ class Dataset:
                 "give one probability a class, in the order of the classes",
             )
         outside = ((probs_nc < -1e-6) | (probs_nc > 1 + 1e-6)).any(axis=1)
-        ledger.add_all(np.flatnonzero(outside), "a probability below 0 or above 1")
-        ledger.add_all(np.flatnonzero(np.abs(probs_nc.sum(axis=1) - 1) > 1e-3), "probabilities that do not sum to 1")
+        ledger.add_all(positions[outside], "a probability below 0 or above 1")
+        ledger.add_all(positions[np.abs(probs_nc.sum(axis=1) - 1) > 1e-3], "probabilities that do not sum to 1")
         return probs_nc
 
     def _load_vectors(

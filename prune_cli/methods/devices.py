@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,20 @@ def free_memory(name: str) -> int | None:
 
     device = resolve_device(name)
     return None if device.type == "cpu" else int(torch.cuda.mem_get_info(device)[0])
+
+
+def visible_cards(name: str) -> tuple[str, ...]:
+    """Return the CUDA cards that processes may take one each of, as CUDA_VISIBLE_DEVICES names them.
+
+    Returns:
+        Nothing on a CPU, and where one card was named.
+    """
+    import torch
+
+    if resolve_device(name).type == "cpu" or ":" in name:
+        return ()
+    named = [card.strip() for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card.strip()]
+    return tuple(named or map(str, range(torch.cuda.device_count())))
 
 
 @contextlib.contextmanager

@@ -20,8 +20,10 @@ from prune_cli.io.ledger import Ledger
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream
 from prune_cli.io.selection import SELECTED
+from prune_cli.io.shard_files import is_shard
 from prune_cli.io.tables import STDIN, ParquetSource, write_batches, write_table
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.shards import merge_shards
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _BATCH_BYTES = 32 * 2**20
@@ -186,9 +188,18 @@ def merge(options: MergeOptions) -> Outcome:
         InputError: ids, columns or labels that do not go together; nothing is written.
     """
     watch = Stopwatch()
+    sources = [ParquetSource(f) for f in options.files if f != STDIN]
+    parts = [source for source in sources if is_shard(source)]
+    if parts and len(parts) == len(options.files):
+        return merge_shards(parts, options.output, force=options.force, plan=options.plan)
+    if parts:
+        raise InputError(
+            f"{parts[0].location} is a part of a score, and not all files are parts",
+            "join the parts first: prune manifest merge PART...",
+        )
     if len(options.files) < 2:
         raise InputError("merge joins files, and one is given", "name two or more")
-    selections = [f for f in options.files if f != STDIN and SELECTED in ParquetSource(f).schema.names]
+    selections = [source.location for source in sources if SELECTED in source.schema.names]
     if len(selections) > 1:
         raise InputError(
             f"{' and '.join(selections)} are selections, and --how {JOIN} joins scores",

@@ -285,9 +285,12 @@ def look_with(
     progress: Progress,
     note: Callable[[str], None],
     *,
+    places_n: np.ndarray,
     embeddings: bool,
 ) -> tuple[Prediction, ArrayRecord | None]:
     """Return what a network says of the samples, and the record of that look where its classes are those of the data.
+
+    ``places_n`` (N,) says where each sample stands in the data set; see `predict`.
 
     Raises:
         InputError: scores of the record are wanted, and the network tells other classes apart.
@@ -315,6 +318,7 @@ def look_with(
         labels_n=codes_n,
         gradient_norms=None if grand is None else _gradients(grand),
         note=note,
+        places_n=places_n,
     )
     if codes_n is None:
         return prediction, None

@@ -30,10 +30,12 @@ from prune_cli.methods.scores.dynamics import Record, TrainingParams, record_of_
 from prune_cli.methods.scores.kernels import parse_kernel
 from prune_cli.methods.scores.neural_tangents import require
 from prune_cli.methods.training.plan import default_architecture
-from prune_cli.methods.training.predict import Prediction, predict
+from prune_cli.methods.training.predict import BATCH_SIZE, Prediction, predict
+from prune_cli.stages.engines import open_engine
 from prune_cli.stages.evaluate import as_trained
-from prune_cli.stages.kernel_plan import refuse_large_pictures, require_room
-from prune_cli.stages.kernel_score import KernelWork, kernel_scores
+from prune_cli.stages.kernel_plan import PROCESS_BYTES, refuse_large_pictures, require_room
+from prune_cli.stages.kernel_score import kernel_scores
+from prune_cli.stages.kernel_work import KernelWork
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.record_score import (
     Model,
@@ -56,6 +58,14 @@ from prune_cli.stages.score_of_files import score_record, score_relabels, write_
 from prune_cli.stages.score_plan import score_estimate
 from prune_cli.stages.score_sources import RECIPE, ScoreOptions, Sources, parameters_of, sources_of
 from prune_cli.stages.score_stated import kernel_files, model_files, score_directions, stated_parameters
+from prune_cli.stages.shards import (
+    compute_kernel_shard,
+    default_output,
+    require_divisible,
+    rows_of_shard,
+    write_kernel_shard,
+    write_row_shard,
+)
 
 PACKAGES = ("numpy", "torch", "pyarrow", "pillow")
 NETWORK_PACKAGES = ("neural-tangents", "jax")
@@ -89,7 +99,10 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         data, channels = as_trained(options.data, read_run(Path(str(options.model))))
     dataset = Dataset(data)
     sources = sources_of(options, params, dataset)
+    require_divisible(options, sources)
     output = options.output or f"{dataset.source.stem}.scores.parquet"
+    if options.shard is not None and options.output is None:
+        output = default_output(dataset.source.stem, options.shard)
     if not options.plan:
         for path in (output, options.save_dynamics, options.save_features, options.save_kernel):
             if path is not None and str(path) != STDIN:
@@ -136,8 +149,11 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
 
     with _work_folder(options, output) as folder:
         ledger = Ledger()
-        ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
-        loaded = load_score_inputs(dataset, sources, channels, ledger, folder, options.runtime, progress)
+        within = np.arange(len(dataset))
+        if options.shard is not None and not sources.kernels:
+            within = rows_of_shard(options.shard, len(dataset), options.runtime.batch_size or BATCH_SIZE)
+        ledger.add_all(within[labels.codes_n[within] < 0], "missing label")
+        loaded = load_score_inputs(dataset, sources, channels, ledger, folder, options.runtime, progress, within)
         rows = loaded.rows
         provenance = Provenance(
             command="score",
@@ -148,7 +164,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
             device=device_name(options.runtime.device),
             packages=(*PACKAGES, *(NETWORK_PACKAGES if networked else ())),
             score_direction=score_directions(sources),
-            rows={"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": len(ledger)},
+            rows={"rows_in": len(within), "rows_out": len(rows), "rows_bad": len(ledger)},
         )
         errors = ledger_path(output, f"{dataset.source.stem}.scores")
         settle(ledger, dataset.ids, data.max_errors, errors, provenance)
@@ -178,8 +194,13 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                 options.save_kernel,
                 options.load_kernel,
                 predictions=sources.features == "kernel",
+                shard=options.shard,
             )
-            of_kernel = kernel_scores(work, progress)
+            with open_engine(options.runtime, PROCESS_BYTES + loaded.array().nbytes) as engine:
+                part = compute_kernel_shard(work, engine, progress) if options.shard is not None else None
+                of_kernel = part.found if part is not None else kernel_scores(work, engine, progress)
+            if part is not None:
+                write_kernel_shard(part, work, kept_labels, output, dataset.source)
             columns, facts, kernel_stated = of_kernel.columns, of_kernel.facts, of_kernel.stated
             outcome.warnings.extend(of_kernel.warnings)
             if of_kernel.probs_nc is not None and of_kernel.embeddings_nd is not None:
@@ -215,6 +236,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                 options.runtime,
                 progress,
                 note,
+                places_n=rows,
                 embeddings=sources.features == "model",
             )
             records = [record] if record is not None else []
@@ -268,7 +290,10 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                 features_found = (prediction.embeddings_nd, prediction.probs_nc())
             embeddings_nd, probs_nc = features_found
             write_features(str(options.save_features), ids, embeddings_nd, probs_nc, classes, provenance)
-        write_scores(output, ids, kept_labels.values(), columns, provenance, dataset.source, outcome)
+        if options.shard is None:
+            write_scores(output, ids, kept_labels.values(), columns, provenance, dataset.source, outcome)
+        elif not sources.kernels:
+            write_row_shard(options.shard, columns, rows, dataset.ids, labels, provenance, output, dataset.source)
     outcome.outputs = [output]
     extra = {"features": options.save_features, "dynamics": options.save_dynamics, "kernel": options.save_kernel}
     outcome.summary = {
@@ -278,6 +303,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         "method": provenance.method,
         **provenance.rows,
         **facts,
+        **({"shard": list(options.shard)} if options.shard is not None else {}),
         **({"epochs": spec.stop_epoch, "runs": spec.params.runs} if spec is not None else {}),
         **({"flops": float(estimate["flops"])} if "flops" in estimate else {}),
         **({"events": str(events.path)} if events is not None else {}),

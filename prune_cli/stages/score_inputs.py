@@ -45,17 +45,26 @@ def load_score_inputs(
     folder: Path | None,
     runtime: Runtime,
     progress: Progress,
+    within: np.ndarray,
 ) -> LoadedInputs:
-    """Return the rows that are good, with what the scores are computed from; the others go to the ledger."""
-    loaded = LoadedInputs(np.arange(len(dataset)))
+    """Return the rows that are good, with what the scores are computed from; the others go to the ledger.
+
+    Args:
+        within: (M,) int64, the rows that are meant, ascending.
+    """
+    if not len(within):  # a part of less work than there are parts: the first row tells the shape of nothing
+        loaded = load_score_inputs(dataset, sources, channels, Ledger(), folder, runtime, progress, np.arange(1))
+        _drop(loaded, np.zeros(len(loaded.rows), bool))
+        return loaded
+    loaded = LoadedInputs(within)
     kernels = sources.kernels
     if sources.record == "prob":
-        loaded.probs_nc = dataset.load_probabilities(ledger, progress=progress)
+        loaded.probs_nc = dataset.load_probabilities(ledger, rows=within, progress=progress)
     if sources.features == "embedding":
         loaded.features_nd = dataset.load_embeddings(ledger, progress=progress)
     if kernels or sources.record in {"training", "model"}:
         workers = runtime.worker_count()
-        too_large = dataset.kind == "image" and len(dataset) * dataset.input_width() > runtime.memory_budget() // 2
+        too_large = dataset.kind == "image" and len(within) * dataset.input_width() > runtime.memory_budget() // 2
         if too_large and not kernels and folder is not None:
             spool = folder / "images"
             spool.mkdir(parents=True, exist_ok=True)
@@ -63,9 +72,9 @@ def load_score_inputs(
             loaded.inputs = inputs
             return loaded
         loaded.inputs = dataset.load_inputs(
-            ledger, workers=workers, channels=channels, as_float32=not kernels, progress=progress
+            ledger, rows=within, workers=workers, channels=channels, as_float32=not kernels, progress=progress
         )
-    _drop(loaded, ledger.good(len(dataset)))
+    _drop(loaded, ledger.good(len(dataset))[within])
     if loaded.inputs is not None and dataset.kind == "image":
         loaded.channels = loaded.inputs.shape[-1]
     if kernels and len(loaded.rows):

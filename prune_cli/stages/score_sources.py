@@ -47,6 +47,7 @@ class ScoreOptions:
     checkpoint_seconds: float = 60.0
     report_to: str | None = None
     work_dir: Path | None = None
+    shard: tuple[int, int] | None = None
     force: bool = False
     plan: bool = False
     runtime: Runtime = dataclasses.field(default_factory=Runtime)

@@ -12,7 +12,7 @@ import pytest
 
 from prune_cli.core.errors import InputError, PruneError
 from prune_cli.engines import processes
-from prune_cli.engines.processes import map_jobs, resolve
+from prune_cli.engines.processes import map_jobs
 
 SIZE = "prune_cli.core.runtime:parse_size"
 
@@ -46,7 +46,7 @@ def test_a_worker_that_is_killed_is_told_apart(monkeypatch: pytest.MonkeyPatch) 
 def test_threads_are_shared_unless_the_user_said(monkeypatch: pytest.MonkeyPatch) -> None:
     script = (
         "import os, sys, json\n"
-        "for line in sys.stdin: print(json.dumps({'result': os.environ['OMP_NUM_THREADS']}), flush=True)"
+        "for line in sys.stdin: print(json.dumps([{'result': os.environ['OMP_NUM_THREADS']}, None]), flush=True)"
     )
     monkeypatch.setattr(processes, "_START", script)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -55,16 +55,11 @@ def test_threads_are_shared_unless_the_user_said(monkeypatch: pytest.MonkeyPatch
     assert dict(map_jobs(SIZE, ["1", "2"], workers=2, threads=3)) == {0: "5", 1: "5"}  # type: ignore[arg-type]
 
 
-def test_functions_of_others_are_not_run() -> None:
-    with pytest.raises(ValueError, match="not ours"):
-        resolve("os:getpid")
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 def test_workers_leave_with_their_parent(tmp_path: Path) -> None:
     script = (
         "from prune_cli.engines.processes import _Workers\n"
-        f"pool = _Workers({SIZE!r}, 2, None, ()).__enter__()\n"
+        f"pool = _Workers({SIZE!r}, 2, '--jobs 1').__enter__()\n"
         "import time; time.sleep(1.5)\n"
         "print(*(p.pid for p in pool._processes), flush=True)\n"
         "time.sleep(60)\n"

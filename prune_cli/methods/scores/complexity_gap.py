@@ -46,9 +46,11 @@ __all__ = [
     "block_size",
     "combine_blocks",
     "complexity_gap_scores",
+    "draw_block",
     "float32_error",
     "plan_blocks",
     "score_block",
+    "score_sides",
 ]
 
 _OVERHEAD = 32 * 2**20  # what the matrix library keeps for its own packing, and chunks of rows on their way
@@ -238,12 +240,31 @@ def score_block(
 ) -> BlockResult:
     """Return the terms of the score of every sample of one class, against one draw of the others.
 
-    Args and errors as in `complexity_gap_scores`, which gives the formula; ``kernel`` is over all samples. The draw is a function of
-    ``seed``, ``block`` and the classes in canonical order alone.
+    Args and errors as in `complexity_gap_scores`, which gives the formula; ``kernel`` is over all samples; see `draw_block`.
     """
-    dtype = torch_dtype(precision)
-    pos, neg = _draw(codes_n, order_n, block, params, seed)
-    return _score(kernel, pos, neg, params.ridge, dtype, resolve_device(device), progress)
+    pos, neg = draw_block(codes_n, order_n, block, params, seed)
+    return score_sides(kernel, pos, neg, params.ridge, device=device, precision=precision, progress=progress)
+
+
+def score_sides(
+    kernel: Kernel,
+    pos: IntArray,
+    neg: IntArray,
+    ridge: float = 0.0,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress = silent,
+) -> BlockResult:
+    """Return the terms of the score of the samples at ``pos``, +1, against those at ``neg``, -1.
+
+    Args:
+        kernel: over all samples.
+        pos, neg: (P,), (Q,) positions.
+        ridge: added to the diagonal.
+        device, precision, progress: as `complexity_gap_scores` takes them.
+    """
+    return _score(kernel, pos, neg, ridge, torch_dtype(precision), resolve_device(device), progress)
 
 
 def combine_blocks(
@@ -294,7 +315,7 @@ def float32_error(
     """
     import torch
 
-    pos, neg = _draw(codes_n, order_n, block, params, seed)
+    pos, neg = draw_block(codes_n, order_n, block, params, seed)
     step = max(1, -(-(len(pos) + len(neg)) // rows_limit))
     pos, neg = pos[::step], neg[::step]
     at = resolve_device(device)
@@ -303,10 +324,13 @@ def float32_error(
     return float(np.max(difference_p / np.maximum(double.gap_p, double.gap_p.mean() / 100)))
 
 
-def _draw(
+def draw_block(
     codes_n: NDArray[Any], order_n: IntArray, block: Block, params: ComplexityGapParams, seed: int
 ) -> tuple[IntArray, IntArray]:
-    """Return the positions of the block's class and of the draw from the others, both in canonical order."""
+    """Return the positions of the block's class and of the draw from the others, both in canonical order.
+
+    The draw is a function of ``seed``, ``block`` and the classes in canonical order alone.
+    """
     ours = codes_n[order_n] == block.class_code
     pos, others = order_n[ours], order_n[~ours]
     n_pos, n_neg = block_size(codes_n, block, params)

@@ -8,7 +8,7 @@ the mean, and the standard deviation, come in afterwards in float64: faster than
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -81,6 +81,10 @@ class Rows(ABC):
             yield positions[first : first + step]
 
     @abstractmethod
+    def pack(self, positions: IntArray) -> dict[str, NDArray[Any]]:
+        """Return the rows at ``positions`` and what standardises them, as `unpack_rows` takes them."""
+
+    @abstractmethod
     def standardised(self, positions: IntArray) -> FloatArray:
         """Return the (B, D) rows at ``positions``, standardised but not yet divided by their lengths."""
 
@@ -142,6 +146,15 @@ def make_rows(values_nd: NDArray[Any], channels: int | None = None, center: bool
     return PixelRows(values_nd, mean, np.divide(1.0, variance, out=np.zeros_like(variance), where=variance > 0))
 
 
+def unpack_rows(arrays: Mapping[str, NDArray[Any]]) -> Rows:
+    """Return the rows that `Rows.pack` made arrays of: standardised as they were among all of them."""
+    values, mean, weight = arrays["rows"], arrays.get("mean"), arrays.get("weight")
+    if weight is None:
+        return EmbeddingRows(values, mean)
+    assert mean is not None
+    return PixelRows(values, mean, weight)
+
+
 def zero_rows(rows: Rows) -> BoolArray:
     """Return (N,) bool, True for each row without a direction: no score can be computed for it.
 
@@ -186,6 +199,10 @@ class EmbeddingRows(Rows):
     """
 
     mean: FloatArray | None
+
+    def pack(self, positions: IntArray) -> dict[str, NDArray[Any]]:
+        mean = {} if self.mean is None else {"mean": self.mean}
+        return {"rows": self.values_nd[positions], **mean}
 
     def standardised(self, positions: IntArray) -> FloatArray:
         values = self.values_nd[positions].astype(np.float64)
@@ -255,6 +272,9 @@ class PixelRows(Rows):
     def centre(self) -> NDArray[np.int32]:
         """(C,) the mean of each channel, rounded to a whole number; z is a pixel minus it."""
         return np.rint(self.mean).astype(np.int32)
+
+    def pack(self, positions: IntArray) -> dict[str, NDArray[Any]]:
+        return {"rows": self.values_nd[positions], "mean": self.mean, "weight": self.weight}
 
     def standardised(self, positions: IntArray) -> FloatArray:
         planes = self.planes(positions) - self.mean

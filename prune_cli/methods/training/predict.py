@@ -101,6 +101,7 @@ def predict(
     note: Callable[[str], None] = lambda text: None,
     augmentation: Augmentation | None = None,
     draws_nk: NDArray[np.float32] | None = None,
+    places_n: IntArray | None = None,
 ) -> Prediction:
     """Return the logits, and the embeddings if wanted, of a trained network on un-augmented inputs.
 
@@ -116,6 +117,8 @@ def predict(
         note: told once where batches go through the device in pieces, for want of memory.
         augmentation: what happens to each picture first; None for nothing.
         draws_nk: (N, K) float32 in [0, 1), K as the augmentation wants them; see `augmentation_draws`.
+        places_n: (N,) int64, ascending: where each input stands in its data set. A batch is of so many places that follow one another,
+            so that a part of a data set goes through the network as it does within all of it. None: 0 to N - 1.
     Returns:
         See `Prediction`; rows in the order of the inputs.
     Raises:
@@ -150,7 +153,7 @@ def predict(
     embeddings_nd = np.empty((n, network.head.in_features), dtype=np.float32) if embeddings else None
     norms_n = np.empty(n, dtype=np.float32) if gradient_norms is not None else None
     labels_n = np.zeros(n, dtype=np.int64) if labels_n is None else labels_n
-    blocks = [np.arange(start, min(start + size, n), dtype=np.int64) for start in range(0, n, size)]
+    blocks = _batches(np.arange(n, dtype=np.int64) if places_n is None else places_n, size)
     pieces = Pieces(note)
 
     def look(inputs_b: Tensor, labels_b: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -180,3 +183,11 @@ def predict(
         row = int(np.flatnonzero(~np.isfinite(logits_nc).all(axis=1))[0])
         raise NumericalError(f"the prediction of row {row} is not finite", "check the input and the model")
     return Prediction(logits_nc, embeddings_nd, norms_n)
+
+
+def _batches(places_n: IntArray, size: int) -> list[IntArray]:
+    """Return the numbers of the inputs of each batch, those of ``size`` places that follow one another."""
+    if not len(places_n):
+        return []
+    starts = np.flatnonzero(np.diff(places_n // size, prepend=-1))
+    return np.split(np.arange(len(places_n), dtype=np.int64), starts[1:])

@@ -197,7 +197,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_draw():
 def test_repeats_and_classes_draw_independently_and_only_from_the_others():
     codes, order = np.arange(200) % 4, np.random.default_rng(0).permutation(200)
     params = ComplexityGapParams(ratio=0.5, repeats=3)
-    draws = {b: module._draw(codes, order, b, params, 0) for b in plan_blocks(codes, params)}
+    draws = {b: module.draw_block(codes, order, b, params, 0) for b in plan_blocks(codes, params)}
     for block, (pos, neg) in draws.items():
         assert (codes[pos] == block.class_code).all() and (codes[neg] != block.class_code).all()
         assert (len(pos), len(neg)) == block_size(codes, block, params) == (50, 25)

@@ -1,0 +1,97 @@
+"""A Ray cluster of several nodes on this machine, in a process of its own, reached over the loopback address alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+}
+_SERVE = """
+import json, os, sys
+from ray.cluster_utils import Cluster
+from ray._raylet import GcsClient
+replies = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = {}
+for line in sys.stdin:
+    word, name, more = json.loads(line)
+    if word == "add":
+        os.environ.update(more)
+        nodes[name] = cluster.add_node(num_cpus=1, memory=8 * 2**30, object_store_memory=200 * 2**20)
+        for key in more:
+            os.environ.pop(key)
+    elif word == "kill":
+        cluster.remove_node(nodes.pop(name), allow_graceful=False)
+    elif word == "pretend":
+        client = GcsClient(address=cluster.address)
+        stated = json.loads(client.internal_kv_get(b"CLUSTER_METADATA", b"cluster"))
+        client.internal_kv_put(b"CLUSTER_METADATA", json.dumps({**stated, **more}).encode(), True, b"cluster")
+    replies.write(json.dumps(cluster.address) + "\\n")
+    replies.flush()
+cluster.shutdown()
+"""
+
+
+class LocalCluster:
+    """A cluster whose head has no cores; nodes of one core each are added, and lost without a word."""
+
+    def __enter__(self) -> LocalCluster:
+        self.environment = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")} | SETTINGS
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, env=self.environment,
+        )  # fmt: skip
+        self.address = self._ask("address")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def add(self, name: str, **environment: str) -> None:
+        """Add a node, whose processes have these variables."""
+        self._ask("add", name, environment)
+
+    def kill(self, name: str) -> None:
+        """Kill a node and all that runs there."""
+        self._ask("kill", name)
+
+    def pretend(self, **stated: str) -> None:
+        """Let the cluster say other things of itself, as of its versions."""
+        self._ask("pretend", "", stated)
+
+    def start(self, words: list[object], folder: Path) -> subprocess.Popen[str]:
+        """Start a command on it."""
+        command = [sys.executable, "-m", "prune_cli", *map(str, words), "--engine", "ray", "--address", self.address]
+        return subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
+        )
+
+    def run(self, words: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run a command on it."""
+        with self.start(words, folder) as child:
+            out, err = child.communicate(timeout=240)
+        return subprocess.CompletedProcess(words, child.returncode, out, err)
+
+    def _ask(self, word: str, name: str = "", more: dict[str, str] | None = None) -> Any:
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps([word, name, more or {}]) + "\n")
+        process.stdin.flush()
+        reply = process.stdout.readline()
+        assert reply, "the cluster is gone"
+        return json.loads(reply)

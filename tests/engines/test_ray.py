@@ -1,0 +1,224 @@
+"""Blocks on a Ray cluster: the same bytes, nothing open to others, and one line where it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clusters import LocalCluster
+from conftest import Prune
+from making import write
+
+ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+
+SCORE = ["--method", "cg,ntk_margin", "-p", "ntk_margin.mode=partition", "-p", "ntk_margin.ridge=0.1"]
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """6,000 vectors in four classes."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(6000, 16)).astype(np.float32)
+    return write(
+        tmp_path / "many.parquet",
+        {"id": rng.permutation(6000), "label": rng.integers(0, 4, 6000), "embedding": list(values)},
+    )
+
+
+def test_a_cluster_of_its_own_gives_the_same_bytes_and_listens_to_nobody(prune: Prune, vectors: Path) -> None:
+    script = """
+import sys
+from prune_cli.cli.app import invoke
+from prune_cli.engines import ray as engine
+from pathlib import Path
+
+def listening():
+    found = []
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(name).read_text().splitlines()[1:]:
+            _, local, _, state = line.split()[:4]
+            if state == "0A":
+                found.append(local)
+    return set(found)
+
+before = listening()
+probe = engine._probe
+def looked(shown):
+    probe(shown)
+    opened = listening() - before
+    assert opened, "nothing was started"
+    loopback = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
+    print("OPEN", [place for place in opened if place.split(":")[0] not in loopback], file=sys.stderr)
+engine._probe = looked
+sys.exit(invoke(sys.argv[1:]))
+"""
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("only Linux tells who listens")
+    prune("score", vectors, *SCORE, "-o", "here.parquet")
+    words = ["score", vectors, *SCORE, "--engine", "ray", "-o", "there.parquet"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, words)],
+        cwd=vectors.parent, capture_output=True, text=True, timeout=240, env=clean_environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "OPEN []" in done.stderr
+    assert (vectors.parent / "there.parquet").read_bytes() == (vectors.parent / "here.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nonsense", "is not HOST:PORT"),
+        ("127.0.0.1:{closed}", "no Ray cluster answers at 127.0.0.1"),
+        ("no-such-host.invalid:6379", "no Ray cluster answers at no-such-host.invalid:6379"),
+    ],
+)
+def test_a_wrong_address_is_told_at_once(prune: Prune, vectors: Path, address: str, said: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = address.format(closed=unused.getsockname()[1])
+    started = time.monotonic()
+    done = prune("score", vectors, "--engine", "ray", "--address", address, "-o", "s.parquet", check=2)
+    assert said in done.stderr.decode() and time.monotonic() - started < 30
+    assert not (vectors.parent / "s.parquet").exists()
+
+
+def test_an_address_needs_its_engine(prune: Prune, vectors: Path) -> None:
+    assert b"add --engine ray" in prune("score", vectors, "--address", "h:1", check=2).stderr
+    assert b"use one of: local, ray" in prune("score", vectors, "--engine", "spark", check=2).stderr
+
+
+def test_a_missing_ray_is_an_install_line(prune: Prune, vectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = prune("score", vectors, "--engine", "ray", check=4)
+    assert b"pip install 'prune-cli[ray]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (
+            "Version mismatch: The cluster was started with: Ray: 2.9.0 Python: 3.10.4 This process was started with",
+            4,
+            "runs Ray 2.9.0 and Python 3.10.4",
+        ),
+        ("Token authentication is required", 2, "does not take our token"),
+        ("GCS went away", 2, "cannot be joined: GCS went away"),
+    ],
+)
+def test_what_a_cluster_refuses_is_one_line(
+    prune: Prune, vectors: Path, monkeypatch: pytest.MonkeyPatch, text: str, code: int, said: str
+) -> None:
+    def refuses(**options: Any) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(ray, "init", refuses)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        done = prune("score", vectors, "--engine", "ray", "--address", address, "-o", "s.parquet", check=code)
+    assert said in done.stderr.decode() and not (vectors.parent / "s.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ray.exceptions.ObjectStoreFullError("no room"), "the object store of the cluster at h:1 is full: no room"),
+        (ray.exceptions.OutOfDiskError("disk"), "the object store of the cluster at h:1 is full"),
+        (ray.exceptions.OutOfMemoryError("killed"), "a node of the cluster at h:1 ran out of memory: killed"),
+        (ray.exceptions.WorkerCrashedError(), "a block was lost 6 times on the cluster at h:1"),
+    ],
+)
+def test_what_a_cluster_has_no_more_of_is_one_line(error: Exception, said: str) -> None:
+    from prune_cli.core.errors import PruneError
+    from prune_cli.engines.ray import _told
+
+    with pytest.raises(PruneError, match=said) as raised, _told("the cluster at h:1"):
+        raise error
+    assert raised.value.exit_code == 2 and raised.value.cure
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Two nodes of a core each beside the head."""
+    with LocalCluster() as found:
+        found.add("first")
+        found.add("second")
+        yield found
+
+
+def test_a_node_that_is_lost_costs_its_blocks_alone(cluster: LocalCluster, prune: Prune, many: Path) -> None:
+    folder, words = many.parent, ["score", many, *SCORE, "-p", "block_size=500"]
+    prune(*words, "-o", "here.parquet")
+    cluster.add("third")
+    with cluster.start([*words, "--work-dir", "w", "-o", "there.parquet", "--json"], folder) as child:
+        until = time.monotonic() + 120
+        while len(list((folder / "w").glob("*.safetensors"))) < 3 and child.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert child.poll() is None, child.communicate()
+        cluster.kill("third")
+        out, err = child.communicate(timeout=240)
+    assert child.returncode == 0, err
+    assert json.loads(out)["blocks_computed"] == json.loads(out)["blocks"] == 16
+    assert (folder / "there.parquet").read_bytes() == (folder / "here.parquet").read_bytes()
+
+
+def test_a_block_that_no_node_has_the_memory_for_is_refused(cluster: LocalCluster, many: Path) -> None:
+    words = ["score", many, "-p", "mode=partition", "--engine", "ray", "--address", cluster.address]
+    script = (
+        "import sys\nfrom prune_cli.stages import kernel_work\nfrom prune_cli.cli.app import invoke\n"
+        "kernel_work._with_process = lambda nbytes: 2**40\nsys.exit(invoke(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, words), "-o", "s.parquet"],
+        cwd=many.parent, capture_output=True, text=True, timeout=240, env=cluster.environment,
+    )  # fmt: skip
+    assert done.returncode == 2 and "a block takes 1.0 TiB of memory, and no node of the cluster at" in done.stderr
+    assert not (many.parent / "s.parquet").exists()
+
+
+def test_workers_without_the_package_are_told(cluster: LocalCluster, many: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "shadow" / "prune_cli"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('No module named prune_cli')")
+    cluster.add("bare", PYTHONPATH=str(broken.parent))
+    try:
+        done = cluster.run(["score", many, "-o", "s.parquet"], many.parent)
+    finally:
+        cluster.kill("bare")
+    assert done.returncode == 4, done.stderr
+    assert "cannot run prune: No module named prune_cli" in done.stderr and "on every node: pip install" in done.stderr
+    assert not (many.parent / "s.parquet").exists()
+
+
+def test_a_token_that_is_not_that_of_the_cluster_is_told(cluster: LocalCluster, many: Path) -> None:
+    words = ["score", many, "--engine", "ray", "--address", cluster.address, "-o", "s.parquet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "prune_cli", *map(str, words)],
+        cwd=many.parent, capture_output=True, text=True, timeout=240,
+        env={**cluster.environment, "RAY_AUTH_TOKEN": "f" * 64},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "does not take our token" in done.stderr and not (many.parent / "s.parquet").exists()
+
+
+def test_a_cluster_of_another_version_is_told(cluster: LocalCluster, many: Path) -> None:
+    cluster.pretend(ray_version="2.1.0")
+    try:
+        done = cluster.run(["score", many, "-o", "s.parquet"], many.parent)
+    finally:
+        cluster.pretend(ray_version=ray.__version__)
+    assert done.returncode == 4, done.stderr
+    assert "runs Ray 2.1.0" in done.stderr and not (many.parent / "s.parquet").exists()
