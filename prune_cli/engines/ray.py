@@ -135,7 +135,8 @@ def _joined(place: str, shown: str, own_cores: int | None, device: str) -> Itera
 
     try:
         alone: dict[str, Any] = {} if own_cores is None else {"num_cpus": own_cores, "include_dashboard": False}
-        ray.init(address=place, log_to_driver=False, logging_level="ERROR", **alone)
+        with _without_stderr():
+            ray.init(address=place, log_to_driver=False, logging_level="ERROR", **alone)
     except Exception as error:
         raise _refusal(error, place) from None
     try:
@@ -146,11 +147,25 @@ def _joined(place: str, shown: str, own_cores: int | None, device: str) -> Itera
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Drop what libraries of C++ write to standard error: what it is about is raised, and in ray's own log files."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _set_environment(own: bool) -> None:
     """Say what ray reads when it is loaded: no usage statistics; a cluster of our own is for this process alone."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it says of itself goes to its own log files, too
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")  # seconds until a cluster that answers is not joined
     if own:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the loopback address on every system

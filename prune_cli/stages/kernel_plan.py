@@ -25,9 +25,13 @@ from prune_cli.methods.scores.whole_set import (
     product_rate,
     resolve_mode,
 )
+from prune_cli.stages.machine_plan import machine_figures
 
 PROCESS_BYTES = 900 * 2**20
 """Resident size of Python with torch, pyarrow and Pillow loaded and a few buffers, measured; stated by ``--plan``."""
+
+BLOCK_PROCESS_BYTES = 500 * 2**20
+"""Resident size of a process that computes blocks, beside the block: measured upper bound."""
 
 LARGE_PICTURE = 32_768
 """Numbers a sample above which pixels are refused: 104 x 104 in colour. Their inner products say little of what is in a picture."""
@@ -59,14 +63,20 @@ def refuse_large_pictures(dataset: Dataset, force: bool) -> None:
 
 
 def kernel_estimate(
-    dataset: Dataset, methods: Mapping[str, KernelParams], runtime: Runtime, save_kernel: bool, advise: bool
+    dataset: Dataset,
+    methods: Mapping[str, KernelParams],
+    runtime: Runtime,
+    save_kernel: bool,
+    advise: bool,
+    shards: int | None = None,
 ) -> dict[str, Any]:
     """Return the figures of ``--plan``.
 
     Args:
         methods: name of the score -> its parameters.
         save_kernel: whether the kernel is kept.
-        advise: whether to say what other modes would cost; takes a quarter of a second to measure the machine.
+        advise: whether to say what other modes would cost, and how long more machines take; half a second to measure this one.
+        shards: how many machines are meant, or None.
     """
     width = dataset.input_width()
     stored = 1 if dataset.kind == "image" else 4
@@ -105,6 +115,8 @@ def kernel_estimate(
     if networked:
         figures["kernel"] = "by neural-tangents, whose time depends on the network: try a few hundred rows first"
     if advise:
+        block, held = block_bytes + BLOCK_PROCESS_BYTES, PROCESS_BYTES + input_bytes
+        figures |= machine_figures(figures["blocks"], block, held, flops, dtype, runtime, shards)
         figures |= _advice(next(iter(methods.values())), codes_n, n_classes, width, dtype, stored, flops, runtime)
     return figures
 

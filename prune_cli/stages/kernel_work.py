@@ -33,6 +33,7 @@ from prune_cli.methods.scores.whole_set import (
     resolve_mode,
     solve_part,
 )
+from prune_cli.stages.kernel_plan import BLOCK_PROCESS_BYTES
 
 TILE_ROWS = 512
 """Rows of a kernel that are written at once."""
@@ -252,7 +253,7 @@ def _later(gather: Callable[[Any], Arrays], of: Any) -> Callable[[], Arrays]:
 
 def _with_process(nbytes: int) -> int:
     """Return the memory of a block with that of the process it runs in."""
-    return nbytes + 500 * 2**20
+    return nbytes + BLOCK_PROCESS_BYTES
 
 
 def _computed_here(

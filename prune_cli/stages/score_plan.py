@@ -24,7 +24,8 @@ def score_estimate(
     figures: dict[str, Any] = {"rows": len(dataset), "classes": len(dataset.labels.classes), "passes_over_data": 1}
     if sources.kernels:
         keeps = options.save_kernel is not None
-        figures = kernel_estimate(dataset, sources.kernels, options.runtime, keeps, options.plan)
+        shards = options.shard[1] if options.shard is not None else None
+        figures = kernel_estimate(dataset, sources.kernels, options.runtime, keeps, options.plan, shards)
     if spec is not None:
         head = dataset.load_inputs(Ledger(), rows=np.arange(min(len(dataset), 64)), as_float32=True)
         training = training_estimate(spec, head.shape[1:], len(dataset), len(dataset.labels.classes))
