@@ -122,6 +122,11 @@ class Dataset:
             "name one with --image-column or --embedding-column",
         )
 
+    def embedding_bytes(self) -> int:
+        """Return how many bytes an embedding has, as it is stored; 0 where the first 100 rows have none."""
+        head = np.arange(min(len(self), 100))
+        return int(self._load_embeddings(head, Ledger(), silent)[0].nbytes)
+
     def input_width(self) -> int:
         """Return how many numbers a sample has, judged by the first readable row; 0 where the first 100 are all bad."""
         head = np.arange(min(len(self), 100))
@@ -139,6 +144,7 @@ class Dataset:
         workers: int = 1,
         channels: Literal["auto", 1, 3] = "auto",
         as_float32: bool = False,
+        spool: Path | None = None,
         progress: Progress = silent,
     ) -> np.ndarray:
         """Return the inputs of the rows as one array, listing bad ones in the ledger.
@@ -149,6 +155,7 @@ class Dataset:
             workers: decoding processes.
             channels: 1, 3, or what the images have.
             as_float32: whether embeddings stored as float64 come as float32.
+            spool: a file that embeddings are memory-mapped from, for those that do not fit into memory.
             progress: told about rows.
         Returns:
             (M, H, W, C) uint8 for images, (M, D) float32 (float64 where stored so) for embeddings; bad rows hold
@@ -156,7 +163,7 @@ class Dataset:
         """
         positions = np.arange(len(self)) if rows is None else rows
         if self.kind == "embedding":
-            return self._load_embeddings(positions, ledger, progress, as_float32)
+            return self._load_embeddings(positions, ledger, progress, as_float32, spool)
         decoded = decode_images(
             lambda: self.image_batches(positions),
             len(positions),
@@ -241,15 +248,23 @@ class Dataset:
         yield from self._column_batches(field.name, positions, rows=2048)
 
     def _load_embeddings(
-        self, positions: np.ndarray, ledger: Ledger, progress: Progress, as_float32: bool = False
+        self,
+        positions: np.ndarray,
+        ledger: Ledger,
+        progress: Progress,
+        as_float32: bool = False,
+        spool: Path | None = None,
     ) -> np.ndarray:
         return self._load_vectors(
-            self.options.embedding_column, "--embedding-column", positions, ledger, progress, as_float32
+            self.options.embedding_column, "--embedding-column", positions, ledger, progress, as_float32, spool
         )
 
-    def load_embeddings(self, ledger: Ledger, *, progress: Progress = silent) -> np.ndarray:
-        """Return the embedding column of all rows, (N, D), whatever the input is; bad rows go to the ledger."""
-        return self._load_embeddings(np.arange(len(self)), ledger, progress)
+    def load_embeddings(self, ledger: Ledger, *, spool: Path | None = None, progress: Progress = silent) -> np.ndarray:
+        """Return the embedding column of all rows, (N, D), whatever the input is; bad rows go to the ledger.
+
+        ``spool`` is a file that the array is memory-mapped from, for one that does not fit into memory.
+        """
+        return self._load_embeddings(np.arange(len(self)), ledger, progress, spool=spool)
 
     def load_probabilities(
         self, ledger: Ledger, *, rows: np.ndarray | None = None, progress: Progress = silent
@@ -278,7 +293,14 @@ class Dataset:
         return probs_nc
 
     def _load_vectors(
-        self, column: str, option: str, positions: np.ndarray, ledger: Ledger, progress: Progress, as_float32: bool
+        self,
+        column: str,
+        option: str,
+        positions: np.ndarray,
+        ledger: Ledger,
+        progress: Progress,
+        as_float32: bool,
+        spool: Path | None = None,
     ) -> np.ndarray:
         field = self.source.require(column, option)
         stored = vector_type(field, self.options.location, option)
@@ -292,7 +314,7 @@ class Dataset:
                 yield number[here], block
                 progress("reading vectors", int(number[here[-1]]) + 1, len(positions))
 
-        vectors = fill_vectors(numbered(), len(positions), dtype)
+        vectors = fill_vectors(numbered(), len(positions), dtype, spool)
         if vectors is None:
             raise InputError(f"{self.options.location}: no row has a vector in '{field.name}'", "check the column")
         return vectors

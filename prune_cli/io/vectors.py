@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -60,12 +61,25 @@ def vector_blocks(
 
 
 def fill_vectors(
-    blocks: Iterator[tuple[np.ndarray, np.ndarray]], rows: int, dtype: type[np.floating]
+    blocks: Iterator[tuple[np.ndarray, np.ndarray]], rows: int, dtype: type[np.floating], spool: Path | None = None
 ) -> np.ndarray | None:
-    """Return (rows, D) vectors by position, 0 where there is none; None where no block came."""
+    """Return (rows, D) vectors by position, 0 where there is none; None where no block came.
+
+    Args:
+        blocks: positions and their vectors.
+        rows, dtype: of the array.
+        spool: a file that the array is memory-mapped from, for vectors that do not fit into memory; None: it is in memory.
+    """
     vectors: np.ndarray | None = None
     for here, block in blocks:
         if vectors is None:
-            vectors = np.zeros((rows, block.shape[1]), dtype)
+            vectors = _allocate((rows, block.shape[1]), dtype, spool)
         vectors[here] = block
     return vectors
+
+
+def _allocate(shape: tuple[int, int], dtype: type[np.floating], spool: Path | None) -> np.ndarray:
+    if spool is None:
+        return np.zeros(shape, dtype)
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(spool, mode="w+", dtype=dtype, shape=shape)

@@ -26,6 +26,7 @@ from prune_cli.methods.scores.whole_set import (
     resolve_mode,
 )
 from prune_cli.stages.machine_plan import machine_figures
+from prune_cli.stages.score_inputs import is_mapped
 
 PROCESS_BYTES = 900 * 2**20
 """Resident size of Python with torch, pyarrow and Pillow loaded and a few buffers, measured; stated by ``--plan``."""
@@ -92,6 +93,8 @@ def kernel_estimate(
         costs[(mode, params.kernel, getattr(params, "ridge", None))] = cost
         words.append(_words(mode, params, dtype))
     input_bytes = len(dataset) * width * stored
+    mapped = dataset.kind == "embedding" and is_mapped(input_bytes, runtime)
+    held_bytes = 0 if mapped else input_bytes
     flops = sum(c["flops"] for c in costs.values())
     if any(isinstance(p, NtkParams) and p.ridge is None for p in methods.values()):
         flops += 9.0 * min(n, RIDGE_ROWS) ** 3
@@ -109,13 +112,14 @@ def kernel_estimate(
         "flops": flops,
         "input_bytes": input_bytes,
         "block_bytes": block_bytes,
-        "peak_memory_bytes": PROCESS_BYTES + input_bytes + block_bytes,
-        "disk_bytes": round(len(dataset) * 64 + max(c["disk"] for c in costs.values()) + matrix),
+        "peak_memory_bytes": PROCESS_BYTES + held_bytes + block_bytes,
+        "disk_bytes": round(len(dataset) * 64 + max(c["disk"] for c in costs.values()) + matrix)
+        + (input_bytes - held_bytes),
     }
     if networked:
         figures["kernel"] = "by neural-tangents, whose time depends on the network: try a few hundred rows first"
     if advise:
-        block, held = block_bytes + BLOCK_PROCESS_BYTES, PROCESS_BYTES + input_bytes
+        block, held = block_bytes + BLOCK_PROCESS_BYTES, PROCESS_BYTES + held_bytes
         figures |= machine_figures(figures["blocks"], block, held, flops, dtype, runtime, shards)
         figures |= _advice(next(iter(methods.values())), codes_n, n_classes, width, dtype, stored, flops, runtime)
     return figures

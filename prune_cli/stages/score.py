@@ -53,7 +53,7 @@ from prune_cli.stages.record_score import (
     write_features,
 )
 from prune_cli.stages.reporting import event_folder
-from prune_cli.stages.score_inputs import augmentation_of, load_score_inputs
+from prune_cli.stages.score_inputs import SPOOL, augmentation_of, load_score_inputs
 from prune_cli.stages.score_of_files import score_record, score_relabels, write_scores
 from prune_cli.stages.score_plan import score_estimate
 from prune_cli.stages.score_sources import RECIPE, ScoreOptions, Sources, parameters_of, sources_of
@@ -355,7 +355,7 @@ def _work_folder(options: ScoreOptions, output: str) -> Iterator[Path | None]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder / "images", ignore_errors=True)  # pictures on their way
+        shutil.rmtree(folder / SPOOL, ignore_errors=True)  # inputs on their way
         with suppress(OSError):
             folder.rmdir()  # where nothing else is in it
     if options.work_dir is None:

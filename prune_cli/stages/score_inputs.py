@@ -20,6 +20,12 @@ from prune_cli.methods.training.predict import augmentation_draws
 from prune_cli.stages.score_sources import Sources
 from prune_cli.stages.training import load_inputs
 
+SPOOL = "spool"
+"""Folder within the work folder for what does not fit into memory, while the command runs."""
+
+_SHARE_IN_MEMORY = 0.5
+"""Of the memory that may be used, for inputs that are held there."""
+
 
 @dataclass
 class LoadedInputs:
@@ -60,19 +66,27 @@ def load_score_inputs(
     kernels = sources.kernels
     if sources.record == "prob":
         loaded.probs_nc = dataset.load_probabilities(ledger, rows=within, progress=progress)
+    spool = _embedding_spool(dataset, folder, runtime)
     if sources.features == "embedding":
-        loaded.features_nd = dataset.load_embeddings(ledger, progress=progress)
+        features = spool.with_name("features.npy") if spool is not None else None
+        loaded.features_nd = dataset.load_embeddings(ledger, spool=features, progress=progress)
     if kernels or sources.record in {"training", "model"}:
         workers = runtime.worker_count()
         too_large = dataset.kind == "image" and len(within) * dataset.input_width() > runtime.memory_budget() // 2
         if too_large and not kernels and folder is not None:
-            spool = folder / "images"
-            spool.mkdir(parents=True, exist_ok=True)
-            inputs, loaded.rows = load_inputs(dataset, loaded.rows, ledger, spool, runtime, progress)
+            pictures = folder / SPOOL
+            pictures.mkdir(parents=True, exist_ok=True)
+            inputs, loaded.rows = load_inputs(dataset, loaded.rows, ledger, pictures, runtime, progress)
             loaded.inputs = inputs
             return loaded
         loaded.inputs = dataset.load_inputs(
-            ledger, rows=within, workers=workers, channels=channels, as_float32=not kernels, progress=progress
+            ledger,
+            rows=within,
+            workers=workers,
+            channels=channels,
+            as_float32=not kernels,
+            spool=spool,
+            progress=progress,
         )
     _drop(loaded, ledger.good(len(dataset))[within])
     if loaded.inputs is not None and dataset.kind == "image":
@@ -88,6 +102,19 @@ def load_score_inputs(
             )
             _drop(loaded, ~zero)
     return loaded
+
+
+def _embedding_spool(dataset: Dataset, folder: Path | None, runtime: Runtime) -> Path | None:
+    """Return the file that embeddings are memory-mapped from where they would take too much of the memory."""
+    if folder is None or dataset.options.embedding_column not in dataset.source.schema.names:
+        return None
+    mapped = is_mapped(len(dataset) * dataset.embedding_bytes(), runtime)
+    return folder / SPOOL / "embeddings.npy" if mapped else None
+
+
+def is_mapped(nbytes: int, runtime: Runtime) -> bool:
+    """Return whether so many bytes of embeddings are memory-mapped from a file of the work folder."""
+    return nbytes > _SHARE_IN_MEMORY * runtime.memory_budget()
 
 
 def augmentation_of(

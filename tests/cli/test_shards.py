@@ -187,3 +187,24 @@ def test_a_killed_run_goes_on(prune: Prune, larger: Path, tmp_path: Path, more: 
 @pytest.mark.parametrize("more", [[], ["--shard", "1/2"]])
 def test_a_run_killed_ten_times_goes_on(prune: Prune, larger: Path, tmp_path: Path, more: list[str]) -> None:
     check_kills(prune, tmp_path, more, 10 if more else 20, [0, 0, 1, 2, 3, 4, 5, 7, 8, 9])
+
+
+def test_embeddings_that_do_not_fit_are_mapped_from_a_file(
+    prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prune_cli.io import vectors as module
+    from prune_cli.stages import score_inputs
+
+    table = pq.read_table(vectors)
+    values = np.stack(table["embedding"].to_numpy())
+    values[[3, 40]] = np.nan
+    write(tmp_path / "bad.parquet", {"id": table["id"], "label": table["label"], "embedding": list(values)})
+    options = ["bad.parquet", "--method", "cg,moderate,prototype", "-p", "center=true", "--max-errors", "2"]
+    prune("score", *options, "-o", "here.parquet")
+    mapped, allocate = [], module._allocate
+    monkeypatch.setattr(score_inputs, "_SHARE_IN_MEMORY", 0.0)
+    monkeypatch.setattr(module, "_allocate", lambda *a: mapped.append(a[2]) or allocate(*a))
+    prune("score", *options, "-o", "there.parquet", "--work-dir", "w")
+    assert [path.name for path in mapped if path is not None] == ["features.npy", "embeddings.npy"]
+    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+    assert not (tmp_path / "w" / "spool").exists()
