@@ -41,12 +41,15 @@ class Block:
 class Engine(Protocol):
     """Where blocks run."""
 
-    def run(self, function: str, blocks: Sequence[Block], progress: Progress) -> Iterator[tuple[int, Arrays]]:
+    def run(
+        self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress
+    ) -> Iterator[tuple[int, Arrays]]:
         """Yield (number of the block, what the function made of it) as blocks are done, in whatever order that is.
 
         Args:
             function: ``module:name`` of ``f(values, arrays, progress) -> arrays`` within this package.
             blocks: handed out in their order.
+            shared: arrays that every block has beside its own.
             progress: told how far a block is, where it can be.
         """
 
@@ -67,6 +70,7 @@ def map_blocks(
     blocks: Sequence[Block],
     store: BlockStore | None = None,
     *,
+    shared: Arrays | None = None,
     done: Callable[[int, int], None] = lambda done, total: None,
     progress: Progress = silent,
 ) -> list[Arrays]:
@@ -77,6 +81,7 @@ def map_blocks(
         function: as `Engine.run` takes it.
         blocks: independent of one another.
         store: finished blocks, or None.
+        shared: arrays that every block has beside its own.
         done: told how many of all blocks there are results of; first of those that the store had.
         progress: told how far a block is.
     """
@@ -84,7 +89,8 @@ def map_blocks(
     missing = [number for number, found in enumerate(results) if found is None]
     finished = len(blocks) - len(missing)
     done(finished, len(blocks))
-    with contextlib.closing(_closable(engine.run(function, [blocks[n] for n in missing], progress))) as running:
+    running = engine.run(function, [blocks[n] for n in missing], shared or {}, progress)
+    with contextlib.closing(_closable(running)) as running:
         for number, arrays in running:
             if store is not None:
                 store.put(blocks[missing[number]].name, arrays)

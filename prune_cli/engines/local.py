@@ -28,14 +28,16 @@ class LocalEngine:
     memory: int | None = None
     cards: tuple[str, ...] = ()
 
-    def run(self, function: str, blocks: Sequence[Block], progress: Progress) -> Iterator[tuple[int, Arrays]]:
+    def run(
+        self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress
+    ) -> Iterator[tuple[int, Arrays]]:
         """Yield (number, arrays) as blocks are done; see `prune_cli.engines.blocks.Engine`."""
         workers = self.processes(blocks)
         if workers > 1:
-            yield from map_in_processes(function, blocks, workers, self.cards)
+            yield from map_in_processes(function, blocks, shared, workers, self.cards)
             return
         for number, block in enumerate(blocks):
-            yield number, run_block(function, block.values, block.gather(), progress)
+            yield number, run_block(function, block.values, {**shared, **block.gather()}, progress)
 
     def processes(self, blocks: Sequence[Block]) -> int:
         """Return how many processes these blocks are worth, and have the memory for."""

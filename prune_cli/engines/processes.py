@@ -65,7 +65,7 @@ def map_jobs(
 
 
 def map_in_processes(
-    function: str, blocks: Sequence[Block], workers: int, cards: Sequence[str] = ()
+    function: str, blocks: Sequence[Block], shared: Arrays, workers: int, cards: Sequence[str] = ()
 ) -> Iterator[tuple[int, Arrays]]:
     """Yield (number of the block, its arrays) as blocks are done, each on one thread of a process.
 
@@ -74,12 +74,16 @@ def map_in_processes(
     Args:
         function: see `prune_cli.engines.blocks.Engine.run`.
         blocks: handed out in their order.
+        shared: arrays that every block has beside its own.
         workers: processes.
         cards: CUDA devices that they take turns with, as CUDA_VISIBLE_DEVICES names them.
     Raises:
         PruneError: what a block raised; or its process was killed again and again.
     """
-    parcels: list[Callable[[], _Parcel]] = [lambda b=block: (b.values, b.gather()) for block in blocks]  # type: ignore[misc]
+    parcels: list[Callable[[], _Parcel]] = [
+        lambda b=block: (b.values, {**shared, **b.gather()})  # type: ignore[misc]
+        for block in blocks
+    ]
     with _Workers(function, min(workers, len(blocks)), "--workers 1", 1, (), _RETRIES, cards) as pool:
         for number, (_, arrays) in pool.run(parcels):
             assert arrays is not None

@@ -48,7 +48,9 @@ class RayEngine:
     shown: str
     gpu: bool = False
 
-    def run(self, function: str, blocks: Sequence[Block], progress: Progress) -> Iterator[tuple[int, Arrays]]:
+    def run(
+        self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress
+    ) -> Iterator[tuple[int, Arrays]]:
         """Yield (number, arrays) as blocks are done; see `prune_cli.engines.blocks.Engine`.
 
         Raises:
@@ -60,6 +62,8 @@ class RayEngine:
         task = ray.remote(_make_task())
         needs = {"num_cpus": 1, "num_gpus": int(self.gpu), "max_retries": RETRIES}
         self._require_room(max((block.nbytes for block in blocks), default=0))
+        with _told(self.shown):
+            common = ray.put(dict(shared)) if shared else {}
         waiting = iter(enumerate(blocks))
         running: dict[Any, int] = {}
         try:
@@ -69,7 +73,7 @@ class RayEngine:
                     with _told(self.shown):
                         arrays = ray.put(dict(block.gather()))
                         sized = task.options(**needs, **({"memory": block.nbytes} if block.nbytes else {}))
-                        running[sized.remote(__version__, function, dict(block.values), arrays)] = number
+                        running[sized.remote(__version__, function, dict(block.values), arrays, common)] = number
                 if not running:
                     return
                 done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
@@ -224,7 +228,7 @@ def _probe(shown: str) -> None:
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[task.options(num_cpus=0, scheduling_strategy=there).remote(__version__, "", {}, {})] = node
+            asked[task.options(num_cpus=0, scheduling_strategy=there).remote(__version__, "", {}, {}, {})] = node
     done, late = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS) if asked else ([], [])
     if not done:
         raise InputError(f"no node of {shown} has begun any work within {_PROBE_SECONDS:.0f} s", "check it: ray status")
@@ -241,7 +245,9 @@ def _probe(shown: str) -> None:
 def _make_task() -> Callable[..., _Reply]:
     """Return what a worker runs: pickled by ray as code, because it has no name to import it by, so that it can say what is missing."""
 
-    def task(version: str, function: str, values: dict[str, Any], arrays: Mapping[str, Any]) -> _Reply:
+    def task(
+        version: str, function: str, values: dict[str, Any], arrays: Mapping[str, Any], shared: Mapping[str, Any]
+    ) -> _Reply:
         try:
             import prune_cli
             from prune_cli.core.errors import PruneError
@@ -253,7 +259,7 @@ def _make_task() -> Callable[..., _Reply]:
         if not function:
             return {}, {}
         try:
-            return {}, dict(run_block(function, values, arrays))
+            return {}, dict(run_block(function, values, {**shared, **arrays}))
         except PruneError as error:
             return {"error": type(error).__name__, "message": error.message, "cure": error.cure}, {}
 

@@ -26,12 +26,10 @@ from prune_cli.io.run_folder import RunBuilder, read_run, read_safetensors, run_
 from prune_cli.io.tables import ParquetSource, write_table
 from prune_cli.methods.registry import Method
 from prune_cli.methods.scores.dynamics import (
-    ArrayRecord,
     Record,
     TrainingParams,
     early_epoch,
     epochs_needed,
-    record_of_logits,
 )
 from prune_cli.methods.scores.grand import gradient_norms, last_layer_gradient_norms
 from prune_cli.methods.training.inputs import Inputs
@@ -106,7 +104,7 @@ class TrainingSpec:
             eval_epochs=looks,
             at_end=at_end,
             prob_change=self.prob_change,
-            gradient_norms=None if grand is None else _gradients(grand),
+            gradient_norms=None if grand is None else gradients_of(grand.variant),
             gradient_epochs=frozenset()
             if grand is None
             else frozenset(epochs_needed("grand", grand, self.params.epochs)[1]),
@@ -275,22 +273,8 @@ def fit_model(found: Model | tuple[str, dict[str, np.ndarray], InputFile], input
     return Model(tensors, model, None, None, (file,))
 
 
-def look_with(
-    model: Model,
-    inputs: Inputs,
-    labels: Labels,
-    where: str,
-    methods: Mapping[str, Any],
-    runtime: Runtime,
-    progress: Progress,
-    note: Callable[[str], None],
-    *,
-    places_n: np.ndarray,
-    embeddings: bool,
-) -> tuple[Prediction, ArrayRecord | None]:
-    """Return what a network says of the samples, and the record of that look where its classes are those of the data.
-
-    ``places_n`` (N,) says where each sample stands in the data set; see `predict`.
+def codes_seen(model: Model, labels: Labels, where: str, methods: Mapping[str, Any]) -> np.ndarray | None:
+    """Return (N,) classes as a network counts them, or None where its classes are not those of the data.
 
     Raises:
         InputError: scores of the record are wanted, and the network tells other classes apart.
@@ -307,8 +291,31 @@ def look_with(
             f"{', '.join(methods)} cannot be taken from it",
             "its features can: --save-features FILE, or --method moderate; or train: leave out --model",
         )
+    return codes_n
+
+
+def look_with(
+    model: Model,
+    inputs: Inputs,
+    codes_n: np.ndarray | None,
+    methods: Mapping[str, Any],
+    runtime: Runtime,
+    progress: Progress,
+    note: Callable[[str], None],
+    *,
+    places_n: np.ndarray,
+    embeddings: bool,
+) -> Prediction:
+    """Return what a network says of the samples.
+
+    Args:
+        codes_n: (N,) their classes as it counts them, or None; see `codes_seen`.
+        methods: of the record.
+        places_n: (N,) where each sample stands in the data set; see `predict`.
+        embeddings: whether these are wanted.
+    """
     grand = methods.get("grand")
-    prediction = predict(
+    return predict(
         model.tensors,
         model.model,
         inputs,
@@ -316,13 +323,10 @@ def look_with(
         progress=progress,
         embeddings=embeddings,
         labels_n=codes_n,
-        gradient_norms=None if grand is None else _gradients(grand),
+        gradient_norms=None if grand is None else gradients_of(grand.variant),
         note=note,
         places_n=places_n,
     )
-    if codes_n is None:
-        return prediction, None
-    return prediction, record_of_logits(prediction.logits_nc, codes_n, prediction.gradient_norms_n)
 
 
 def write_features(
@@ -395,8 +399,9 @@ def require_record_memory(spec: TrainingSpec, n_rows: int, n_classes: int) -> No
         )
 
 
-def _gradients(params: Any) -> Callable[..., Any]:
-    return gradient_norms if params.variant == "full" else last_layer_gradient_norms
+def gradients_of(variant: str) -> Callable[..., Any]:
+    """Return what computes the norms of a variant of `grand`."""
+    return gradient_norms if variant == "full" else last_layer_gradient_norms
 
 
 def _vectors(values_nd: np.ndarray) -> pa.Array:

@@ -26,11 +26,12 @@ from prune_cli.io.run_folder import read_run
 from prune_cli.io.tables import STDIN
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.registry import TRAINING, find_method
-from prune_cli.methods.scores.dynamics import Record, TrainingParams, record_of_probabilities
+from prune_cli.methods.scores.dynamics import Record, TrainingParams, record_of_logits, record_of_probabilities
 from prune_cli.methods.scores.kernels import parse_kernel
 from prune_cli.methods.scores.neural_tangents import require
 from prune_cli.methods.training.plan import default_architecture
 from prune_cli.methods.training.predict import BATCH_SIZE, Prediction, predict
+from prune_cli.stages.engine_looks import look_on_engine
 from prune_cli.stages.engines import open_engine
 from prune_cli.stages.evaluate import as_trained
 from prune_cli.stages.kernel_plan import PROCESS_BYTES, refuse_large_pictures, require_room
@@ -41,6 +42,7 @@ from prune_cli.stages.record_score import (
     Model,
     TrainingSpec,
     average_scores,
+    codes_seen,
     fit_model,
     look_with,
     read_model,
@@ -53,7 +55,7 @@ from prune_cli.stages.record_score import (
     write_features,
 )
 from prune_cli.stages.reporting import event_folder
-from prune_cli.stages.score_inputs import SPOOL, augmentation_of, load_score_inputs
+from prune_cli.stages.score_inputs import SPOOL, LoadedInputs, augmentation_of, load_score_inputs
 from prune_cli.stages.score_of_files import score_record, score_relabels, write_scores
 from prune_cli.stages.score_plan import score_estimate
 from prune_cli.stages.score_sources import RECIPE, ScoreOptions, Sources, parameters_of, sources_of
@@ -153,7 +155,13 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         if options.shard is not None and not sources.kernels:
             within = rows_of_shard(options.shard, len(dataset), options.runtime.batch_size or BATCH_SIZE)
         ledger.add_all(within[labels.codes_n[within] < 0], "missing label")
-        loaded = load_score_inputs(dataset, sources, channels, ledger, folder, options.runtime, progress, within)
+        model: Model | None = None
+        if found_model is not None and _looks_elsewhere(options, sources):
+            head = dataset.load_inputs(Ledger(), rows=np.arange(min(len(dataset), 64)), channels=channels)
+            model = fit_model(found_model, head.shape[1:])
+            loaded = _look_elsewhere(options, sources, dataset, model, within, ledger, folder, progress)
+        else:
+            loaded = load_score_inputs(dataset, sources, channels, ledger, folder, options.runtime, progress, within)
         rows = loaded.rows
         provenance = Provenance(
             command="score",
@@ -225,23 +233,30 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                     **augmentation_of(sources, dataset, rows, inputs.shape[1:], options.runtime.seed),
                 )
         elif found_model is not None:
-            assert loaded.inputs is not None
-            model = fit_model(found_model, tuple(loaded.inputs.shape[1:]))
-            prediction, record = look_with(
-                model,
-                loaded.inputs,
-                kept_labels,
-                data.location,
-                sources.of("record"),
-                options.runtime,
-                progress,
-                note,
-                places_n=rows,
-                embeddings=sources.features == "model",
-            )
-            records = [record] if record is not None else []
-            augmented = augmentation_of(sources, dataset, rows, loaded.inputs.shape[1:], options.runtime.seed)
+            if model is None:
+                assert loaded.inputs is not None
+                model = fit_model(found_model, tuple(loaded.inputs.shape[1:]))
+            seen = codes_seen(model, kept_labels, data.location, sources.of("record"))
+            prediction = loaded.prediction
+            if prediction is None:
+                assert loaded.inputs is not None
+                prediction = look_with(
+                    model,
+                    loaded.inputs,
+                    seen,
+                    sources.of("record"),
+                    options.runtime,
+                    progress,
+                    note,
+                    places_n=rows,
+                    embeddings=sources.features == "model",
+                )
+            if seen is not None:
+                records = [record_of_logits(prediction.logits_nc, seen, prediction.gradient_norms_n)]
+            shape = () if loaded.inputs is None else loaded.inputs.shape[1:]
+            augmented = augmentation_of(sources, dataset, rows, shape, options.runtime.seed)
             if sources.features == "model" and augmented:  # the record is of the pictures as they are
+                assert loaded.inputs is not None
                 prediction = predict(
                     model.tensors,
                     model.model,
@@ -254,7 +269,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                 )
             if model.classes is not None:
                 classes = pa.array(list(model.classes))
-            elif record is None:
+            elif seen is None:
                 classes = None
         elif sources.record == "prob":
             assert loaded.probs_nc is not None
@@ -311,6 +326,47 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         **watch.figures(),
     }
     return outcome
+
+
+def _looks_elsewhere(options: ScoreOptions, sources: Sources) -> bool:
+    """Return whether a network that exists looks at the samples on the engine: as they are, and nothing else needs them here."""
+    whole = sources.kernels or sources.of("features") or sources.params[TRAINING].augment != "none"
+    return options.runtime.engine != "local" and not whole
+
+
+def _look_elsewhere(
+    options: ScoreOptions,
+    sources: Sources,
+    dataset: Dataset,
+    model: Model,
+    within: np.ndarray,
+    ledger: Ledger,
+    folder: Path | None,
+    progress: Progress,
+) -> LoadedInputs:
+    of_record, data = sources.of("record"), dataset.options
+    identity = {
+        "inputs": [i.sha256 for i in (*dataset.source.inputs, *model.inputs)],
+        "versions": Provenance("score", "", {}, 0, (), packages=PACKAGES).to_dict()["versions"],
+        "data": data.identity(),
+        "precision": options.runtime.precision,
+        "looks": [sources.features == "model", getattr(of_record.get("grand"), "variant", None)],
+    }
+    with open_engine(options.runtime) as engine:
+        rows, prediction = look_on_engine(
+            dataset,
+            model,
+            codes_seen(model, dataset.labels, data.location, of_record),
+            within,
+            ledger,
+            engine,
+            BlockFolder(folder or Path(), identity),
+            options.runtime,
+            embeddings=sources.features == "model",
+            gradients=getattr(of_record.get("grand"), "variant", None),
+            progress=progress,
+        )
+    return LoadedInputs(rows, prediction=prediction)
 
 
 def _training_spec(

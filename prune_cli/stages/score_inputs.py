@@ -16,7 +16,7 @@ from prune_cli.methods.registry import TRAINING
 from prune_cli.methods.scores.rows import make_rows, zero_rows
 from prune_cli.methods.training.augment import choose_augmentation
 from prune_cli.methods.training.inputs import ImageSource
-from prune_cli.methods.training.predict import augmentation_draws
+from prune_cli.methods.training.predict import Prediction, augmentation_draws
 from prune_cli.stages.score_sources import Sources
 from prune_cli.stages.training import load_inputs
 
@@ -36,6 +36,7 @@ class LoadedInputs:
     channels: int | None = None
     probs_nc: np.ndarray | None = None
     features_nd: np.ndarray | None = None
+    prediction: Prediction | None = None
 
     def array(self) -> np.ndarray:
         """Return the inputs, which are in memory."""

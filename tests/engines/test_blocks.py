@@ -121,7 +121,9 @@ def test_what_is_finished_is_taken_and_what_is_gathered_is_what_is_missing(tmp_p
 
 def test_results_are_kept_as_they_come(tmp_path: Path) -> None:
     class Broken:
-        def run(self, function: str, blocks: Sequence[Block], progress: Progress) -> Iterator[tuple[int, Arrays]]:
+        def run(
+            self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress
+        ) -> Iterator[tuple[int, Arrays]]:
             yield 1, {"a": np.ones(1)}
             raise InputError("the rest is lost")
 
@@ -129,6 +131,13 @@ def test_results_are_kept_as_they_come(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the rest is lost"):
         map_blocks(Broken(), DOUBLE, blocks_of(3), store)
     assert store.get("block 1") is not None and store.get("block 0") is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_shared_arrays_come_with_every_block(workers: int) -> None:
+    blocks = [Block(f"b{n}", {}, dict, flops=WORK) for n in range(3)]
+    found = map_blocks(LocalEngine(workers), DOUBLE, blocks, shared={"x": np.array(21.0)})
+    assert [float(f["twice"]) for f in found] == [42.0] * 3
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from clusters import LocalCluster
 from conftest import Prune
-from making import write
+from making import png, write
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -222,3 +222,20 @@ def test_a_cluster_of_another_version_is_told(cluster: LocalCluster, many: Path)
         cluster.pretend(ray_version=ray.__version__)
     assert done.returncode == 4, done.stderr
     assert "runs Ray 2.1.0" in done.stderr and not (many.parent / "s.parquet").exists()
+
+
+def test_a_network_looks_at_pictures_on_the_cluster(cluster: LocalCluster, prune: Prune, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [png(rng.integers(0, 255, (8, 8), dtype=np.uint8)) for _ in range(40)]
+    pictures[5] = b"no picture"
+    write(tmp_path / "p.parquet", {"id": list(range(40)), "image": pictures, "label": [n % 2 for n in range(40)]})
+    options = ["p.parquet", "--max-errors", "2"]
+    prune("train", *options, "--arch", "resnet9:4", "--epochs", "1", "-o", "run")
+    words = ["score", *options, "--method", "el2n,grand", "--model", "run", "--batch-size", "4"]
+    prune(*words, "--save-features", "f1.parquet", "-o", "here.parquet")
+    there = [*words, "--save-features", "f2.parquet", "--work-dir", "w", "-o", "there.parquet", "-q"]
+    done = cluster.run(there, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in (("here", "there"), ("f1", "f2"), ("here.errors", "there.errors")):
+        assert (tmp_path / f"{ours}.parquet").read_bytes() == (tmp_path / f"{theirs}.parquet").read_bytes()
+    assert list((tmp_path / "w").glob("*.safetensors"))
