@@ -119,9 +119,19 @@ def _hub(location: str) -> Any:
         raise UnavailableError(
             f"{location} is read by huggingface_hub, which is not installed", "pip install 'prune-cli[hub]'"
         ) from None
+    return _hub_files(HfFileSystem)
+
+
+@functools.lru_cache(maxsize=1)
+def _hub_files(kind: Any) -> Any:
+    import pyarrow as pa
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-    return PyFileSystem(FSSpecHandler(HfFileSystem()))
+    class Ranges(FSSpecHandler):  # type: ignore[misc]
+        def open_input_file(self, path: str) -> Any:
+            return pa.PythonFile(self.fs.open(path, mode="rb", cache_type="none"), mode="r")
+
+    return PyFileSystem(Ranges(kind()))
 
 
 def known_sha256(filesystem: Any, path: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -9,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from prune_cli.core.errors import InputError, PruneError
 from prune_cli.io.filesystems import known_sha256, open_filesystem
-from prune_cli.io.locations import is_remote, split_options
+from prune_cli.io.locations import is_remote, name_of, split_options
 from prune_cli.io.store_errors import explained
 from prune_cli.io.stored_file import StoredFile, StoredObject
 
@@ -55,6 +56,28 @@ def parquet_files(location: str) -> list[tuple[str, BinaryIO]]:
         child = f"{place.rstrip('/')}/{one.base_name}{options}"
         found.append((child, cast(BinaryIO, StoredFile(_stored(child, one)))))
     return found
+
+
+def fetch(location: str, folder: Path) -> str:
+    """Return a location on this machine with the same bytes and names: itself, or a copy in a folder, which is emptied first.
+
+    For work in several processes, each of which would fetch a remote one anew.
+
+    Raises:
+        InputError: it cannot be read, or the folder has no room.
+    """
+    if not is_remote(location):
+        return location
+    files = parquet_files(location)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for place, file in files:
+            with (folder / name_of(place)).open("wb") as copy:
+                shutil.copyfileobj(file, copy, 16 * 2**20)
+    except OSError as error:
+        raise InputError(f"cannot copy {location} to {folder}: {error.strerror or error}", "free disk space") from error
+    return str(folder / name_of(location) if files[0][0] == location else folder)
 
 
 def look(location: str, doing: str = "read") -> Any:
@@ -113,17 +136,17 @@ def _stored(location: str, info: Any) -> StoredObject:
 
     if info.type != FileType.File:
         raise _missing(location)
-    key = (location, info.size, info.mtime_ns)
+    filesystem, path = open_filesystem(location)
+    key = (id(filesystem), path, info.size, info.mtime_ns)
     found = _OPEN.get(key)
     if found is None:
-        filesystem, path = open_filesystem(location)
 
         def now() -> Sequence[object]:
             one = filesystem.get_file_info(path)
             return one.size, one.mtime_ns
 
         try:
-            source = filesystem.open_input_file(path if info.size is None else info)
+            source = filesystem.open_input_file(path)
             size = source.size() if info.size is None else info.size
             told = known_sha256(filesystem, path)
         except FileNotFoundError:

@@ -21,8 +21,8 @@ T = TypeVar("T")
 _CHUNK = 32 * 2**20
 """Bytes that are on their way at a time: some parts of a multipart upload, sent side by side."""
 
-_BEGUN: dict[str, Any] = {}
-"""Location -> upload that `check_stored_output` began."""
+_BEGUN: dict[tuple[int, str], Any] = {}
+"""File system and path -> the stream of the upload that `check_stored_output` began."""
 
 
 def check_stored_output(location: str, force: bool) -> None:
@@ -43,7 +43,7 @@ def check_stored_output(location: str, force: bool) -> None:
         raise InputError(f"output {location} names no object", "write BUCKET/FOLDER/FILE.parquet")
     if not force and look(location, "write").type == FileType.File:
         raise InputError(f"output {location} exists already", "pass --force to replace it, or name another with -o")
-    _BEGUN[location] = _in_thread(lambda stop: _begin(location))
+    _BEGUN[_key(location)] = _in_thread(lambda stop: _begin(location))
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def remove_object(location: str) -> None:
 def _upload(location: str, spool: BinaryIO) -> None:
     """Send a whole file and see that the store has as many bytes."""
     size = spool.seek(0, 2)
-    begun = _BEGUN.pop(location, None)
+    begun = _BEGUN.pop(_key(location), None)
     try:
         _in_thread(lambda stop: _send(location, begun or _begin(location), spool, stop))
     except PruneError:
@@ -95,6 +95,11 @@ def _upload(location: str, spool: BinaryIO) -> None:
     there = look(location, "write").size
     if there != size:
         raise InputError(f"{location} has {there} bytes and {size} were sent", "write it again")
+
+
+def _key(location: str) -> tuple[int, str]:
+    filesystem, path = open_filesystem(location)
+    return id(filesystem), path
 
 
 def _begin(location: str) -> Any:

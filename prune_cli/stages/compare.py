@@ -18,10 +18,11 @@ from prune_cli.core.runtime import format_size
 from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import Labels
 from prune_cli.io.ledger import Ledger, ledger_path, settle
-from prune_cli.io.locations import beside, local_twin
+from prune_cli.io.locations import beside, is_remote, local_twin
 from prune_cli.io.locks import locked_folder
-from prune_cli.io.manifest import Dataset
+from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance, hash_file
+from prune_cli.io.stores import fetch
 from prune_cli.io.tables import STDIN, write_table
 from prune_cli.methods.devices import device_name, free_memory, resolve_device
 from prune_cli.methods.evidence.gates import parse_gate
@@ -111,6 +112,10 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
         if jobs > 1 and options.runtime.workers == 0:
             settings = dataclasses.replace(
                 settings, runtime=dataclasses.replace(settings.runtime, workers=threads or 1)
+            )
+        if jobs > 1:
+            settings = dataclasses.replace(
+                settings, data=_at_hand(options.data, work / "data"), test=_at_hand(options.test, work / "test")
             )
         # seed by seed: what is compared in pairs is trained near one another, whatever else the machine does meanwhile
         everything = [cell for of_seed in zip(*cells.values(), strict=True) for cell in of_seed]
@@ -230,6 +235,13 @@ def _subsets(options: CompareOptions, maker: SubsetMaker, params: Mapping[str, t
     for baseline in options.baselines:
         subsets += [maker.full()] if baseline == FULL else maker.drawn(baseline, counts)
     return subsets
+
+
+def _at_hand(data: DataOptions, folder: Path) -> DataOptions:
+    """Return how to read the data from this machine: where they are, or from a copy of what is in an object store."""
+    if not is_remote(data.location):
+        return data
+    return dataclasses.replace(data, location=fetch(data.location, folder), root=data.root or Path.cwd())
 
 
 def _check_jobs(options: CompareOptions, each: int) -> None:
