@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from making import png, write
+from object_stores import SmallStore
 from warm import WarmCommands
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -103,3 +105,53 @@ def clone(tmp_path: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{i}.png").write_bytes(png(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Where an S3 server of this machine is: moto's."""
+    server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    import logging
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Point commands at an S3 server, whatever credentials the machine has."""
+
+    def point(endpoint: str) -> None:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+
+    return point
+
+
+@pytest.fixture
+def bucket(s3_server: str, aws: Callable[[str], None]) -> Any:
+    """A bucket of moto's, empty: boto3's resource, whose objects are read and made beside the commands."""
+    import uuid
+
+    import boto3
+
+    aws(s3_server)
+    return boto3.resource("s3", endpoint_url=s3_server, region_name="us-east-1").create_bucket(Bucket=uuid.uuid4().hex)
+
+
+@pytest.fixture
+def small_store(aws: Callable[[str], None]) -> Iterator[SmallStore]:
+    """A store that can be told to fail; its bucket is called ``bucket``."""
+    with SmallStore() as store:
+        aws(store.endpoint)
+        yield store

@@ -311,6 +311,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
             options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]))
 
     def spread_command(**values: Any) -> None:
+        _require_local_paths(values)
         made = {
             name: group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)})
             for name, group in groups.items()
@@ -322,6 +323,16 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     spread_command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     spread_command.__annotations__ = {option.name: option.annotation for option in options}
     return spread_command
+
+
+def _require_local_paths(values: dict[str, Any]) -> None:
+    """Raise where an option that takes a path of this machine is given a location in a store."""
+    from prune_cli.io.locations import require_local
+
+    for name, value in values.items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path):
+                require_local(path, f"--{name.replace('_', '-')}")
 
 
 def parse_image_size(text: str | None) -> tuple[int, int] | None:

@@ -47,13 +47,13 @@ def score(
         typer.Option("--weights", metavar="FILE", help="Its weights: safetensors, or torch's.", show_default=False),
     ] = None,
     save_features: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--save-features", metavar="FILE", help="Also write embeddings and probabilities.", show_default=False
         ),
     ] = None,
     save_dynamics: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--save-dynamics", metavar="FILE", help="Also write what training said of each row.", show_default=False
         ),

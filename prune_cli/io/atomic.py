@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files, objects and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prune_cli.core.errors import InputError
+from prune_cli.io.locations import STDIN, is_remote
+from prune_cli.io.uploads import check_stored_output, stored_output
 
 
-def check_output(path: Path, force: bool) -> None:
-    """Raise before any work is done when the output cannot be written.
+def check_output(output: str | Path, force: bool) -> None:
+    """Raise before any work is done when the output cannot be written; standard output always can.
 
     Raises:
         InputError: it exists and ``force`` is not given, it is a folder where a file is wanted, or its folder is missing
-            or not writable.
+            or not writable; of an object see `check_stored_output`.
     """
+    if output == STDIN:
+        return
+    if is_remote(output):
+        check_stored_output(str(output), force)
+        return
+    path = Path(output)
     if path.is_dir():
         raise InputError(f"output {path} is a folder", "name a file with -o")
     if os.path.lexists(path) and not force:
@@ -31,15 +39,21 @@ def check_output(path: Path, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a binary file that becomes ``path`` when the block ends well, and vanishes when it does not.
+def atomic_file(output: str | Path) -> Iterator[BinaryIO]:
+    """Yield a binary file that becomes ``output`` when the block ends well, and vanishes when it does not.
 
     The temporary file stands in the same folder, is flushed and fsynced, then renamed, and the folder is fsynced: a
-    kill at any moment leaves the old file or the new one. What a killed run left behind is removed by the next.
+    kill at any moment leaves the old file or the new one. What a killed run left behind is removed by the next. For an
+    object of a store see `stored_output`.
 
     Raises:
         InputError: the disk is full or the file cannot be written.
     """
+    if is_remote(output):
+        with stored_output(str(output)) as file:
+            yield file
+        return
+    path = Path(output)
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from prune_cli.core.plots import HeatMap, Plot, Series
 from prune_cli.io.atomic import atomic_file
+from prune_cli.io.locations import name_of
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7f6000", "#6a51a3")
 """Wong's colours, told apart by colour-blind readers, yellow darkened for white paper."""
@@ -43,10 +44,10 @@ def inline_svg(plot: Plot | HeatMap) -> str:
     )
 
 
-def write_plot(plot: Plot | HeatMap, path: Path) -> None:
-    """Write a plot as PNG or SVG, as the path's ending says, whole or not at all. The same plot gives the same bytes."""
-    with atomic_file(path) as file:
-        file.write(_saved(plot, path.suffix.removeprefix(".")))
+def write_plot(plot: Plot | HeatMap, output: str | Path) -> None:
+    """Write a plot as PNG or SVG, as the name's ending says, whole or not at all. The same plot gives the same bytes."""
+    with atomic_file(output) as file:
+        file.write(_saved(plot, name_of(output).rpartition(".")[2]))
 
 
 def short(name: str, length: int = _LONGEST_NAME) -> str:

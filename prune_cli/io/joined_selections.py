@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.columns import ID, MISSING, ClassValue, Labels, canonical_order, locate
+from prune_cli.io.locations import name_of
 from prune_cli.io.provenance import InputFile
 from prune_cli.io.selection import Selection, read_selection
 from prune_cli.io.tables import STDIN, ParquetSource
@@ -72,7 +72,7 @@ class JoinedSelections:
     @cached_property
     def names(self) -> list[str]:
         """What to call each file in a row's reason: its name without folder, with its number where two are called the same."""
-        names = ["standard input" if s.location == STDIN else Path(s.location).name for s in self.selections]
+        names = ["standard input" if s.location == STDIN else name_of(s.location) for s in self.selections]
         often = Counter(names)
         return [f"{name} (file {n})" if often[name] > 1 else name for n, name in enumerate(names, start=1)]
 

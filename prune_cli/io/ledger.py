@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from prune_cli.core.errors import BadRowsError, InputError
+from prune_cli.io.locations import beside, is_remote
 from prune_cli.io.provenance import Provenance, read_provenance
-from prune_cli.io.tables import STDIN, write_table
+from prune_cli.io.stores import there
+from prune_cli.io.tables import STDIN, ParquetSource, write_table
+from prune_cli.io.uploads import remove_object
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,12 @@ class Ledger:
         )
 
 
-def ledger_path(output: str, default_stem: str) -> Path:
+def ledger_path(output: str, default_stem: str) -> str:
     """Return where the ledger of an output goes: ``scores.parquet`` -> ``scores.errors.parquet``."""
-    path = Path(f"{default_stem}.parquet") if output == STDIN else Path(output)
-    return path.with_name(path.name.removesuffix(".parquet") + ".errors.parquet")
+    return beside(f"{default_stem}.parquet" if output == STDIN else output, ".errors.parquet")
 
 
-def settle(ledger: Ledger, ids: pa.Array, allowance: ErrorAllowance, path: Path, provenance: Provenance) -> None:
+def settle(ledger: Ledger, ids: pa.Array, allowance: ErrorAllowance, path: str, provenance: Provenance) -> None:
     """Write the ledger where there are bad rows; remove one that an earlier run left where there are none.
 
     Raises:
@@ -102,7 +103,7 @@ def settle(ledger: Ledger, ids: pa.Array, allowance: ErrorAllowance, path: Path,
     if not len(ledger):
         _remove_stale(path)
         return
-    write_table(str(path), ledger.table(ids), provenance)
+    write_table(path, ledger.table(ids), provenance)
     if len(ledger) == len(ids):
         raise BadRowsError(f"all {len(ids)} rows are bad", f"see {path}")
     if not allowance.allows(len(ledger), len(ids)):
@@ -115,11 +116,14 @@ def settle(ledger: Ledger, ids: pa.Array, allowance: ErrorAllowance, path: Path,
         )
 
 
-def _remove_stale(path: Path) -> None:
-    if path.is_file():
-        try:
-            ours = read_provenance(pq.read_schema(path)) is not None
-        except (pa.ArrowException, OSError):
-            return
-        if ours:
-            path.unlink()
+def _remove_stale(location: str) -> None:
+    if not there(location):
+        return
+    try:
+        ours = read_provenance(ParquetSource(location).schema) is not None
+    except InputError:
+        return
+    if ours and is_remote(location):
+        remove_object(location)
+    elif ours:
+        Path(location).unlink()

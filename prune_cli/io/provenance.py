@@ -14,6 +14,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from prune_cli import __version__
+from prune_cli.io.locations import name_of
+from prune_cli.io.stored_file import StoredFile
+from prune_cli.io.stores import open_input
 
 KEY = b"prune"
 FORMAT_VERSION = 1
@@ -127,16 +130,18 @@ def class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
 
 def hash_stream(file: BinaryIO) -> str:
     """Return the SHA-256 of a file's bytes from its start; the file is left at its start."""
+    if isinstance(file, StoredFile):
+        return file.stored.sha256
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     file.seek(0)
     return digest
 
 
-def hash_file(path: Path) -> InputFile:
-    """Return the name of a file, without its folder, and the SHA-256 of its bytes."""
-    with path.open("rb") as file:
-        return InputFile(path.name, hash_stream(file))
+def hash_file(location: str | Path) -> InputFile:
+    """Return the name of a file or object, without its folder, and the SHA-256 of its bytes."""
+    with open_input(location) as file:
+        return InputFile(name_of(location), hash_stream(file))
 
 
 def _huggingface_features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.columns import ID, Labels, locate, read_ids, read_labels
+from prune_cli.io.stores import open_input, there
 from prune_cli.io.tables import ParquetSource
 
 SELECTED, RANK, WEIGHT = "selected", "rank", "weight"
@@ -147,16 +148,16 @@ def read_listed(file: str | None, ids: pa.Array, ids_in: str) -> np.ndarray:
     listed = np.zeros(len(ids), bool)
     if file is None:
         return listed
-    path = Path(file)
-    if not path.is_file():
+    if not there(file):
         raise InputError(f"{file} does not exist", "check the path")
-    with path.open("rb") as handle:
+    with open_input(file) as handle:
         is_parquet = handle.read(4) == b"PAR1"
     if is_parquet:
         wanted = selected_ids(ParquetSource(file))
     else:
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            with open_input(file) as handle, io.TextIOWrapper(handle, encoding="utf-8") as text:
+                lines = [line.strip() for line in text.read().splitlines()]
         except UnicodeDecodeError:
             raise InputError(
                 f"{file} is neither Parquet nor text", "give a Parquet file with ids, or one id a line"

@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 
 from prune_cli.core.errors import ClosedPipeError, InputError
 from prune_cli.io.atomic import atomic_file
-from prune_cli.io.provenance import InputFile, Provenance, hash_stream, with_provenance
+from prune_cli.io.locations import STDIN as STDIN
+from prune_cli.io.locations import is_remote, name_of, stem_of
+from prune_cli.io.provenance import InputFile, Provenance, hash_file, hash_stream, with_provenance
+from prune_cli.io.stores import parquet_files
 
-STDIN = "-"
 ROW_GROUP_ROWS = 131_072
 
 
@@ -26,23 +28,30 @@ class ParquetSource:
     """One dataset of one or more Parquet files with the same columns, read by row group and never wholly held.
 
     Args:
-        location: a file, a folder (its ``*.parquet`` in name order), or ``-`` for Parquet bytes on standard input.
+        location: a file, a folder (its ``*.parquet`` in name order), or ``-`` for Parquet bytes on standard input; of a store an
+            object or a prefix, read by the ranges that are asked for.
     Raises:
         InputError: missing, empty, truncated, not Parquet, or files whose columns differ.
     """
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self._spooled: BinaryIO | None = None
-        self.paths: list[Path] = []
+        self._opened: list[BinaryIO | Path] = []
         if location == STDIN:
-            self._spooled = _spool_stdin()
-            self._files = [_open_parquet(self._spooled, "standard input")]
+            self._opened = [_spool_stdin()]
+            places = ["standard input"]
             self.names = [STDIN]
+        elif is_remote(location):
+            found = parquet_files(location)
+            self._opened = [file for _, file in found]
+            places = [place for place, _ in found]
+            self.names = [name_of(place) for place in places]
         else:
-            self.paths = _parquet_paths(Path(location))
-            self.names = [p.name for p in self.paths]
-            self._files = [_open_parquet(p, str(p)) for p in self.paths]
+            paths = _parquet_paths(Path(location))
+            self._opened = [*paths]
+            places = [str(path) for path in paths]
+            self.names = [path.name for path in paths]
+        self._files = [_open_parquet(file, place) for file, place in zip(self._opened, places, strict=True)]
         self.schema: pa.Schema = self._files[0].schema_arrow
         for name, file in zip(self.names[1:], self._files[1:], strict=True):
             if not file.schema_arrow.equals(self.schema, check_metadata=False):
@@ -59,25 +68,32 @@ class ParquetSource:
     @property
     def stem(self) -> str:
         """Name that default outputs are made from."""
-        return "stdin" if self.location == STDIN else Path(self.location).resolve().name.removesuffix(".parquet")
+        return stem_of(self.location)
 
     @property
     def folder(self) -> Path:
-        """Folder that relative image paths are under when no ``--root`` is given."""
-        if self.location == STDIN:
+        """Folder that relative image paths are under when no ``--root`` is given: the current one unless it is a local file."""
+        if self.location == STDIN or is_remote(self.location):
             return Path.cwd()
         place = Path(self.location)
         return place if place.is_dir() else place.resolve().parent
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files; of standard input 0, which takes no part in what a plan says."""
+        if self.location == STDIN:
+            return 0
+        return sum(f.stat().st_size if isinstance(f, Path) else f.seek(0, 2) for f in self._opened)
+
     @cached_property
     def inputs(self) -> tuple[InputFile, ...]:
         """Name and SHA-256 of each file."""
-        if self._spooled is not None:
-            return (InputFile(STDIN, hash_stream(self._spooled)),)
         found = []
-        for path in self.paths:
-            with path.open("rb") as file:
-                found.append(InputFile(path.name, hash_stream(file)))
+        for name, opened in zip(self.names, self._opened, strict=True):
+            if isinstance(opened, Path):
+                found.append(hash_file(opened))
+            else:
+                found.append(InputFile(name, hash_stream(opened)))
         return tuple(found)
 
     def require(self, column: str, option: str | None = None) -> pa.Field:
@@ -153,7 +169,7 @@ def write_batches(
 def open_output(output: str) -> Iterator[BinaryIO]:
     """Yield a file that becomes ``output`` when whole; ``-`` collects it and then hands all of it to standard output."""
     if output != STDIN:
-        with atomic_file(Path(output)) as file:
+        with atomic_file(output) as file:
             yield file
         return
     with tempfile.TemporaryFile() as spool:

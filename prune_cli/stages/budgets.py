@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.tables import STDIN
+from prune_cli.io.locations import STDIN, beside
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,5 @@ def budgets_of(
             "several budgets make several files, and standard output is one", "name a file with -o, or one budget"
         )
     else:
-        path = Path(base)
-        name = path.name.removesuffix(".parquet")
-        values = [*fractions, *counts]
-        outputs = [str(path.with_name(f"{name}-{value:.10g}.parquet")) for value in values]
+        outputs = [beside(base, f"-{value:.10g}.parquet") for value in (*fractions, *counts)]
     return [Budget(s, c, o) for s, c, o in zip(stated, wanted, outputs, strict=True)]

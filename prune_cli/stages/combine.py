@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ from prune_cli.io.columns import ID, Labels
 from prune_cli.io.joined_selections import JoinedSelections
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.selection import RANK, SELECTED, WEIGHT
-from prune_cli.io.tables import STDIN, write_table
+from prune_cli.io.tables import write_table
 from prune_cli.methods.selection.combining import Combination, fill_quotas, intersect, subtract, unite
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.quotas import quotas_of
@@ -61,8 +60,7 @@ def combine(options: CombineOptions) -> Outcome:
             "disk_bytes": 40 * n_rows,
         }
         return plan_outcome("manifest merge", figures)
-    if output != STDIN:
-        check_output(Path(output), options.force)
+    check_output(output, options.force)
     outcome = Outcome(outputs=[output])
     found = _combination(joined, options, quotas_c)
     weight_n, differ = joined.weights(found.selected_n)

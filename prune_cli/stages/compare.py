@@ -18,9 +18,11 @@ from prune_cli.core.runtime import format_size
 from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import Labels
 from prune_cli.io.ledger import Ledger, ledger_path, settle
+from prune_cli.io.locations import beside, is_remote, local_twin
 from prune_cli.io.locks import locked_folder
-from prune_cli.io.manifest import Dataset
+from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance, hash_file
+from prune_cli.io.stores import fetch
 from prune_cli.io.tables import STDIN, write_table
 from prune_cli.methods.devices import device_name, free_memory, resolve_device
 from prune_cli.methods.evidence.gates import parse_gate
@@ -71,14 +73,12 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
     spent = read_costs(options.costs)
     dataset, test = Dataset(options.data), Dataset(options.test)
     output = options.output or f"{dataset.source.stem}.compare.parquet"
-    if output != STDIN and not options.plan:
-        check_output(Path(output), options.force)
+    if not options.plan:
+        check_output(output, options.force)
     labels = dataset.labels
     test_labels = test.labels.recoded(labels.classes, labels.names, options.test.location)
-    if options.work_dir is not None:
-        work = options.work_dir
-    else:
-        work = Path(f"{dataset.source.stem}.compare.work" if output == STDIN else f"{output}.work")
+    beside_output = f"{dataset.source.stem}.compare" if output == STDIN else local_twin(output)
+    work = options.work_dir or Path(f"{beside_output}.work")
     resolve_device(options.runtime.device)
     head = dataset.load_inputs(Ledger(), rows=np.flatnonzero(labels.codes_n >= 0)[:64], as_float32=True)
     architecture = options.architecture or default_architecture(head.shape[1:])
@@ -112,6 +112,10 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
         if jobs > 1 and options.runtime.workers == 0:
             settings = dataclasses.replace(
                 settings, runtime=dataclasses.replace(settings.runtime, workers=threads or 1)
+            )
+        if jobs > 1:
+            settings = dataclasses.replace(
+                settings, data=_at_hand(options.data, work / "data"), test=_at_hand(options.test, work / "test")
             )
         # seed by seed: what is compared in pairs is trained near one another, whatever else the machine does meanwhile
         everything = [cell for of_seed in zip(*cells.values(), strict=True) for cell in of_seed]
@@ -196,9 +200,7 @@ def _verify(
         ledger = Ledger()
         ledger.add_all(np.flatnonzero(codes_n < 0), "missing label")
         one.verify_inputs(ledger, workers=options.runtime.worker_count(), progress=progress)
-        path = ledger_path(
-            f"{output.removesuffix('.parquet')}{name}.parquet" if output != STDIN else output, stem + name
-        )
+        path = ledger_path(beside(output, f"{name}.parquet") if output != STDIN else output, stem + name)
         stated = Provenance(
             "compare", "rows", {}, 0, one.source.inputs, packages=("pyarrow",),
             rows={"rows_in": len(one), "rows_out": len(one) - len(ledger), "rows_bad": len(ledger)},
@@ -233,6 +235,13 @@ def _subsets(options: CompareOptions, maker: SubsetMaker, params: Mapping[str, t
     for baseline in options.baselines:
         subsets += [maker.full()] if baseline == FULL else maker.drawn(baseline, counts)
     return subsets
+
+
+def _at_hand(data: DataOptions, folder: Path) -> DataOptions:
+    """Return how to read the data from this machine: where they are, or from a copy of what is in an object store."""
+    if not is_remote(data.location):
+        return data
+    return dataclasses.replace(data, location=fetch(data.location, folder), root=data.root or Path.cwd())
 
 
 def _check_jobs(options: CompareOptions, each: int) -> None:
@@ -351,7 +360,7 @@ def _provenance(
         "gate_undecided": options.undecided,
         "select_params": {name: list(texts) for name, texts in grid_params.items()},
     }
-    costs = [hash_file(Path(file)) for file in options.costs]
+    costs = [hash_file(file) for file in options.costs]
     return Provenance(
         command="compare",
         method=options.recipe,

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from prune_cli.core.errors import InputError
+from prune_cli.io.locations import is_remote, name_of, require_local
 from prune_cli.io.provenance import read_provenance
+from prune_cli.io.stores import there
 from prune_cli.io.tables import ParquetSource
 
 _VECTORS, _SELECTED = ("embedding", "prob"), "selected"
@@ -57,6 +59,7 @@ def read_costs(files: Sequence[str]) -> list[Spent]:
     """
     found = []
     for file in files:
+        require_local(file, "--costs")
         path = Path(file)
         if not path.is_file():
             raise InputError(f"--costs {file} does not exist", "prune score DATA --json > FILE writes it")
@@ -121,35 +124,31 @@ def _spent(line: str, where: str, folder: Path) -> Spent:
             f"{where} is not what a command printed with --json", "prune score DATA --json > FILE writes it"
         ) from None
     # as the command was told, or beside what it printed
-    paths = [path if (path := Path(place)).is_file() else folder / path.name for place in places]
+    found = [place if is_remote(place) or Path(place).is_file() else str(folder / Path(place).name) for place in places]
     flops = said.get("flops")
     if command == "train":
         # what it says is one forward pass of a sample
         flops = None if flops is None or "samples" not in said else 3.0 * flops * said["samples"]
     return Spent(
         command,
-        {path.name: _columns_of(path) for path in paths},
-        frozenset(name for path in paths for name in _inputs_of(path)),
+        {name_of(place): _columns_of(place) for place in found},
+        frozenset(name for place in found for name in _inputs_of(place)),
         seconds,
         None if flops is None else float(flops),
     )
 
 
-def _columns_of(path: Path) -> frozenset[str] | None:
-    if not path.is_file():
-        return None
+def _columns_of(place: str) -> frozenset[str] | None:
     try:
-        return frozenset(ParquetSource(str(path)).schema.names)
+        return frozenset(ParquetSource(place).schema.names) if there(place) else None
     except InputError:
         return None
 
 
-def _inputs_of(path: Path) -> Iterable[str]:
+def _inputs_of(place: str) -> Iterable[str]:
     """Return the names of what a file was made from, where it is still there: of a run folder's file, the folder."""
-    if not path.is_file():
-        return ()
     try:
-        stated: Mapping[str, Any] = read_provenance(ParquetSource(str(path)).schema) or {}
+        stated: Mapping[str, Any] = (read_provenance(ParquetSource(place).schema) or {}) if there(place) else {}
     except InputError:
         return ()
     return [str(one["name"]).split("/")[0] for one in stated.get("inputs", [])]

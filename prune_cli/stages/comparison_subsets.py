@@ -20,6 +20,7 @@ from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import atomic_file
 from prune_cli.io.columns import ID, locate
+from prune_cli.io.locations import is_remote, name_of
 from prune_cli.io.manifest import Dataset
 from prune_cli.io.provenance import InputFile, Provenance, read_provenance
 from prune_cli.io.selection import selected_ids
@@ -128,7 +129,7 @@ class SubsetMaker:
         Raises:
             InputError: a file that selects nothing, everything, or rows that the data have not; two files of the same name.
         """
-        named = Counter(Path(file).name for file in files)
+        named = Counter(name_of(file) for file in files)
         twice = [name for name, count in named.items() if count > 1]
         if twice:
             raise InputError(f"{twice[0]} is given {named[twice[0]]} times", "give every selection a name of its own")
@@ -304,8 +305,10 @@ class SubsetMaker:
         return str(path)
 
     def _readable(self, source: ParquetSource, mask: np.ndarray) -> str:
-        """Return where trainings read a selection: its file, or a copy of what came by standard input, which is read once."""
-        return self._rows_file("stdin", np.flatnonzero(mask)) if source.location == STDIN else source.location
+        """Return where trainings read a selection: its file, or a copy of what is not one of this machine and is read once."""
+        if source.location == STDIN or is_remote(source.location):
+            return self._rows_file(source.stem, np.flatnonzero(mask))
+        return source.location
 
 
 def _method_of(stated: Mapping[str, Any], stem: str) -> str:

@@ -21,7 +21,7 @@ from prune_cli.io.provenance import InputFile, Provenance
 from prune_cli.io.report import REPORT, ReportRows
 from prune_cli.io.run_folder import Run, read_run, run_files
 from prune_cli.io.selection import selected_ids
-from prune_cli.io.tables import STDIN, ParquetSource, write_table
+from prune_cli.io.tables import ParquetSource, write_table
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.metrics import classification_metrics
 from prune_cli.methods.training.predict import predict
@@ -65,8 +65,8 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
     data, channels = as_trained(options.data, run)
     dataset = Dataset(data)
     output = options.output or f"{options.run.resolve().name}.evaluate.parquet"
-    if output != STDIN and not options.plan:
-        check_output(Path(output), options.force)
+    if not options.plan:
+        check_output(output, options.force)
     if dataset.ids_made_up:
         outcome.warnings.append(f"no column '{data.id_column}': ids are the positions, row-00000000 and on")
     names = run.model["class_names"]

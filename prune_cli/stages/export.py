@@ -30,10 +30,11 @@ from prune_cli.io.exports import (
     write_webdataset,
 )
 from prune_cli.io.inside import BadFile, read_inside, resolve_inside
+from prune_cli.io.locations import require_local
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import Provenance, with_provenance
 from prune_cli.io.selection import SELECTED, selected_ids
-from prune_cli.io.tables import STDIN, ParquetSource, open_output
+from prune_cli.io.tables import ParquetSource, open_output
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.relabels import GIVEN
 
@@ -73,7 +74,7 @@ def export(options: ExportOptions, progress: Progress = silent) -> Outcome:
     suffix = ONE_FILE.get(options.to, f".{options.to}")
     output = options.output or f"{selection.stem}{suffix}"
     if options.plan:
-        size = sum(path.stat().st_size for path in dataset.source.paths) if options.to in FOLDERS else 40 * len(rows)
+        size = dataset.source.nbytes if options.to in FOLDERS else 40 * len(rows)
         figures = {
             "rows": len(rows),
             "passes_over_data": 1,
@@ -85,8 +86,7 @@ def export(options: ExportOptions, progress: Progress = silent) -> Outcome:
     stream = _Stream(dataset, selection, kept_ids, rows, progress)
     shards = None
     if options.to in ONE_FILE:
-        if output != STDIN:
-            check_output(Path(output), options.force)
+        check_output(output, options.force)
         with open_output(output) as file:
             if options.to == "ids":
                 write_ids(file, stream.ids())
@@ -106,6 +106,7 @@ def export(options: ExportOptions, progress: Progress = silent) -> Outcome:
             packages=("pyarrow",),
             rows={"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": 0},
         )
+        require_local(output, f"the folder that --to {options.to} makes,")
         with _folder(Path(output), options.force) as building:
             (building / MARKER).write_text(provenance.to_json() + "\n")
             if options.to == "folder":

@@ -16,11 +16,12 @@ from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import ID, locate
 from prune_cli.io.csv_files import CsvFile, numbers, truths
 from prune_cli.io.id_lists import read_ids_file, read_lines, read_uids
+from prune_cli.io.locations import require_local
 from prune_cli.io.manifest import DataOptions
 from prune_cli.io.numpy_files import read_vector
 from prune_cli.io.provenance import Provenance, hash_file
 from prune_cli.io.selection import RANK, SELECTED, WEIGHT
-from prune_cli.io.tables import STDIN, write_table
+from prune_cli.io.tables import write_table
 from prune_cli.stages.foreign_rows import (
     KnownRows,
     check_length,
@@ -93,6 +94,9 @@ def import_file(options: ImportOptions) -> Outcome:
     """
     watch = Stopwatch()
     _check_options(options)
+    for file in (options.file, options.ids):
+        if file is not None:
+            require_local(file, "what another tool wrote,")
     path = Path(options.file)
     if not path.is_file():
         raise InputError(f"{options.file} is no file", "check the path")
@@ -108,8 +112,7 @@ def import_file(options: ImportOptions) -> Outcome:
             "disk_bytes": 32 * len(rows.ids),
         }
         return plan_outcome("manifest import", figures)
-    if output != STDIN:
-        check_output(Path(output), options.force)
+    check_output(output, options.force)
     found = _READERS[options.origin](options, path, rows)
     columns: dict[str, pa.Array] = {ID: rows.ids}
     if rows.labels is not None:

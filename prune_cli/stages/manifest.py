@@ -66,8 +66,7 @@ def create(options: CreateOptions, progress: Progress = silent) -> Outcome:
             "disk_bytes": size + 100 * rows,
         }
         return plan_outcome("manifest create", plan)
-    if output != STDIN:
-        check_output(Path(output), options.force)
+    check_output(output, options.force)
     schema = pa.schema(
         [
             ("id", pa.string()),
@@ -209,7 +208,7 @@ def merge(options: MergeOptions) -> Outcome:
     output = options.output or f"{joined.stem}.merged.parquet"
     rows = len(joined.ids)
     if options.plan:
-        size = sum(path.stat().st_size for source in joined.sources for path in source.paths)
+        size = sum(source.nbytes for source in joined.sources)
         return plan_outcome(
             "manifest merge",
             {
@@ -221,8 +220,7 @@ def merge(options: MergeOptions) -> Outcome:
                 "disk_bytes": size,
             },
         )
-    if output != STDIN:
-        check_output(Path(output), options.force)
+    check_output(output, options.force)
     columns: dict[str, pa.Array] = {"id": joined.ids}
     if joined.labels is not None:
         columns["label"] = joined.labels.values()

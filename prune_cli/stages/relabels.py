@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import Labels, locate, read_ids, read_labels
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.relabels import read_relabels
-from prune_cli.io.tables import STDIN, ParquetSource, write_batches
+from prune_cli.io.tables import ParquetSource, write_batches
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 
 GIVEN = "given_label"
@@ -67,7 +66,7 @@ def relabel(options: RelabelOptions) -> Outcome:
     cleaned = Labels(codes_n, labels.classes, labels.names, labels.type).values()
     output = options.output or f"{source.stem}.cleaned.parquet"
     if options.plan:
-        size = sum(path.stat().st_size for path in source.paths)
+        size = source.nbytes
         return plan_outcome(
             "manifest merge",
             {
@@ -78,8 +77,7 @@ def relabel(options: RelabelOptions) -> Outcome:
                 "disk_bytes": size,
             },
         )
-    if output != STDIN:
-        check_output(Path(output), options.force)
+    check_output(output, options.force)
     fields = list(source.schema)
     schema = pa.schema([*fields, fields[source.schema.get_field_index(options.label_column)].with_name(GIVEN)])
     provenance = Provenance(

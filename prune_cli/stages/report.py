@@ -15,7 +15,7 @@ from prune_cli.io.atomic import check_output
 from prune_cli.io.drawing import inline_svg, write_plot
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.pages import page_html, safe_svg
-from prune_cli.io.tables import STDIN, open_output
+from prune_cli.io.tables import open_output
 from prune_cli.stages.label_noise import noise_share
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.report_files import ReportFile, of_kind, read_file
@@ -85,8 +85,7 @@ def report(options: ReportOptions, progress: Progress = silent) -> Outcome:
                 "disk_bytes": 400_000,
             },
         )
-    if output != STDIN:
-        check_output(Path(output), options.force)
+    check_output(output, options.force)
     outcome = Outcome()
     rows_found = read_rows(files, dataset)
     sections = _sections(files, rows_found, dataset, options, progress)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.ledger import LEDGER_COLUMNS
+from prune_cli.io.locations import is_remote, name_of
 from prune_cli.io.provenance import InputFile, read_provenance
 from prune_cli.io.run_folder import HISTORY, MODEL, Run, read_run, run_files
 from prune_cli.io.tables import ParquetSource
@@ -72,7 +73,9 @@ def read_file(location: str) -> ReportFile:
             f"{location} is no file of prune: it has {', '.join(source.schema.names[:12])}",
             "give manifests, selections, reports, curves or run folders that prune wrote, or a data manifest",
         )
-    name = source.names[0] if len(source.names) == 1 else path.resolve().name
+    name = (
+        source.names[0] if len(source.names) == 1 else name_of(location) if is_remote(location) else path.resolve().name
+    )
     return ReportFile(name, kind, source, source.inputs, stated)
 
 

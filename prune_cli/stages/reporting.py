@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.event_files import EventFolder, require
+from prune_cli.io.locations import require_local
 
 TENSORBOARD = "tensorboard"
 
@@ -27,5 +28,6 @@ def event_folder(report_to: str | None, output: Path) -> EventFolder | None:
     name, colon, folder = report_to.partition(":")
     if name != TENSORBOARD or (colon and not folder):
         raise InputError(f"--report-to {report_to!r} is not known", f"use {TENSORBOARD} or {TENSORBOARD}:DIR")
+    require_local(folder, f"--report-to {name}")
     require()
     return EventFolder(Path(folder) / output.name if folder else output.with_name(f"{output.name}.tensorboard"))

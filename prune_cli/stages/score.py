@@ -20,6 +20,7 @@ from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import canonical_order
 from prune_cli.io.event_files import EventFolder
 from prune_cli.io.ledger import Ledger, ledger_path, settle
+from prune_cli.io.locations import is_remote, local_twin, require_local
 from prune_cli.io.manifest import Dataset
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.run_folder import read_run
@@ -85,6 +86,8 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
+    if options.model is not None:
+        require_local(options.model, "--model")
     params = parameters_of(options)
     if options.from_dynamics is not None:
         return score_record(options, params, outcome, watch)
@@ -107,8 +110,8 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         output = default_output(dataset.source.stem, options.shard)
     if not options.plan:
         for path in (output, options.save_dynamics, options.save_features, options.save_kernel):
-            if path is not None and str(path) != STDIN:
-                check_output(Path(path), options.force)
+            if path is not None:
+                check_output(path, options.force)
     if dataset.ids_made_up:
         outcome.warnings.append(f"no column '{data.id_column}': ids are the positions, row-00000000 and on")
     labels = dataset.labels
@@ -145,7 +148,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     if options.plan:
         return plan_outcome("score", estimate)
     if sources.kernels:
-        require_room(estimate, options.work_dir or Path(output).parent, options.runtime)
+        require_room(estimate, options.work_dir or local_twin(output).parent, options.runtime)
     if spec is not None:
         require_record_memory(spec, len(dataset), len(labels.classes))
 
@@ -298,13 +301,13 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         provenance = dataclasses.replace(provenance, parameters=stated)
 
         if options.save_dynamics is not None:
-            save_dynamics(finals, str(options.save_dynamics), provenance)
+            save_dynamics(finals, options.save_dynamics, provenance)
         if options.save_features is not None:
             if features_found is None:
                 assert prediction is not None and prediction.embeddings_nd is not None
                 features_found = (prediction.embeddings_nd, prediction.probs_nc())
             embeddings_nd, probs_nc = features_found
-            write_features(str(options.save_features), ids, embeddings_nd, probs_nc, classes, provenance)
+            write_features(options.save_features, ids, embeddings_nd, probs_nc, classes, provenance)
         if options.shard is None:
             write_scores(output, ids, kept_labels.values(), columns, provenance, dataset.source, outcome)
         elif not sources.kernels:
@@ -389,15 +392,15 @@ def _training_spec(
 
 def _event_folder(options: ScoreOptions, output: str, dataset: Dataset) -> EventFolder | None:
     """Return where events go, once it is sure that they may; a training that is gone on from has some already."""
-    beside = Path(output if output != STDIN else f"{dataset.source.stem}.scores.parquet")
-    events = event_folder(options.report_to, beside)
+    beside = output if output != STDIN else f"{dataset.source.stem}.scores.parquet"
+    events = event_folder(options.report_to, local_twin(beside))
     if events is not None and not options.plan:
         events.check(replace=options.force or _work_path(options, output).is_dir())
     return events
 
 
 def _work_path(options: ScoreOptions, output: str) -> Path:
-    return options.work_dir or Path(f"{output}.work")
+    return options.work_dir or Path(f"{local_twin(output)}.work" if is_remote(output) else f"{output}.work")
 
 
 @contextmanager

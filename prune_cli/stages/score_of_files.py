@@ -17,7 +17,7 @@ from prune_cli.io.manifest import Dataset
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.record import RecordFile
 from prune_cli.io.relabels import RELABELS
-from prune_cli.io.tables import STDIN, ParquetSource, write_table
+from prune_cli.io.tables import ParquetSource, write_table
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.scores.dynamics import Record
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
@@ -45,8 +45,7 @@ def score_relabels(options: ScoreOptions, outcome: Outcome, watch: Stopwatch) ->
         return plan_outcome(
             "score", {"rows": len(dataset), "passes_over_data": 1, "algorithm": f"p_clean of {RELABELS}"}
         )
-    if output != STDIN:
-        check_output(Path(output), options.force)
+    check_output(output, options.force)
     p_clean_n, facts = p_clean_of(str(location), dataset.ids, options.data.location)
     method = find_method("score", "p_clean")
     provenance = Provenance(
@@ -82,8 +81,8 @@ def score_record(options: ScoreOptions, params: Mapping[str, Any], outcome: Outc
             )
     source = ParquetSource(str(options.from_dynamics))
     output = options.output or f"{source.stem}.scores.parquet"
-    if output != STDIN and not options.plan:
-        check_output(Path(output), options.force)
+    if not options.plan:
+        check_output(output, options.force)
     file = RecordFile(source)
     if options.plan:
         figures = {

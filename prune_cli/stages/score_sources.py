@@ -40,8 +40,8 @@ class ScoreOptions:
     model: str | None = None
     weights: Path | None = None
     from_dynamics: str | None = None
-    save_dynamics: Path | None = None
-    save_features: Path | None = None
+    save_dynamics: str | None = None
+    save_features: str | None = None
     save_kernel: Path | None = None
     load_kernel: Path | None = None
     checkpoint_seconds: float = 60.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from prune_cli.io.columns import ID
 from prune_cli.io.features import FeatureFile
 from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import ErrorAllowance, Ledger, ledger_path, settle
+from prune_cli.io.locations import beside
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.tables import STDIN, write_table
 from prune_cli.methods.devices import device_name
@@ -119,10 +119,10 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     outcome.warnings += wishes.notes
     base = options.output or f"{scores.stem.removesuffix('.scores')}.selection.parquet"
     budgets = budgets_of(options.fractions, options.counts, options.threshold, len(scores.ids), base)
-    curve_path = None if base == STDIN else Path(base.removesuffix(".parquet") + ".curve.parquet")
+    curve = None if base == STDIN else beside(base, ".curve.parquet")
     if options.plan:
         return plan_outcome(options.command, _plan(options, method, params, scores, features, len(budgets)))
-    _check_outputs(options, method, budgets, curve_path)
+    _check_outputs(options, method, budgets, curve)
 
     ledger = Ledger()
     for column in (key, tie):
@@ -204,7 +204,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     if choice.extras:
         tell_extras(choice.extras, budgets, outcome)
     if choice.curve is not None:
-        tell_curve(choice.curve, budgets, curve_path, options.plot, provenance, outcome)
+        tell_curve(choice.curve, budgets, curve, options.plot, provenance, outcome)
     outcome.summary |= watch.figures()
     return outcome
 
@@ -284,8 +284,8 @@ def _plan(
     }
 
 
-def _check_outputs(options: SelectOptions, method: Method, budgets: list[Budget], curve: Path | None) -> None:
-    paths = [Path(budget.output) for budget in budgets if budget.output != STDIN]
+def _check_outputs(options: SelectOptions, method: Method, budgets: list[Budget], curve: str | None) -> None:
+    outputs = [budget.output for budget in budgets]
     tries = method.name in {"window", "best"}
     if options.plot and (not tries or curve is None):
         raise InputError(
@@ -293,6 +293,6 @@ def _check_outputs(options: SelectOptions, method: Method, budgets: list[Budget]
             "use --method window or --method best, and a file for -o",
         )
     if tries and curve is not None:
-        paths += [curve, *([curve.with_suffix(".png")] if options.plot else [])]
-    for path in paths:
-        check_output(path, options.force)
+        outputs += [curve, *([beside(curve, ".png")] if options.plot else [])]
+    for output in outputs:
+        check_output(output, options.force)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ from prune_cli.io.columns import ID
 from prune_cli.io.drawing import write_plot
 from prune_cli.io.features import FeatureFile
 from prune_cli.io.joined import Joined
+from prune_cli.io.locations import beside
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.selection import WEIGHT
 from prune_cli.io.tables import write_table
@@ -124,7 +124,7 @@ def tell_extras(extras: Sequence[Extra], budgets: Sequence[Budget], outcome: Out
 
 
 def tell_curve(
-    curve: Curve, budgets: Sequence[Budget], path: Path | None, plot: bool, provenance: Provenance, outcome: Outcome
+    curve: Curve, budgets: Sequence[Budget], path: str | None, plot: bool, provenance: Provenance, outcome: Outcome
 ) -> None:
     """Write the curve beside the selections, draw it where that is wanted, and print the best of each budget."""
     n_rows = provenance.rows["rows_in"]
@@ -158,9 +158,9 @@ def tell_curve(
     if path is None:
         outcome.warnings.append("standard output is one file: the curve is not written (name a file with -o)")
         return
-    write_table(str(path), table, dataclasses.replace(provenance, rows={**provenance.rows, "rows_out": len(table)}))
-    outcome.summary["curve"] = str(path)
+    write_table(path, table, dataclasses.replace(provenance, rows={**provenance.rows, "rows_out": len(table)}))
+    outcome.summary["curve"] = path
     if plot:
-        picture = path.with_suffix(".png")
+        picture = beside(path, ".png")
         write_plot(curve_plot(table.to_pylist(), "curve", "what was tried").plot, picture)
-        outcome.summary["plot"] = str(picture)
+        outcome.summary["plot"] = picture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import ID, Labels, some
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.shard_files import BlockRows, ShardFile, read_shard, restored_provenance, write_shard
-from prune_cli.io.tables import STDIN, ParquetSource
+from prune_cli.io.tables import ParquetSource
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.scores.whole_set import Problem
 from prune_cli.stages.kernel_score import KernelPlan, KernelScores, compute_kernel_blocks, finish_scores
@@ -157,7 +156,7 @@ def merge_shards(sources: Sequence[ParquetSource], output: str | None, *, force:
     watch, outcome = Stopwatch(), Outcome()
     parts = _in_order([read_shard(source) for source in sources])
     first = parts[0]
-    stem = Path(first.stated["inputs"][0]["name"]).name.removesuffix(".parquet")
+    stem = first.stated["inputs"][0]["name"].removesuffix(".parquet")
     output = output or f"{stem}.scores.parquet"
     table = pa.concat_tables([part.rows for part in parts])
     positions = table["position"].to_numpy()
@@ -166,8 +165,7 @@ def merge_shards(sources: Sequence[ParquetSource], output: str | None, *, force:
     if plan:
         figures = {"rows": len(table), "parts": len(parts), "passes_over_data": 1, "algorithm": "parts of one score"}
         return plan_outcome("manifest merge", figures)
-    if output != STDIN:
-        check_output(Path(output), force)
+    check_output(output, force)
     found = KernelScores()
     rows = {name: first.stated[name] for name in ("rows_in", "rows_out", "rows_bad")}
     if first.plan.get("kind") == ROWS:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
-from prune_cli.io.tables import STDIN
+from prune_cli.io.locations import stem_of
 from prune_cli.stages.outcome import Outcome
 from prune_cli.stages.select import SelectOptions, select
 
@@ -31,8 +30,7 @@ def top_up(options: SelectOptions, progress: Progress = silent) -> Outcome:
             "top-up needs a budget",
             "give --count 1200 or --fraction 0.3: the rows kept in all, those that were kept before among them",
         )
-    stem = "stdin" if options.before == STDIN else Path(options.before).resolve().name.removesuffix(".parquet")
-    output = options.output or f"{stem.removesuffix('.selection')}.top-up.parquet"
+    output = options.output or f"{stem_of(options.before).removesuffix('.selection')}.top-up.parquet"
     outcome = select(dataclasses.replace(options, method=options.method or "top", output=output), progress)
     if "kept" in outcome.tables:
         before = ["kept before", *(f"{made['rows_kept_before']:,}" for made in outcome.summary["outputs"])]

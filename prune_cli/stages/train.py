@@ -17,6 +17,7 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.columns import locate
 from prune_cli.io.ledger import Ledger, ledger_path, settle
+from prune_cli.io.locations import name_of, require_local
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance
 from prune_cli.io.run_folder import Run, RunBuilder, check_run_output, read_run, run_files, same_settings
@@ -75,6 +76,8 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
+    if options.output is not None:
+        require_local(options.output, "the run folder")
     params, structure_params = training_params(options)
     budget = _budget(options)
     exports = {name: find_exporter(name) for name in options.export}
@@ -187,7 +190,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             if options.structure is None
             else find_method("structure", options.structure).load()(structure_params),
         )
-        facts = {"input": dataset.kind, "subset": None if options.subset is None else Path(options.subset).name}
+        facts = {"input": dataset.kind, "subset": None if options.subset is None else name_of(options.subset)}
         model, observer = train_run(
             asked,
             builder,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,7 +70,7 @@ def read_wishes(options: SelectOptions, scores: Joined) -> Wishes:
         InputError: an id that has no score, or one that must be both kept and dropped.
     """
     drop = read_listed(options.drop, scores.ids, scores.location)
-    listed = tuple(hash_file(Path(file)) for file in (options.keep, options.drop) if file is not None)
+    listed = tuple(hash_file(file) for file in (options.keep, options.drop) if file is not None)
     if options.before is None:
         keep = read_listed(options.keep, scores.ids, scores.location)
         wishes = Wishes(keep, drop, f"--keep {options.keep} names", inputs=listed)
