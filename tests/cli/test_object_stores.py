@@ -76,8 +76,8 @@ def test_scores_selections_and_merges_are_those_of_local_files(
         prune("manifest", "check", data, "-q")
         prune("report", f"{place}/ab.parquet", f"{place}/s.parquet", "--data", data, "-q", "-o", f"{place}/page.html")
     names = [
-        "a.parquet", "ab.parquet", "b.parquet", "d.parquet", "f.parquet", "ids.txt", "k.parquet", "page.html", "r-10.parquet", "r-20.parquet",
-        "s.parquet", "t.parquet", "u.parquet",
+        "a.parquet", "ab.parquet", "b.parquet", "d.parquet", "f.parquet", "ids.txt", "k.parquet", "page.html", "r-10.parquet",
+        "r-20.parquet", "s.parquet", "t.parquet", "u.parquet",
     ]  # fmt: skip
     assert keys(bucket) == ["data/vectors.parquet", *(f"out/{name}" for name in names)]
     for name in names:
