@@ -152,8 +152,9 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays) -> Arrays:
         reach_b = np.float32(1.0) - distances_bk[:, -1] ** 2 / np.float32(4.0)
     graph = _covers(near_bk, distances_bk)
     core_n, kept_n = arrays["core"], arrays["kept"]
-    covered_n = _covered_by(graph, np.flatnonzero(kept_n))
-    picked_k, _ = _greedy(graph, covered_n, np.flatnonzero(core_n & ~kept_n), values["count"])
+    here = _without_far_halo(graph, core_n, reach_b)
+    covered_n = _covered_by(here, np.flatnonzero(kept_n))
+    picked_k, _ = _greedy(here, covered_n, np.flatnonzero(core_n & ~kept_n), values["count"])
     owners = np.concatenate([picked_k, np.flatnonzero(core_n & kept_n)])
     counts = graph.end_n[owners] - graph.begin_n[owners]
     places = ranges(graph.begin_n[owners], counts)
@@ -211,6 +212,16 @@ def _over_partitions(
         "to them"
     )
     return join_edges(regions, answers), free, {"edges": float(edges), "partitions": float(len(regions))}, way
+
+
+def _without_far_halo(graph: Rows, core_n: np.ndarray, reach_n: np.ndarray) -> Rows:
+    """Return the graph of a partition where a sample of the halo counts only for those that it is a neighbor of, too.
+
+    Most of its own neighbors may be on the other side: what is near it here is then far from it, and must not be picked for its sake.
+    """
+    owner = np.repeat(np.arange(len(core_n)), graph.end_n - graph.begin_n)
+    far = ~core_n[graph.samples_e] & (graph.similarities_e < reach_n[owner])
+    return Rows(graph.begin_n, graph.end_n, graph.samples_e, np.where(far, np.float32(0.0), graph.similarities_e))
 
 
 def _drop_far(regions: Sequence[Region], answers: Sequence[Arrays]) -> None:

@@ -114,6 +114,8 @@ def neighbor_confidence_order(
     ``balance=labels`` classes take turns, each with its best sample; an empty class leaves, and once another has given more than 1.5 times
     what the first empty one had, turns end.
 
+    With ``parts`` it is greedy within partitions of near samples, then among what these picked: see partitions.py.
+
     Args:
         candidates: the samples; of them ``features``, ``probabilities``, ``kept`` and with ``balance=labels`` ``codes_n``.
         params: see `NeighborConfidenceParams`.
@@ -127,15 +129,18 @@ def neighbor_confidence_order(
             needed, in blocks.
     Returns:
         Choice of one ranking; its gain is what the rule says of a pick. With each count ``neighbor_confidence``, N of every sample
-        for what is kept then, and the figures ``objective`` (F), ``edges`` and, of ivf, ``recall``.
+        for what is kept then, and the figures ``objective`` (F), ``edges`` and, of ivf, ``recall``; with
+        ``parts`` these are over the edges that partitions saw to what they picked, and ``partitions`` is one of them.
     Raises:
-        InputError: something is not at hand, or tau is outside 0 to 1.
+        InputError: something is not at hand, tau is outside 0 to 1, or the edges to what partitions picked do not fit.
     Cost:
         N^2 D flops for the graph, each pair once (about N^1.5 D with ivf); then heaps: a sample's gain is brought up to
         date only at the top. 8 bytes an edge and direction, 12 up to 16,384 samples.
     Source:
         Park, Choi, Kim, Song, Lee, NeurIPS 2023, arXiv:2311.01002 (Prune4ReL); lazy greedy of Minoux 1978. ``reference`` is the
         rule of its published code; ``exact`` is the greedy algorithm its guarantee is about. Euclidean similarity is ours.
+        Partitions: Mirzasoleiman, Karbasi, Sarkar, Krause, NIPS 2013 (GreeDi), arXiv:1411.0541. Deviations: partitions are of near
+        samples, with halos, and pick a multiple of their share, not the whole budget; the answer is always that of the second round.
     Example:
         Two pairs and a lone sample; the more confident of a pair stands for both.
 
