@@ -20,7 +20,8 @@ import numpy as np
 from complexity_gap import Table, markdown, write_page
 
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates
-from prune_cli.methods.selection.coverage import _covers, graph_cut_order, herding_order, k_center_order
+from prune_cli.methods.selection.coverage import graph_cut_order, herding_order, k_center_order
+from prune_cli.methods.selection.facility_location import _covers
 from prune_cli.methods.selection.lazy_greedy import compile_facility_location
 from prune_cli.methods.selection.neighbors import nearest_neighbors, unit_rows
 
@@ -112,13 +113,16 @@ def plain_facility_location(graph: object, count: int) -> np.ndarray:
 def neighbor_graph(features: np.ndarray, neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what each sample covers, and by how much, as `facility_location_order` makes it."""
     near, away = nearest_neighbors(unit_rows(features), neighbors, metric="euclidean")
-    return _covers(near, away)
+    rows = _covers(near, away)
+    return np.r_[rows.begin_n, rows.end_n[-1:]], rows.samples_e, rows.similarities_e
 
 
 def our_facility_location(graph: tuple[np.ndarray, np.ndarray, np.ndarray], count: int) -> np.ndarray:
     starts, samples, similarities = graph
     picked, gains, n = np.zeros(count, np.int64), np.zeros(count), len(starts) - 1
-    compile_facility_location()(starts, samples, similarities, np.zeros(n), np.arange(n), picked, gains)
+    compile_facility_location()(
+        starts[:-1], starts[1:], samples, similarities, np.zeros(n), np.arange(n), picked, gains
+    )
     return picked
 
 

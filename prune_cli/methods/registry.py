@@ -42,6 +42,7 @@ class Method:
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
         reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
         asks_memory: whether a selection goes by how much memory it may use.
+        in_parts: whether a selection runs by partitions where ``parts`` says so, and lets them be handed out.
         seeded: whether a selection is drawn by chance, so that another seed gives other rows.
         aliases: other names the user may type.
     """
@@ -61,6 +62,7 @@ class Method:
     classes_itself: bool = False
     reads_blocks: bool = False
     asks_memory: bool = False
+    in_parts: bool = False
     seeded: bool = False
     aliases: tuple[str, ...] = ()
 
@@ -382,13 +384,14 @@ _METHODS = (
     Method(
         name="facility_location",
         kind="selection",
-        module="prune_cli.methods.selection.coverage",
+        module="prune_cli.methods.selection.facility_location",
         function="facility_location_order",
         params="FacilityLocationParams",
         summary="what stands best for all samples, over nearest neighbors",
-        cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N neighbors log N",
-        source="Mirzasoleiman, Bilmes, Leskovec, ICML 2020",
+        cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N neighbors log N; of each of parts",
+        source="Mirzasoleiman, Bilmes, Leskovec, ICML 2020; parts: GreeDi, NIPS 2013, arXiv:1411.0541",
         uses=("features",),
+        in_parts=True,
     ),
     Method(
         name="graph_cut",
@@ -419,11 +422,12 @@ _METHODS = (
         function="neighbor_confidence_order",
         params="NeighborConfidenceParams",
         summary="for wrong labels: what puts most confident neighbors around all samples (Prune4ReL)",
-        cost="N^2 D flops for all pairs (about N^1.5 D with ivf) and 8 bytes an edge and direction; then a heap",
-        source="Park et al., NeurIPS 2023, arXiv:2311.01002",
+        cost="N^2 D flops for all pairs (about N^1.5 D with ivf) and 8 bytes an edge and direction, then a heap; of each of parts",
+        source="Park et al., NeurIPS 2023, arXiv:2311.01002; parts: GreeDi, NIPS 2013, arXiv:1411.0541",
         uses=("features", "probabilities"),
         classes_itself=True,
         asks_memory=True,
+        in_parts=True,
         aliases=("prune4rel",),
     ),
     Method(

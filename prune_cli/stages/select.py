@@ -26,6 +26,7 @@ from prune_cli.methods.registry import Method, find_method, preset_params
 from prune_cli.methods.selection.baselines import TopParams
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.neighbor_confidence import neighbor_plan
+from prune_cli.methods.selection.partitions import MapParts, plan_words
 from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_stated
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie
@@ -34,10 +35,12 @@ from prune_cli.stages.selection_vectors import (
     LIBRARY_BYTES,
     candidates_of,
     feature_file,
-    fits,
+    held_bytes,
     memory_left,
+    partitions_of,
     probability_file,
     read_features,
+    streams,
 )
 from prune_cli.stages.wishes import read_wishes
 
@@ -87,8 +90,10 @@ class SelectOptions:
         return "select" if self.before is None else "manifest top-up"
 
 
-def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
+def select(options: SelectOptions, progress: Progress = silent, map_parts: MapParts | None = None) -> Outcome:
     """Choose rows of a score manifest: every input row comes back once, kept or not, with the reason.
+
+    ``map_parts`` hands out the partitions of a method that runs by them; without it they run here, one after the other.
 
     Returns:
         Outcome with one selection manifest for each budget, and the curve of what a method tried.
@@ -129,7 +134,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         if column is not None:
             bad = np.flatnonzero(~np.isfinite(column.values_n))
             ledger.add_all(bad, f"no score: '{column.name}' is null, NaN or infinite")
-    values_nd = read_features(options, method, features, ledger, progress)
+    values_nd = read_features(options, method, params, features, ledger, progress)
     if probabilities is not None:
         probabilities.check(ledger, progress)
     if "labels" in method.uses and scores.labels is not None:
@@ -161,7 +166,8 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     counts = [free if options.threshold is not None else b.count - kept_already for b in budgets]
     choice = choose(
         name, candidates, params, counts=counts, per_class=options.per_class, seed=options.runtime.seed,
-        device=options.runtime.device, progress=progress, memory=memory_left(options, features),
+        device=options.runtime.device, progress=progress, memory=memory_left(options, method, params, features),
+        map_parts=map_parts,
     )  # fmt: skip
 
     outcome.tables["kept"] = [["budget", "rows kept", "of", "share", "file"]]
@@ -265,15 +271,19 @@ def _plan(
     memory, passes = PROCESS_BYTES + ROW_BYTES * rows, 1
     more: dict[str, Any] = {}
     if features is not None:
-        streamed = method.reads_blocks and not fits(options, features)
+        streamed, partitions = streams(options, method, params, features), partitions_of(params)
         memory += LIBRARY_BYTES + (0 if streamed else 2 * features.nbytes)
-        passes = 4 if streamed else 1
+        passes = 1
+        if streamed:
+            passes = 4 if partitions == 1 else 3 * partitions
+        if partitions > 1:
+            more["partitions"] = plan_words(partitions, params.overlap, params.oversample, rows)
         if hasattr(params, "extra_bytes"):
             memory += params.extra_bytes(rows, features.width, budgets)
         if method.asks_memory:
-            allowed = memory_left(options, features)
-            memory += features.nbytes + allowed
-            more = {"neighbors": neighbor_plan(params, rows), "edges_at_most_bytes": allowed}
+            allowed = memory_left(options, method, params, features)
+            memory += held_bytes(options, method, params, features) + allowed
+            more |= {"neighbors": neighbor_plan(params, rows), "edges_at_most_bytes": allowed}
     return {
         "rows": rows,
         "passes_over_data": passes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
 from prune_cli.methods.registry import Method
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Features
+from prune_cli.methods.selection.partitions import sizes_of
 from prune_cli.stages.score_key import Key, sub_terms
 from prune_cli.stages.selection_files import SelectionRows
 
@@ -88,12 +89,17 @@ def probability_file(
 
 
 def read_features(
-    options: SelectOptions, method: Method, features: FeatureFile | None, ledger: Ledger, progress: Progress
+    options: SelectOptions,
+    method: Method,
+    params: Any,
+    features: FeatureFile | None,
+    ledger: Ledger,
+    progress: Progress,
 ) -> np.ndarray | None:
     """Return the vectors in memory; None where there are none or they stay in the file, once all were looked at."""
     if features is None:
         return None
-    if method.reads_blocks and not fits(options, features):
+    if streams(options, method, params, features):
         features.check(ledger, progress)
         return None
     if not fits(options, features):
@@ -105,11 +111,27 @@ def fits(options: SelectOptions, features: FeatureFile) -> bool:
     return 2 * features.nbytes <= options.runtime.memory_budget()
 
 
-def memory_left(options: SelectOptions, features: FeatureFile | None) -> int:
+def partitions_of(params: Any) -> int:
+    """Return how many partitions a method's parameters ask for, 1 where they know of none."""
+    return getattr(params, "parts", None) or 1
+
+
+def streams(options: SelectOptions, method: Method, params: Any, features: FeatureFile) -> bool:
+    """Return whether the vectors stay in the file: they do not fit, and the method reads blocks or one partition at a time."""
+    return (method.reads_blocks or partitions_of(params) > 1) and not fits(options, features)
+
+
+def held_bytes(options: SelectOptions, method: Method, params: Any, features: FeatureFile) -> int:
+    """Return the bytes of the vectors that are in memory together: of all, or of one partition and its halo."""
+    if partitions_of(params) == 1 or not streams(options, method, params, features):
+        return features.nbytes
+    return 4 * features.width * sum(sizes_of(params.parts, params.overlap, features.rows))
+
+
+def memory_left(options: SelectOptions, method: Method, params: Any, features: FeatureFile | None) -> int:
     """Return the bytes a method may take beside the rows and its features."""
-    return max(
-        0, options.runtime.memory_budget() - LIBRARY_BYTES - (3 * features.nbytes if features is not None else 0)
-    )
+    held = held_bytes(options, method, params, features) if features is not None else 0
+    return max(0, options.runtime.memory_budget() - LIBRARY_BYTES - 3 * held)
 
 
 def candidates_of(rows: SelectionRows, positions: np.ndarray, values_nd: np.ndarray | None) -> Candidates:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.io.ledger import ErrorAllowance
 from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
+from prune_cli.methods.selection.partitions import Part, map_here
 from prune_cli.stages.budgets import row_count
 from prune_cli.stages.select import SelectOptions, select
 
@@ -271,11 +273,13 @@ def difficult(tmp_path: Path) -> tuple[Path, Path]:
 def choose_rows(scores: Path, features: Path | None, output: str = "out.parquet", **options: Any) -> Any:
     options = {"fractions": (0.25,), "params": ("key=forgetting",), **options}
     runtime = Runtime(device="cpu", memory_limit=options.pop("memory_limit", None))
+    map_parts = options.pop("map_parts", None)
     return select(
         SelectOptions(
             (str(scores),), features=str(features) if features else None, output=str(scores.parent / output),
             runtime=runtime, **options,
-        )
+        ),
+        map_parts=map_parts,
     )  # fmt: skip
 
 
@@ -322,6 +326,35 @@ def test_features_that_do_not_fit_stay_in_the_file(difficult: tuple[Path, Path])
     assert (scores.parent / "out.curve.parquet").read_bytes() == (scores.parent / "b.curve.parquet").read_bytes()
     with pytest.raises(InputError, match=r"needs them in memory(?s:.)*--method window"):
         choose_rows(scores, features, "c.parquet", memory_limit=1000, method="kcenter")
+
+
+def test_partitions_are_read_from_the_file_where_the_features_do_not_fit(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    options: dict[str, Any] = {"method": "facility_location", "params": ("parts=3", "neighbors=5", "overlap=0.2")}
+    handed: list[str] = []
+
+    def map_parts(function: str, parts: Sequence[Part]) -> list[dict[str, np.ndarray]]:
+        handed.extend(part.name for part in parts)
+        return map_here(function, parts)
+
+    outcome = choose_rows(scores, features, **options)
+    assert outcome.summary["outputs"][0]["partitions"] == 3
+    choose_rows(scores, features, "b.parquet", memory_limit=1000, map_parts=map_parts, **options)
+    assert (scores.parent / "out.parquet").read_bytes() == (scores.parent / "b.parquet").read_bytes()
+    assert handed == ["partition 0", "partition 1", "partition 2"]
+    with pytest.raises(InputError, match="needs them in memory"):
+        choose_rows(scores, features, "c.parquet", memory_limit=1000, method="facility_location", params=())
+
+
+def test_the_plan_says_how_many_partitions(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    options: dict[str, Any] = {"method": "facility_location", "plan": True}
+    plan = choose_rows(scores, features, params=("parts=3",), **options).summary["plan"]
+    assert plan["partitions"].startswith("3 partitions of about 20 rows, each with about 3 more")
+    assert plan["passes_over_data"] == 1
+    streamed = choose_rows(scores, features, params=("parts=3",), memory_limit=1000, **options).summary["plan"]
+    assert streamed["passes_over_data"] == 9 and streamed["peak_memory_bytes"] < plan["peak_memory_bytes"]
+    assert "partitions" not in choose_rows(scores, features, params=(), **options).summary["plan"]
 
 
 def test_without_features_the_error_is_a_line_to_copy(difficult: tuple[Path, Path]) -> None:

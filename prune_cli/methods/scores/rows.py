@@ -74,6 +74,20 @@ class Rows(ABC):
             )
         return self._block(positions, 1.0 / np.sqrt(squares_b), dtype, device)
 
+    def some(self, positions: IntArray) -> NDArray[np.float32]:
+        """Return the (B, D) float32 unit rows at a few positions, as a tree of two-means asks for them."""
+        import torch
+
+        return self.unit(positions, torch.float32, torch.device("cpu")).numpy()
+
+    def along(self, positions: IntArray, direction_d: FloatArray) -> FloatArray:
+        """Return (B,) float64 products of the unit rows with a direction."""
+        import torch
+
+        direction, cpu = torch.from_numpy(direction_d), torch.device("cpu")
+        found = [(self.unit(chunk, torch.float64, cpu) @ direction).numpy() for chunk in self.chunks(positions)]
+        return np.concatenate(found)
+
     def chunks(self, positions: IntArray) -> Iterator[IntArray]:
         """Yield ``positions`` in parts whose rows take little memory."""
         step = max(1, _CHUNK_NUMBERS // self.n_features)

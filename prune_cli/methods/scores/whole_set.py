@@ -159,14 +159,14 @@ def partition(
         rows: what k-means goes by.
         order_n: the samples in canonical order.
     """
-    from prune_cli.methods.scores.partition import random_parts, two_means_parts
+    from prune_cli.methods.partition import random_parts, two_means_parts
 
     if problem.mode != "partition":
         return [order_n]
     count = -(-len(order_n) // problem.block_size)
     if problem.blocks == "random":
         return random_parts(order_n, count, seed, repeat)
-    return two_means_parts(rows, order_n, count, seed, repeat, progress)
+    return [part.core for part in two_means_parts(rows, order_n, count, seed, repeat, progress)]
 
 
 def part_sets(

@@ -1,4 +1,4 @@
-"""Selections that cover the feature space: k-center, facility location, graph cut, herding. No score is needed."""
+"""Selections that cover the feature space: k-center, graph cut, herding. No score is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.devices import numba_threads
 from prune_cli.methods.selection import lazy_greedy
 from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking, nested
-from prune_cli.methods.selection.neighbors import Metric, nearest_neighbors, search_bytes, unit_rows
+from prune_cli.methods.selection.neighbors import Metric, unit_rows
 
 _CHUNK = 65_536
 
@@ -25,17 +25,6 @@ class KCenterParams:
     metric: Literal["cosine", "euclidean"] = param(
         "euclidean", "distance between two samples (cosine: between the rows at length 1)"
     )
-
-
-@dataclass(frozen=True)
-class FacilityLocationParams:
-    """Parameters of ``facility_location``."""
-
-    neighbors: int = param(64, "nearest samples that can stand for a sample, N - 1 at most", low=1)
-
-    def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
-        """Return the bytes of the graph of neighbors, and of the search for them."""
-        return 24 * rows * self.neighbors + search_bytes(rows, width)
 
 
 @dataclass(frozen=True)
@@ -52,7 +41,7 @@ class HerdingParams:
     metric: Literal["cosine", "euclidean"] = param("euclidean", "features as they are, or (cosine) at length 1")
 
 
-def _rows(candidates: Candidates, method: str, metric: Metric) -> np.ndarray:
+def rows_by_id(candidates: Candidates, method: str, metric: Metric) -> np.ndarray:
     """Return (N, D) float32 rows by ascending id, so that equal values go by id."""
     values_nd = candidates.vectors(method).array()
     in_order = np.arange(len(candidates))
@@ -114,7 +103,7 @@ def k_center_order(
         >>> k_center_order(Candidates(np.arange(4), features=line), counts=[4]).rankings[0].order_n.tolist()
         [2, 0, 3, 1]
     """
-    rows_nd = _rows(candidates, "kcenter", params.metric)
+    rows_nd = rows_by_id(candidates, "kcenter", params.metric)
     kept, free = _start(candidates)
     count = max(counts)
     picked_k, gains_k = np.zeros(count, np.int64), np.zeros(count)
@@ -136,74 +125,6 @@ def k_center_order(
         np.full(len(rows_nd), np.inf, np.float32), picked_k[first:], gains_k[first:],
     )  # fmt: skip
     return _picked(candidates, picked_k, gains_k, counts)
-
-
-def facility_location_order(
-    candidates: Candidates,
-    params: FacilityLocationParams = FacilityLocationParams(),
-    *,
-    counts: Sequence[int],
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress = silent,
-) -> Choice:
-    r"""Return the samples by how much each adds to ``sum_i max_{j in S} s_ij``: how well the chosen stand for all.
-
-    ``s_ij = (1 + cos) / 2`` where j is i itself or one of its nearest ``neighbors``, else 0. The objective is monotone and
-    submodular; the greedy answer is within 1 - 1/e of the best.
-
-    Args:
-        candidates: the samples; of them ``features`` and ``kept``.
-        params: see `FacilityLocationParams`. With N - 1 neighbors all pairs count.
-        counts: the largest is how many are ranked.
-        seed: draws what an approximate search for neighbors draws, beyond 131,072 samples.
-        device: where the search for neighbors runs.
-        progress: told of the search.
-    Returns:
-        Choice of one ranking with gains that never rise.
-    Raises:
-        InputError: no features at hand.
-    Cost:
-        The neighbors: 2 N^2 D flops up to 131,072 samples, about N^1.5 D beyond; then N neighbors log N. 12 N neighbors bytes,
-        twice.
-    Source:
-        Mirzasoleiman, Bilmes, Leskovec, ICML 2020 (CRAIG); lazy greedy of Minoux 1978. Deviation: similarities beyond the
-        nearest neighbors count 0.
-    Example:
-        >>> from prune_cli.methods.selection.candidates import ArrayFeatures
-        >>> rays = ArrayFeatures(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [-1.0, 0.0]], np.float32))
-        >>> params = FacilityLocationParams(neighbors=3)
-        >>> facility_location_order(Candidates(np.arange(4), features=rays), params, counts=[2]).rankings[0].order_n.tolist()
-        [1, 3]
-    """
-    rows_nd = _rows(candidates, "facility_location", "cosine")
-    n_samples = len(rows_nd)
-    near_nk, distances_nk = nearest_neighbors(
-        rows_nd, params.neighbors, metric="euclidean", seed=seed, device=device, progress=progress
-    )
-    del rows_nd
-    starts, samples, similarities = _covers(near_nk, distances_nk)
-    del near_nk, distances_nk
-    kept, free = _start(candidates)
-    covered_n = np.zeros(n_samples)
-    of_kept = np.repeat(kept, np.diff(starts))
-    np.maximum.at(covered_n, samples[of_kept], similarities[of_kept])
-    picked_k, gains_k = np.zeros(max(counts), np.int64), np.zeros(max(counts))
-    lazy_greedy.compile_facility_location()(starts, samples, similarities, covered_n, free, picked_k, gains_k)
-    return _picked(candidates, picked_k, gains_k, counts)
-
-
-def _covers(near_nk: np.ndarray, distances_nk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the graph by what each sample covers: starts (N + 1,) int64, samples int32, similarities float32.
-
-    Itself first, with 1; then the samples that have it for a neighbor, by position, with the similarity of rows of length 1:
-    ``|a - b|^2 = 2 - 2 cos``, so ``(1 + cos) / 2 = 1 - |a - b|^2 / 4``.
-    """
-    n_samples = len(near_nk)
-    starts = np.r_[0, np.cumsum(np.bincount(near_nk.ravel(), minlength=n_samples) + 1)]
-    samples, similarities = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
-    lazy_greedy.compile_covers()(near_nk, distances_nk, starts[:-1].copy(), samples, similarities)
-    return starts, samples, similarities
 
 
 def graph_cut_order(
@@ -240,7 +161,7 @@ def graph_cut_order(
         >>> graph_cut_order(Candidates(np.arange(4), features=rays), counts=[2]).rankings[0].order_n.tolist()
         [1, 0]
     """
-    rows_nd = _rows(candidates, "graph_cut", "cosine")
+    rows_nd = rows_by_id(candidates, "graph_cut", "cosine")
     kept, free = _start(candidates)
     n_samples, width = rows_nd.shape
     all_d, kept_d = n_samples * _mean(rows_nd), kept.sum() * _mean(rows_nd[kept])
@@ -291,7 +212,7 @@ def herding_order(
         >>> herding_order(Candidates(np.arange(4), features=line), counts=[3]).rankings[0].order_n.tolist()
         [3, 0, 2]
     """
-    rows_nd = _rows(candidates, "herding", params.metric)
+    rows_nd = rows_by_id(candidates, "herding", params.metric)
     kept, _ = _start(candidates)
     mean_d = _mean(rows_nd)
     weight_d = mean_d * (1 + kept.sum()) - kept.sum() * _mean(rows_nd[kept])

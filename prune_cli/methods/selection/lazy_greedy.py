@@ -140,41 +140,41 @@ def compile_graph_cut() -> Callable[..., None]:
 
 @functools.cache
 def compile_facility_location() -> Callable[..., None]:
-    """Return ``facility_location(starts_n1, samples_e, similarities_e, covered_n, heap, picked_k, gains_k)``.
+    """Return ``facility_location(begin_n, end_n, samples_e, similarities_e, covered_n, heap, picked_k, gains_k)``.
 
-    Sample j covers ``samples_e[starts_n1[j]:starts_n1[j + 1]]``, each by its similarity; ``covered_n`` is how far each
-    sample is covered already.
+    Sample j covers ``samples_e[begin_n[j]:end_n[j]]``, each by its similarity; ``covered_n`` is how far each sample is covered
+    already.
     """
     import numba
 
     sift, build = compile_heap()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def gain(j, starts_n1, samples_e, similarities_e, covered_n):  # type: ignore[no-untyped-def]
+    def gain(j, begin_n, end_n, samples_e, similarities_e, covered_n):  # type: ignore[no-untyped-def]
         total = 0.0
-        for e in range(starts_n1[j], starts_n1[j + 1]):
+        for e in range(begin_n[j], end_n[j]):
             total += max(0.0, similarities_e[e] - covered_n[samples_e[e]])
         return total
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def facility_location(starts_n1, samples_e, similarities_e, covered_n, heap, picked_k, gains_k):  # type: ignore[no-untyped-def]
-        n_samples = len(starts_n1) - 1
+    def facility_location(begin_n, end_n, samples_e, similarities_e, covered_n, heap, picked_k, gains_k):  # type: ignore[no-untyped-def]
+        n_samples = len(begin_n)
         gains_n, known_n = np.zeros(n_samples), np.zeros(n_samples, np.int64)
         for at in range(len(heap)):
-            gains_n[heap[at]] = gain(heap[at], starts_n1, samples_e, similarities_e, covered_n)
+            gains_n[heap[at]] = gain(heap[at], begin_n, end_n, samples_e, similarities_e, covered_n)
         build(heap, gains_n)
         size, done = len(heap), 0
         while done < len(picked_k):
             top = heap[0]
             if known_n[top] == done:
                 picked_k[done], gains_k[done] = top, gains_n[top]
-                for e in range(starts_n1[top], starts_n1[top + 1]):
+                for e in range(begin_n[top], end_n[top]):
                     covered_n[samples_e[e]] = max(covered_n[samples_e[e]], similarities_e[e])
                 done += 1
                 size -= 1
                 heap[0] = heap[size]
             else:
-                gains_n[top] = gain(top, starts_n1, samples_e, similarities_e, covered_n)
+                gains_n[top] = gain(top, begin_n, end_n, samples_e, similarities_e, covered_n)
                 known_n[top] = done
             sift(heap, size, gains_n, 0)
 

@@ -53,8 +53,19 @@ class Similarity:
         return len(self.rows_nd)
 
 
+def resolve_precision(precision: Precision, n_samples: int) -> Precision:
+    """Return what ``auto`` means for so many samples: float64 up to 16,384 and float32 beyond."""
+    if precision != "auto":
+        return precision
+    return "float64" if n_samples <= FLOAT64_ROWS else "float32"
+
+
 def prepare_similarity(
-    features_nd: np.ndarray, metric: Metric = "cosine", precision: Precision = "auto", device: str = "auto"
+    features_nd: np.ndarray,
+    metric: Metric = "cosine",
+    precision: Precision = "auto",
+    device: str = "auto",
+    spread: tuple[np.ndarray, float] | None = None,
 ) -> Similarity:
     """Return the rows scaled so that one formula gives both similarities.
 
@@ -66,13 +77,14 @@ def prepare_similarity(
         metric: ``cosine`` or ``euclidean``.
         precision: of the products; ``auto`` is float64 up to 16,384 samples and float32 beyond.
         device: where products run.
+        spread: for the euclidean, (D,) mean and r^2 of the samples that these are some of; None: these are all.
     Example:
         >>> found = prepare_similarity(np.array([[2.0, 0.0], [0.0, 3.0]], np.float32))
         >>> float(1 - found.half_n.sum() + found.rows_nd[0] @ found.rows_nd[1] / 2)
         0.5
     """
     n_samples = len(features_nd)
-    in_float64 = precision == "float64" or (precision == "auto" and n_samples <= FLOAT64_ROWS)
+    in_float64 = resolve_precision(precision, n_samples) == "float64"
     rows_nd = np.array(features_nd, np.float64 if in_float64 else np.float32)
     half_n = np.full(n_samples, 0.25, rows_nd.dtype)
     if metric == "cosine":
@@ -81,12 +93,14 @@ def prepare_similarity(
             lengths = np.linalg.norm(part.astype(np.float64), axis=1, keepdims=True)
             np.divide(part, np.where(lengths > 0, lengths, 1.0).astype(rows_nd.dtype), out=part)
     elif n_samples:
-        total = sum(rows_nd[s : s + _CHUNK].sum(axis=0, dtype=np.float64) for s in range(0, n_samples, _CHUNK))
-        np.subtract(rows_nd, (total / n_samples).astype(rows_nd.dtype), out=rows_nd)
+        if spread is None:
+            total = sum(rows_nd[s : s + _CHUNK].sum(axis=0, dtype=np.float64) for s in range(0, n_samples, _CHUNK))
+        mean_d = total / n_samples if spread is None else spread[0]
+        np.subtract(rows_nd, mean_d.astype(rows_nd.dtype), out=rows_nd)
         squares = np.concatenate(
             [(rows_nd[s : s + _CHUNK].astype(np.float64) ** 2).sum(axis=1) for s in range(0, n_samples, _CHUNK)]
         )
-        scale = squares.mean() or 1.0
+        scale = (squares.mean() if spread is None else spread[1]) or 1.0
         np.divide(rows_nd, rows_nd.dtype.type(np.sqrt(scale)), out=rows_nd)
         half_n = (squares / scale / 4).astype(rows_nd.dtype)
     return Similarity(rows_nd, half_n, device, precision == "bfloat16")
@@ -111,6 +125,18 @@ class Rows:
     def nbytes(self) -> int:
         """Bytes of the edges."""
         return len(self.samples_e) * edge_bytes(self.similarities_e.dtype)
+
+
+def ranges(begin_k: np.ndarray, counts_k: np.ndarray) -> np.ndarray:
+    """Return the whole numbers of some ranges, one after the other.
+
+    Example:
+        >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+        [5, 6, 0, 1, 2]
+    """
+    before = np.cumsum(counts_k) - counts_k
+    found: np.ndarray = np.repeat(begin_k - before, counts_k) + np.arange(int(counts_k.sum()))
+    return found
 
 
 def edge_bytes(dtype: Any) -> int:

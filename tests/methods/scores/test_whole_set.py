@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.progress import silent
+from prune_cli.methods.partition import random_parts, two_means_parts
 from prune_cli.methods.scores import tile_columns
 from prune_cli.methods.scores.complexity_gap import ComplexityGapParams, complexity_gap_scores
 from prune_cli.methods.scores.kernels import MatrixKernel, ReluKernel, parse_kernel
@@ -25,7 +26,6 @@ from prune_cli.methods.scores.ntk_margin import (
     ntk_residual_scores,
     probabilities,
 )
-from prune_cli.methods.scores.partition import random_parts, two_means_parts
 from prune_cli.methods.scores.rows import make_rows
 from prune_cli.methods.scores.whole_set import (
     Part,
@@ -170,7 +170,7 @@ def test_a_partition_is_exact_within_each_block_and_averages_the_repeats(blocks)
     for repeat in range(2):
         sets = random_parts(order, 3, 0, repeat)
         if blocks == "kmeans":
-            sets = two_means_parts(rows, order, 3, 0, repeat, silent)
+            sets = [part.core for part in two_means_parts(rows, order, 3, 0, repeat, silent)]
         assert sorted(np.concatenate(sets)) == list(range(60))
         assert {len(s) for s in sets} == {20}
         for members in sets:
@@ -188,7 +188,7 @@ def test_two_means_parts_hold_near_samples_together():
     values = np.stack([np.cos(angles), np.sin(angles)], axis=1) + 0.01 * rng.normal(size=(400, 2))
     order = rng.permutation(400)
     sets = two_means_parts(make_rows(values), order, 4, 0, 0, silent)
-    assert all(len(set(s % 4)) == 1 and len(s) == 100 for s in sets)
+    assert all(len(set(s.core % 4)) == 1 and len(s.core) == 100 and not len(s.halo) for s in sets)
 
 
 @pytest.mark.parametrize("repeats", [1, 3])

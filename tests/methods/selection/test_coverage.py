@@ -9,15 +9,14 @@ import pytest
 
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates
 from prune_cli.methods.selection.coverage import (
-    FacilityLocationParams,
     GraphCutParams,
     HerdingParams,
     KCenterParams,
-    facility_location_order,
     graph_cut_order,
     herding_order,
     k_center_order,
 )
+from prune_cli.methods.selection.facility_location import FacilityLocationParams, facility_location_order
 from prune_cli.methods.selection.message_passing import D2Params, d2_order
 from prune_cli.methods.selection.neighbors import nearest_neighbors
 
