@@ -56,12 +56,15 @@ def select(
     embedding_column: opt.EmbeddingColumn = "embedding",
     prob_column: opt.ProbColumn = "prob",
     device: opt.Device = "auto",
+    workers: opt.Workers = 0,
     memory_limit: opt.MemoryLimit = None,
+    work_dir: opt.WorkDir = None,
     seed: opt.Seed = 0,
     max_errors: opt.MaxErrors = "0",
     force: opt.Force = False,
     plan: opt.Plan = False,
     list_methods: opt.list_methods_option("selection") = False,  # type: ignore[valid-type]
+    place: opt.EngineFlags,
     printing: opt.PrintFlags,
 ) -> None:
     """Choose which rows to keep: every row comes back, kept or not, with its rank.
@@ -95,8 +98,13 @@ def select(
         prob_column=prob_column,
         max_errors=ErrorAllowance.parse(max_errors),
         runtime=Runtime(
-            device=device, memory_limit=parse_size(memory_limit) if memory_limit is not None else None, seed=seed
+            device=device,
+            workers=workers,
+            memory_limit=parse_size(memory_limit) if memory_limit is not None else None,
+            seed=seed,
+            **place.named(),
         ),
+        work_dir=work_dir,
         output=output,
         force=force,
         plan=plan,

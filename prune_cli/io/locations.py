@@ -89,3 +89,12 @@ def require_local(location: str | Path, what: str) -> None:
             f"{what} {location} is in an object store, and must be on this machine",
             "name a local path; what may be remote are manifests, scores, selections and other Parquet files",
         )
+
+
+def work_folder(output: str) -> Path:
+    """Return the folder on this machine for what is on its way to an output.
+
+    >>> str(work_folder("x/a.parquet")), str(work_folder("s3://bucket/a.parquet"))
+    ('x/a.parquet.work', 'a.parquet.work')
+    """
+    return Path(f"{local_twin(output)}.work" if is_remote(output) else f"{output}.work")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +18,12 @@ from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
+from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import ID
 from prune_cli.io.features import FeatureFile
 from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import ErrorAllowance, Ledger, ledger_path, settle
-from prune_cli.io.locations import beside
+from prune_cli.io.locations import beside, work_folder
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.tables import STDIN, write_table
 from prune_cli.methods.devices import device_name
@@ -28,6 +33,7 @@ from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.neighbor_confidence import neighbor_plan
 from prune_cli.methods.selection.partitions import MapParts, plan_words
 from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_stated
+from prune_cli.stages.engine_parts import parts_on_engine
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie
 from prune_cli.stages.selection_files import SelectionRows, ranked_table, tell_curve, tell_extras, with_choice
@@ -80,6 +86,7 @@ class SelectOptions:
     prob_column: str = "prob"
     max_errors: ErrorAllowance = dataclasses.field(default_factory=ErrorAllowance)
     runtime: Runtime = dataclasses.field(default_factory=Runtime)
+    work_dir: Path | None = None
     output: str | None = None
     force: bool = False
     plan: bool = False
@@ -90,10 +97,8 @@ class SelectOptions:
         return "select" if self.before is None else "manifest top-up"
 
 
-def select(options: SelectOptions, progress: Progress = silent, map_parts: MapParts | None = None) -> Outcome:
+def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     """Choose rows of a score manifest: every input row comes back once, kept or not, with the reason.
-
-    ``map_parts`` hands out the partitions of a method that runs by them; without it they run here, one after the other.
 
     Returns:
         Outcome with one selection manifest for each budget, and the curve of what a method tried.
@@ -107,6 +112,11 @@ def select(options: SelectOptions, progress: Progress = silent, map_parts: MapPa
     name = method.name
     check_stated(options.fractions, options.counts, options.threshold, name, options.per_class)
     params, wanted = _parameters(options, method)
+    if options.runtime.engine != "local" and partitions_of(params) == 1:
+        raise InputError(
+            f"--engine {options.runtime.engine} runs the partitions of a selection, and {name} has none here",
+            "use neighbor_confidence or facility_location with -p parts=N, or leave out --engine",
+        )
     scores = Joined(options.scores, id_column=options.id_column, label_column=options.label_column)
     if scores.ids_made_up:
         outcome.warnings.append(f"no column '{options.id_column}': ids are the positions, row-00000000 and on")
@@ -164,11 +174,12 @@ def select(options: SelectOptions, progress: Progress = silent, map_parts: MapPa
         check_counts(budgets, len(positions), kept_already, wishes.keeper)
     free = len(positions) - kept_already
     counts = [free if options.threshold is not None else b.count - kept_already for b in budgets]
-    choice = choose(
-        name, candidates, params, counts=counts, per_class=options.per_class, seed=options.runtime.seed,
-        device=options.runtime.device, progress=progress, memory=memory_left(options, method, params, features),
-        map_parts=map_parts,
-    )  # fmt: skip
+    with _parts(options, method, params, features, provenance, base, progress) as map_parts:
+        choice = choose(
+            name, candidates, params, counts=counts, per_class=options.per_class, seed=options.runtime.seed,
+            device=options.runtime.device, progress=progress, memory=memory_left(options, method, params, features),
+            map_parts=map_parts,
+        )  # fmt: skip
 
     outcome.tables["kept"] = [["budget", "rows kept", "of", "share", "file"]]
     files = []
@@ -213,6 +224,39 @@ def select(options: SelectOptions, progress: Progress = silent, map_parts: MapPa
         tell_curve(choice.curve, budgets, curve, options.plot, provenance, outcome)
     outcome.summary |= watch.figures()
     return outcome
+
+
+@contextlib.contextmanager
+def _parts(
+    options: SelectOptions,
+    method: Method,
+    params: Any,
+    features: FeatureFile | None,
+    provenance: Provenance,
+    base: str,
+    progress: Progress,
+) -> Iterator[MapParts | None]:
+    """Yield what hands out the partitions of a method that runs by them, which are kept until the selection is whole; else None."""
+    if partitions_of(params) == 1 or features is None:
+        yield None
+        return
+    stated = provenance.to_dict()
+    identity = {name: stated[name] for name in ("method", "parameters", "seed", "device", "versions")}
+    read = {
+        "inputs": [i["sha256"] for i in stated["inputs"]],
+        "rows": [stated[name] for name in ("rows_in", "rows_bad")],
+        "columns": [options.id_column, options.label_column, options.embedding_column, options.prob_column],
+        "budget": [options.fractions, options.counts],
+    }
+    local = options.work_dir or work_folder(base)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if base == STDIN else local
+        store = BlockFolder(folder, {**identity, **read})
+        held = PROCESS_BYTES + held_bytes(options, method, params, features)
+        with parts_on_engine(options.runtime, held, store, progress) as map_parts:
+            yield map_parts
+        if options.work_dir is None:
+            store.remove()
 
 
 def _parameters(options: SelectOptions, method: Method) -> tuple[Any, dict[str, str | None]]:

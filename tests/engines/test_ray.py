@@ -239,3 +239,55 @@ def test_a_network_looks_at_pictures_on_the_cluster(cluster: LocalCluster, prune
     for ours, theirs in (("here", "there"), ("f1", "f2"), ("here.errors", "there.errors")):
         assert (tmp_path / f"{ours}.parquet").read_bytes() == (tmp_path / f"{theirs}.parquet").read_bytes()
     assert list((tmp_path / "w").glob("*.safetensors"))
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> list[object]:
+    """4,000 vectors around twenty centres with probabilities, and the words that select of them by partitions."""
+    rng = np.random.default_rng(3)
+    values = (rng.normal(size=(20, 16))[rng.integers(0, 20, 4000)] + 0.1 * rng.normal(size=(4000, 16))).astype(
+        np.float32
+    )
+    probs = rng.dirichlet(np.ones(4), 4000).astype(np.float32)
+    table = {
+        "id": rng.permutation(4000),
+        "label": rng.integers(0, 4, 4000),
+        "embedding": list(values),
+        "prob": list(probs),
+    }
+    write(tmp_path / "scored.parquet", table)
+    return ["select", "scored.parquet", "--method", "neighbor_confidence", "--count", "400", "-p", "parts=7"]
+
+
+def test_a_selection_by_partitions_survives_a_lost_node(
+    cluster: LocalCluster, prune: Prune, scored: list[object], tmp_path: Path
+) -> None:
+    prune(*scored, "-o", "here.parquet")
+    cluster.add("third")
+    with cluster.start([*scored, "--work-dir", "w", "-o", "there.parquet", "-q"], tmp_path) as child:
+        until = time.monotonic() + 120
+        while not list((tmp_path / "w").glob("*.safetensors")) and child.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+        assert child.poll() is None, child.communicate()
+        cluster.kill("third")
+        _, err = child.communicate(timeout=240)
+    assert child.returncode == 0, err
+    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+
+
+def test_a_selection_without_partitions_needs_no_engine(prune: Prune, scored: list[object], tmp_path: Path) -> None:
+    words = [word for word in scored if word not in {"-p", "parts=7"}]
+    done = prune(*words, "--engine", "ray", "-o", "s.parquet", check=2)
+    assert "has none here" in done.stderr.decode() and not (tmp_path / "s.parquet").exists()
+
+
+def test_finished_partitions_are_taken(prune: Prune, scored: list[object], tmp_path: Path) -> None:
+    from prune_cli.methods.selection import confidence_partitions as module
+
+    prune(*scored, "-o", "whole.parquet", "--work-dir", "w")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "pick_in_partition", None)
+        prune(*scored, "-o", "again.parquet", "--work-dir", "w")
+    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    prune(*scored, "-o", "own.parquet")
+    assert not (tmp_path / "own.parquet.work").exists()

@@ -33,7 +33,7 @@ _ROOM = 2
 """How many times its share of the edges that fit a partition may return."""
 
 
-def pick_in_partition(values: Mapping[str, Any], arrays: Arrays) -> Arrays:
+def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> Arrays:
     """Return what a partition picks, and the edges from its samples to its picks.
 
     Args:
@@ -41,6 +41,7 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays) -> Arrays:
         arrays: of M samples, those of the halo among them, by ascending id: ``features`` (M, D) float32, ``c`` (M,) float64
             confidence over eta, ``codes`` (M,) int64 classes, ``kept`` and ``core`` (M,) bool; ``turns`` (K,) int64 the class of each
             pick; for the euclidean ``mean`` (D,) and ``scale`` (1,) of all samples.
+        progress: told nothing: a partition is small.
     Returns:
         ``owners`` (K,) int64 picks in their order, ``counts`` (K,) int64 edges of each, ``samples`` int32 and ``similarities``
         of these (empty where they are more than ``room``); ``load`` (M,) float64 what kept samples of the core give to each.
@@ -140,7 +141,10 @@ def run_over_partitions(
         share = (len(region.core) + len(region.halo)) / max(1, members)
         room = int(min(1.0, _ROOM * share) * settings.memory // width)
         values = {"rule": rule, "graph": dataclasses.asdict(settings), "room": room}
-        parts.append(Part(f"partition {number}", values, arrays_of(region, picks_c)))
+        n_members, n_features = len(region.members), features.shape[1]
+        nbytes = settings.memory // len(regions) + 24 * n_members * n_features
+        flops = 2.0 * n_members**2 * n_features
+        parts.append(Part(f"partition {number}", values, arrays_of(region, picks_c), nbytes, flops))
     run_parts = map_parts or functools.partial(map_here, progress=progress)
     answers = run_parts(f"{__name__}:pick_in_partition", parts)
     _check_room(answers, parts, settings.memory, width)

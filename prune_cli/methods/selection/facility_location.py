@@ -126,12 +126,13 @@ def facility_location_order(
     return Choice(choice.rankings, extras=extras)
 
 
-def pick_in_partition(values: Mapping[str, Any], arrays: Arrays) -> Arrays:
+def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> Arrays:
     """Return what a partition picks, and what its picks and its kept samples cover of it.
 
     Args:
         values: ``neighbors``, ``count`` (how many to pick), ``seed``, ``device``.
         arrays: of M samples, those of the halo among them, by ascending id: ``features`` (M, D) float32, ``kept`` and ``core`` (M,) bool.
+        progress: told of the search for neighbors.
     Returns:
         ``owners`` (K,) int64 picks in their order, then the kept samples of the core, ``picks`` (1,) how many are picks; ``counts`` (K,)
         int64 edges of each, ``samples`` int32 and ``similarities`` float32 of these; ``reach`` (M,) float32, how near the last neighbor
@@ -145,6 +146,7 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays) -> Arrays:
         metric="euclidean",
         seed=values["seed"],
         device=values["device"],
+        progress=progress,
     )
     n_samples, found = near_bk.shape
     reach_b: np.ndarray = np.full(n_samples, -1.0, np.float32)
@@ -198,6 +200,8 @@ def _over_partitions(
             f"partition {number}",
             {"neighbors": params.neighbors, "count": int(picks), "seed": seed, "device": device},
             arrays_of(region),
+            len(region.members) * (16 * features.shape[1] + 48 * params.neighbors) + 2**28,
+            2.0 * len(region.members) ** 2 * features.shape[1],
         )
         for number, (region, picks) in enumerate(zip(regions, picks_p, strict=True))
     ]

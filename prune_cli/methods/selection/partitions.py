@@ -35,11 +35,15 @@ class Part:
         name: of the partition, the same in every run.
         values: what its work depends on beside arrays: JSON values.
         arrays: reads what else it needs; called when the part is handed out.
+        nbytes: memory that its work takes at most, about.
+        flops: about how much there is to compute.
     """
 
     name: str
     values: Mapping[str, Any]
     arrays: Callable[[], Arrays]
+    nbytes: int = 0
+    flops: float = 0.0
 
 
 MapParts: TypeAlias = Callable[[str, Sequence[Part]], list[Arrays]]
