@@ -20,7 +20,7 @@ from prune_cli.io.ledger import Ledger
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream
 from prune_cli.io.selection import SELECTED
-from prune_cli.io.tables import STDIN, ParquetSource, write_batches, write_table
+from prune_cli.io.tables import STDIN, ParquetSource, write_batches
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -210,12 +210,10 @@ def merge(options: MergeOptions) -> Outcome:
                 "disk_bytes": size,
             },
         )
+    joined.match()
+    _ = joined.labels
     if output != STDIN:
         check_output(Path(output), options.force)
-    columns: dict[str, pa.Array] = {"id": joined.ids}
-    if joined.labels is not None:
-        columns["label"] = joined.labels.values()
-    columns |= {name: joined.column(name) for name in joined.fields}
     provenance = Provenance(
         command="manifest merge",
         method="join by id",
@@ -226,7 +224,7 @@ def merge(options: MergeOptions) -> Outcome:
         score_direction=joined.directions,
         rows={"rows_in": rows, "rows_out": rows, "rows_bad": 0},
     )
-    write_table(output, pa.table(columns), provenance, joined.sources[0])
+    write_batches(output, joined.schema(), joined.batches(), provenance, joined.sources[0].schema.metadata)
     outcome = Outcome(outputs=[output])
     outcome.tables["columns"] = [
         ["column", "direction"],
