@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.provenance import class_names
-from prune_cli.io.tables import ParquetSource
+from prune_cli.io.tables import ROW_GROUP_ROWS, ParquetSource
 
 ID = "id"
 MISSING = -1
@@ -40,17 +40,8 @@ def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
         if column != ID:
             source.require(column, "--id-column")
         return position_ids(source.rows), True
-    ids = _decoded(source.read([column]).column(0))
-    kind = ids.type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        ids = ids.cast(pa.string())
-    elif pa.types.is_integer(kind):
-        ids = ids.cast(pa.int64())
-    elif not pa.types.is_string(kind):
-        raise InputError(
-            f"{source.location}: column '{column}' is {kind}, not a string or an integer",
-            "name the ids with --id-column",
-        )
+    id_type(source, column)
+    ids = cast_ids(_decoded(source.read([column]).column(0)))
     if ids.null_count:
         where = pc.index(ids.is_null(), True).as_py()
         raise InputError(
@@ -67,13 +58,36 @@ def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
     return ids, False
 
 
-def position_ids(rows: int) -> pa.Array:
-    """Return the ids of a dataset that has none.
+def id_type(source: ParquetSource, column: str) -> pa.DataType:
+    """Return what ids of a column are read as: strings or int64.
+
+    Raises:
+        InputError: another type.
+    """
+    kind = source.schema.field(column).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    raise InputError(
+        f"{source.location}: column '{column}' is {kind}, not a string or an integer", "name the ids with --id-column"
+    )
+
+
+def cast_ids(ids: pa.Array) -> pa.Array:
+    """Return ids, as a file has them, as strings or int64."""
+    ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
+    return ids.cast(pa.int64() if pa.types.is_integer(ids.type) else pa.string())
+
+
+def position_ids(rows: int, start: int = 0) -> pa.Array:
+    """Return the ids of a dataset that has none, from one row to before another.
 
     >>> position_ids(2).to_pylist()
     ['row-00000000', 'row-00000001']
     """
-    digits = pc.utf8_lpad(pa.array(np.arange(rows), pa.int64()).cast(pa.string()), 8, "0")
+    digits = pc.utf8_lpad(pa.array(np.arange(start, rows), pa.int64()).cast(pa.string()), 8, "0")
     return pc.binary_join_element_wise("row-", digits, "")
 
 
@@ -89,28 +103,49 @@ def locate(wanted: pa.Array, ids: pa.Array, wanted_in: str, ids_in: str) -> np.n
     Raises:
         InputError: an id that is not there, or ids of another type; names some.
     """
-    if wanted.type != ids.type:
-        if pa.types.is_integer(ids.type) and pa.types.is_string(wanted.type):
-            try:
-                wanted = wanted.cast(pa.int64())
-            except pa.ArrowInvalid:
-                raise InputError(
-                    f"{wanted_in} has string ids, {ids_in} has integers", "use files of the same dataset"
-                ) from None
-        else:
-            wanted = wanted.cast(pa.string())
-    if wanted.type != ids.type:
-        raise InputError(
-            f"{wanted_in} has ids of type {wanted.type}, {ids_in} of {ids.type}", "use files of the same dataset"
-        )
+    wanted = as_type(wanted, ids.type, wanted_in, ids_in)
     positions = pc.index_in(wanted, value_set=ids)
-    if positions.null_count:
-        missing = wanted.filter(positions.is_null())
-        raise InputError(
-            f"{len(missing)} id(s) of {wanted_in} are not in {ids_in}: {some(missing)}", "use files of the same dataset"
-        )
+    missing = wanted.filter(positions.is_null())
+    refuse_missing(missing, len(missing), wanted_in, ids_in)
     found: np.ndarray = positions.to_numpy(zero_copy_only=False).astype(np.int64)
     return found
+
+
+def as_type(wanted: pa.Array, kind: pa.DataType, wanted_in: str, ids_in: str) -> pa.Array:
+    """Return ids as the type of others, which they are to be looked for among.
+
+    Raises:
+        InputError: texts that are no numbers.
+    """
+    if wanted.type == kind:
+        return wanted
+    if pa.types.is_integer(kind) and pa.types.is_string(wanted.type):
+        try:
+            return wanted.cast(pa.int64())
+        except pa.ArrowInvalid:
+            raise InputError(
+                f"{wanted_in} has string ids, {ids_in} has integers", "use files of the same dataset"
+            ) from None
+    wanted = wanted.cast(pa.string())
+    if wanted.type != kind:
+        raise InputError(
+            f"{wanted_in} has ids of type {wanted.type}, {ids_in} of {kind}", "use files of the same dataset"
+        )
+    return wanted
+
+
+def refuse_missing(missing: pa.Array, count: int, wanted_in: str, ids_in: str) -> None:
+    """Raise where ids are not there.
+
+    Args:
+        missing: the first of them, one more than are named where there are more.
+        count: how many they are.
+        wanted_in, ids_in: what to call the ids, and those that they are not among.
+    """
+    if count:
+        raise InputError(
+            f"{count} id(s) of {wanted_in} are not in {ids_in}: {some(missing)}", "use files of the same dataset"
+        )
 
 
 @dataclass(frozen=True)
@@ -118,7 +153,7 @@ class Labels:
     """A label column as class codes.
 
     Args:
-        codes_n: (N,) int64, 0..C-1, `MISSING` where the row has no label.
+        codes_n: (N,) int64, or a smaller type where that is asked for, 0..C-1, `MISSING` where the row has no label.
         classes: the stored value of each class code, ascending (all of them where the metadata names them).
         names: the name of each class, or None where labels are their own names.
         type: Arrow type of the stored column, which outputs repeat.
@@ -139,7 +174,7 @@ class Labels:
         """Return a name for each class."""
         return list(self.names) if self.names is not None else [str(c) for c in self.classes]
 
-    def take(self, positions: np.ndarray) -> Labels:
+    def take(self, positions: np.ndarray | slice) -> Labels:
         """Return the labels of some rows."""
         return Labels(self.codes_n[positions], self.classes, self.names, self.type)
 
@@ -152,8 +187,9 @@ class Labels:
         ours: Sequence[object] = self.names if self.names is not None and names is not None else self.classes
         theirs: Sequence[object] = names if self.names is not None and names is not None else classes
         code_of = {value: code for code, value in enumerate(theirs)}
-        table = np.array([code_of.get(value, MISSING) for value in ours] or [MISSING], np.int64)
-        codes = np.where(self.codes_n >= 0, table[np.maximum(self.codes_n, 0)], MISSING)
+        kind = np.result_type(self.codes_n, np.min_scalar_type(-max(1, len(theirs))))
+        table = np.array([*(code_of.get(value, MISSING) for value in ours), MISSING], kind)
+        codes = table[self.codes_n]  # without a label: the last
         unknown = (codes < 0) & (self.codes_n >= 0)
         if unknown.any():
             found = sorted({str(ours[c]) for c in np.unique(self.codes_n[unknown])})
@@ -165,51 +201,66 @@ class Labels:
         return Labels(codes, tuple(classes), tuple(names) if names is not None else None, self.type)
 
 
-def read_labels(source: ParquetSource, column: str, option: str = "--label-column") -> Labels:
+def read_labels(source: ParquetSource, column: str, option: str = "--label-column", *, compact: bool = False) -> Labels:
     """Return a label column: integers (with names where the metadata has them) or strings.
 
     Null labels, and -1 where class names are known (unlabeled, as Hugging Face writes it), are missing.
 
+    Args:
+        source: the file.
+        column, option: name of the labels, and the option that says it.
+        compact: codes of the smallest type that holds them, instead of int64.
     Raises:
         InputError: no such column, another type, or a label outside the named classes.
     """
     kind = source.require(column, option).type
-    array = _decoded(source.read([column]).column(0))
-    if pa.types.is_integer(array.type):
-        return _integer_labels(source, column, array)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
-        encoded = array.cast(pa.string()).dictionary_encode()
-        values = encoded.dictionary.to_pylist()
-        order = sorted(range(len(values)), key=lambda i: values[i])
-        rank = np.empty(max(1, len(values)), np.int64)
-        rank[order] = np.arange(len(values))
-        indices = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-        codes = np.where(np.asarray(array.is_valid()), rank[indices], MISSING)
-        return Labels(codes.astype(np.int64), tuple(values[i] for i in order), None, pa.string())
-    raise InputError(
-        f"{source.location}: column '{column}' is {kind}, not integers or strings", f"name the labels with {option}"
-    )
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    if not texts and not pa.types.is_integer(kind):
+        raise InputError(
+            f"{source.location}: column '{column}' is {source.schema.field(column).type}, not integers or strings",
+            f"name the labels with {option}",
+        )
+    names = None if texts else class_names(source.schema, column)
+    classes = tuple(range(len(names))) if names is not None else _classes(_label_arrays(source, column, texts))
+    codes_n = np.empty(source.rows, np.min_scalar_type(-max(1, len(classes))) if compact else np.int64)
+    known, done = pa.array(classes, pa.string() if texts else pa.int64()), 0
+    for array in _label_arrays(source, column, texts):
+        codes = pc.index_in(array, value_set=known, skip_nulls=True).fill_null(MISSING).to_numpy()
+        if names is not None:
+            _refuse_unknown(source, column, array, codes, done, len(names))
+        codes_n[done : done + len(codes)] = codes
+        done += len(codes)
+    return Labels(codes_n, classes, names, pa.string() if texts else kind)
 
 
-def _integer_labels(source: ParquetSource, column: str, array: pa.Array) -> Labels:
-    kind = array.type
-    valid = np.asarray(array.is_valid())
-    values = array.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    names = class_names(source.schema, column)
-    if names is not None:
-        codes = np.where(valid, values, MISSING)
-        outside = (codes < MISSING) | (codes >= len(names))
-        if outside.any():
-            row = int(np.flatnonzero(outside)[0])
-            raise InputError(
-                f"{source.location}: row {row} has the unknown class {codes[row]}; "
-                f"the metadata names {len(names)} classes, 0 to {len(names) - 1}",
-                "correct the labels or the class names",
-            )
-        return Labels(codes, tuple(range(len(names))), names, kind)
-    classes = np.unique(values[valid])
-    codes = np.where(valid, np.searchsorted(classes, values), MISSING)
-    return Labels(codes.astype(np.int64), tuple(int(c) for c in classes), None, kind)
+def _label_arrays(source: ParquetSource, column: str, texts: bool) -> Iterator[pa.Array]:
+    """Yield the labels as strings or int64."""
+    for batch in source.batches([column], ROW_GROUP_ROWS):
+        array = batch.column(0)
+        array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        yield array.cast(pa.string() if texts else pa.int64(), safe=False)
+
+
+def _classes(arrays: Iterable[pa.Array]) -> tuple[ClassValue, ...]:
+    """Return the values that occur, ascending."""
+    found: set[ClassValue] = set()
+    for array in arrays:
+        found.update(pc.unique(array).drop_null().to_pylist())
+    return tuple(sorted(found, key=lambda value: value))
+
+
+def _refuse_unknown(source: ParquetSource, column: str, array: pa.Array, codes: np.ndarray, row: int, n: int) -> None:
+    """Raise where a label is not -1, null or one of the named classes."""
+    unlabeled = array.fill_null(MISSING).to_numpy() == MISSING
+    outside = (codes < 0) & ~unlabeled
+    if outside.any():
+        place = int(outside.argmax())
+        raise InputError(
+            f"{source.location}: row {row + place} has the unknown class {array[place]}; "
+            f"the metadata names {n} classes, 0 to {n - 1}",
+            "correct the labels or the class names",
+        )
 
 
 def some(values: pa.Array | Sequence[object], limit: int = 5) -> str:

@@ -10,8 +10,9 @@ import pyarrow as pa
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
-from prune_cli.io.columns import ID, locate, read_ids
+from prune_cli.io.columns import ID
 from prune_cli.io.ledger import Ledger
+from prune_cli.io.row_ids import RowIds
 from prune_cli.io.tables import ParquetSource
 from prune_cli.io.vectors import fill_vectors, vector_blocks, vector_type
 
@@ -22,7 +23,6 @@ class FeatureFile:
     Args:
         source: the file with the vectors.
         ids: the manifest's ids; each must be in the file, which may have more.
-        ids_in: what to call the manifest.
         id_column, embedding_column: names of the columns.
     Raises:
         InputError: an id that the file has not, or no column of vectors.
@@ -31,8 +31,7 @@ class FeatureFile:
     def __init__(
         self,
         source: ParquetSource,
-        ids: pa.Array,
-        ids_in: str,
+        ids: RowIds,
         *,
         id_column: str = ID,
         embedding_column: str = "embedding",
@@ -41,10 +40,9 @@ class FeatureFile:
         self.source = source
         self.column = embedding_column
         vector_type(source.require(embedding_column, option), source.location, option)
-        there, _ = read_ids(source, id_column)
-        rows = locate(ids, there, ids_in, source.location)
-        self._position = np.full(len(there), -1, np.int64)  # of the manifest, for each row of the file
-        self._position[rows] = np.arange(len(ids))
+        rows = ids.rows_in(RowIds(source, id_column, ids.memory))
+        self._position = np.full(source.rows, -1, np.int64)  # of the manifest, for each row of the file
+        self._position[slice(None) if rows is None else rows] = np.arange(len(ids))
         self.rows = len(ids)
         self.width = next((block.shape[1] for _, block in self._read(Ledger(), 1024)), 0)
         if not self.width:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.columns import ID, Labels, locate, read_ids, read_labels
+from prune_cli.io.columns import ID, Labels, read_labels
 from prune_cli.io.provenance import InputFile, read_provenance
-from prune_cli.io.tables import ParquetSource
+from prune_cli.io.regrouping import regrouped
+from prune_cli.io.row_ids import RowIds
+from prune_cli.io.tables import ROW_GROUP_ROWS, ParquetSource
 
 
 class Joined:
@@ -20,22 +23,28 @@ class Joined:
     Args:
         locations: the files; each has the same ids, in any order.
         id_column, label_column: names of the columns; labels are those of the first file that has any.
+        memory: bytes that joining may take beside arrays by position; None for as many as it wants.
     Raises:
         InputError: an id that one of them has and another has not, a column that two of them have, labels that differ.
     """
 
-    def __init__(self, locations: Sequence[str], *, id_column: str = ID, label_column: str = "label") -> None:
+    def __init__(
+        self,
+        locations: Sequence[str],
+        *,
+        id_column: str = ID,
+        label_column: str = "label",
+        memory: int | None = None,
+    ) -> None:
         self.sources = [ParquetSource(location) for location in locations]
         self.id_column, self.label_column = id_column, label_column
-        self.ids, self.ids_made_up = read_ids(self.sources[0], id_column)
+        self._memory = memory
+        self.ids = RowIds(self.sources[0], id_column, memory)
         if not len(self.ids):
             raise InputError(f"{locations[0]} has no rows", "check the file")
-        self._rows: list[np.ndarray | None] = [None]
         self.fields: dict[str, pa.Field] = {}
         self._source_of: dict[str, int] = {}
         for number, source in enumerate(self.sources):
-            if number:
-                self._rows.append(self._match(source))
             for field in source.schema:
                 if field.name in {id_column, label_column}:
                     continue
@@ -48,13 +57,31 @@ class Joined:
                 self.fields[field.name] = field
                 self._source_of[field.name] = number
 
-    def _match(self, source: ParquetSource) -> np.ndarray:
-        ids, made_up = read_ids(source, self.id_column)
-        if made_up or self.ids_made_up:
+    def match(self) -> None:
+        """Sort the ids of all files and join them; without it that is done when it is first needed.
+
+        Raises:
+            InputError: see `rows`.
+        """
+        _ = self.rows
+
+    @cached_property
+    def rows(self) -> list[np.ndarray | None]:
+        """For every file the row of each id, or None where it has them in the order of the first.
+
+        Raises:
+            InputError: an id that is not in all files, stands twice, or is null.
+        """
+        _ = self.ids.order_n
+        return [None, *(self._match(source) for source in self.sources[1:])]
+
+    def _match(self, source: ParquetSource) -> np.ndarray | None:
+        theirs = RowIds(source, self.id_column, self._memory)
+        if theirs.made_up or self.ids.made_up:
             raise InputError("files are joined by id, and one of them has no column of ids", "name it with --id-column")
-        rows = locate(self.ids, ids, self.sources[0].location, source.location)
-        if len(ids) != len(self.ids):
-            locate(ids, self.ids, source.location, self.sources[0].location)
+        rows = self.ids.rows_in(theirs)
+        if len(theirs) != len(self.ids):
+            theirs.rows_in(self.ids)
         return rows
 
     @property
@@ -74,12 +101,12 @@ class Joined:
 
     @cached_property
     def labels(self) -> Labels | None:
-        """The labels, or None where no file has any."""
+        """The labels, as codes of the smallest type, or None where no file has any."""
         found: Labels | None = None
-        for source, rows in zip(self.sources, self._rows, strict=True):
+        for source, rows in zip(self.sources, self.rows, strict=True):
             if self.label_column not in source.schema.names:
                 continue
-            labels = read_labels(source, self.label_column)
+            labels = read_labels(source, self.label_column, compact=True)
             labels = labels if rows is None else labels.take(rows)
             if found is None:
                 found = labels
@@ -88,7 +115,7 @@ class Joined:
                 labels.recoded(found.classes, found.names, source.location).codes_n != found.codes_n
             )
             if len(differ):
-                one = self.ids[int(differ[0])]
+                one = self.ids.take(differ[:1])[0]
                 raise InputError(
                     f"{len(differ)} label(s) of {source.location} are not those of {self.location}, such as that of {one}",
                     "use files of the same dataset, with the same labels",
@@ -103,9 +130,53 @@ class Joined:
             found |= (read_provenance(source.schema) or {}).get("score_direction", {})
         return {name: direction for name, direction in found.items() if name in self.fields}
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return one column, in the order of the ids."""
+    def schema(self) -> pa.Schema:
+        """Return the columns of `batches`: ``id``, ``label`` where there are labels, and those of all files."""
+        columns = {ID: self.ids.type, **({"label": self.labels.type} if self.labels is not None else {})}
+        return pa.schema(columns | {name: field.type for name, field in self.fields.items()})
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows with all columns, in pieces as the first file is read."""
+        schema, sizes_of = self.schema(), itertools.tee(self._sizes(), 2 + len(self.fields))
+        columns = [self._cut(name, sizes) for name, sizes in zip(self.fields, sizes_of[2:], strict=True)]
+        start = 0
+        for ids, size in zip(regrouped(self.ids.read(), sizes_of[0]), sizes_of[1], strict=False):
+            part = [self.labels.take(slice(start, start + size)).values()] if self.labels is not None else []
+            start += size
+            yield pa.RecordBatch.from_arrays([ids, *part, *(next(column) for column in columns)], schema=schema)
+
+    def _sizes(self) -> Iterator[int]:
+        """Yield how many rows a batch has: as many as the columns of the first file come in, if it has any."""
+        first = [name for name, number in self._source_of.items() if not number]
+        if not first:
+            return itertools.repeat(ROW_GROUP_ROWS)
+        return (len(batch) for batch in self.sources[0].batches(first[:1]))
+
+    def _cut(self, name: str, sizes: Iterator[int]) -> Iterator[pa.Array]:
         number = self._source_of[name]
-        column = self.sources[number].read([name]).column(0)
-        rows = self._rows[number]
-        return column if rows is None else column.take(pa.array(rows))
+        source, rows = self.sources[number], self.rows[number]
+        if not number or (rows is None and not pa.types.is_dictionary(self.fields[name].type)):
+            return regrouped((batch.column(0) for batch in source.batches([name])), sizes)
+        return self._in_other_order(name, sizes)
+
+    def _in_other_order(self, name: str, sizes: Iterator[int]) -> Iterator[pa.Array]:
+        """Yield a column of a file that has the rows in another order: it is held as a whole."""
+        number = self._source_of[name]
+        column, rows, done = self.sources[number].read([name]).column(0).combine_chunks(), self.rows[number], 0
+        for size in sizes:
+            here = rows[done : done + size] if rows is not None else np.arange(done, min(done + size, len(column)))
+            if not len(here):
+                return
+            yield column.take(pa.array(here))
+            done += size
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Return a column of numbers as (N,) float64, in the order of the ids, NaN where null."""
+        number = self._source_of[name]
+        values_n, done = np.empty(len(self.ids)), 0
+        for batch in self.sources[number].batches([name], ROW_GROUP_ROWS):
+            column = batch.column(0).cast(pa.float64()).fill_null(np.nan)
+            values_n[done : done + len(column)] = column.to_numpy()
+            done += len(column)
+        rows = self.rows[number]
+        return values_n if rows is None else values_n[rows]

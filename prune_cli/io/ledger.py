@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,15 @@ class ErrorAllowance:
         return bad <= (self.count if self.share is None else self.share * rows)
 
 
+class Ids(Protocol):
+    """The ids of a dataset's rows, in memory or not."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, positions: pa.Array, /) -> pa.Array:
+        """Return the ids of some rows."""
+
+
 LEDGER_COLUMNS = ("id", "path", "reason")
 
 
@@ -77,7 +87,7 @@ class Ledger:
         good[list(self.rows)] = False
         return good
 
-    def table(self, ids: pa.Array) -> pa.Table:
+    def table(self, ids: Ids) -> pa.Table:
         """Return ``id``, ``path``, ``reason``, in the order of the dataset."""
         positions = sorted(self.rows)
         return pa.table(
@@ -94,7 +104,7 @@ def ledger_path(output: str, default_stem: str) -> str:
     return beside(f"{default_stem}.parquet" if output == STDIN else output, ".errors.parquet")
 
 
-def settle(ledger: Ledger, ids: pa.Array, allowance: ErrorAllowance, path: str, provenance: Provenance) -> None:
+def settle(ledger: Ledger, ids: Ids, allowance: ErrorAllowance, path: str, provenance: Provenance) -> None:
     """Write the ledger where there are bad rows; remove one that an earlier run left where there are none.
 
     Raises:
@@ -103,13 +113,14 @@ def settle(ledger: Ledger, ids: pa.Array, allowance: ErrorAllowance, path: str, 
     if not len(ledger):
         _remove_stale(path)
         return
-    write_table(path, ledger.table(ids), provenance)
+    table = ledger.table(ids)
+    write_table(path, table, provenance)
     if len(ledger) == len(ids):
         raise BadRowsError(f"all {len(ids)} rows are bad", f"see {path}")
     if not allowance.allows(len(ledger), len(ids)):
-        position = min(ledger.rows)
-        where, reason = ledger.rows[position]
-        first = f"{ids[position].as_py()}{f' ({where})' if where else ''}: {reason}"
+        row = table.slice(0, 1).to_pylist()[0]
+        where = f" ({row['path']})" if row["path"] else ""
+        first = f"{row['id']}{where}: {row['reason']}"
         raise BadRowsError(
             f"{len(ledger)} of {len(ids)} rows are bad, more than --max-errors allows; the first: {first}",
             f"see {path}, mend or remove those rows, or allow them: --max-errors {len(ledger)}",

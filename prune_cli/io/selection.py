@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.columns import ID, Labels, locate, read_ids, read_labels
+from prune_cli.io.columns import ID, Labels, read_ids, read_labels
+from prune_cli.io.row_ids import RowIds
 from prune_cli.io.stores import open_input, there
 from prune_cli.io.tables import ParquetSource
 
@@ -135,7 +136,7 @@ def selected_ids(source: ParquetSource) -> pa.Array:
     return ids
 
 
-def read_listed(file: str | None, ids: pa.Array, ids_in: str) -> np.ndarray:
+def read_listed(file: str | None, ids: RowIds, ids_in: str) -> np.ndarray:
     """Return (N,) bool: which ids a file lists, one a line, or the selected rows of a Parquet file; None lists none.
 
     Args:
@@ -164,5 +165,5 @@ def read_listed(file: str | None, ids: pa.Array, ids_in: str) -> np.ndarray:
             ) from None
         wanted = pa.array([line for line in lines if line], pa.string())
     if len(wanted):
-        listed[locate(wanted, ids, file, ids_in)] = True
+        listed[ids.locate(wanted, file, ids_in)] = True
     return listed

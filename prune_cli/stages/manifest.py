@@ -21,7 +21,7 @@ from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance, hash_stream
 from prune_cli.io.selection import SELECTED
 from prune_cli.io.shard_files import is_shard
-from prune_cli.io.tables import STDIN, ParquetSource, write_batches, write_table
+from prune_cli.io.tables import STDIN, ParquetSource, write_batches
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.shards import merge_shards
 
@@ -220,11 +220,9 @@ def merge(options: MergeOptions) -> Outcome:
                 "disk_bytes": size,
             },
         )
+    joined.match()
+    _ = joined.labels
     check_output(output, options.force)
-    columns: dict[str, pa.Array] = {"id": joined.ids}
-    if joined.labels is not None:
-        columns["label"] = joined.labels.values()
-    columns |= {name: joined.column(name) for name in joined.fields}
     provenance = Provenance(
         command="manifest merge",
         method="join by id",
@@ -235,7 +233,7 @@ def merge(options: MergeOptions) -> Outcome:
         score_direction=joined.directions,
         rows={"rows_in": rows, "rows_out": rows, "rows_bad": 0},
     )
-    write_table(output, pa.table(columns), provenance, joined.sources[0])
+    write_batches(output, joined.schema(), joined.batches(), provenance, joined.sources[0].schema.metadata)
     outcome = Outcome(outputs=[output])
     outcome.tables["columns"] = [
         ["column", "direction"],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.joined import Joined
@@ -28,21 +27,30 @@ class Key:
     Args:
         name: of the column.
         direction: what a high value means.
-        values_n: (N,) float64, NaN where null.
+        scores: the file that has it.
     """
 
     name: str
     direction: Direction
-    values_n: np.ndarray
+    scores: Joined
+
+    @cached_property
+    def values_n(self) -> np.ndarray:
+        """(N,) float64, NaN where null; read when first wanted."""
+        return self.scores.numbers(self.name)
 
     def difficulty(self) -> np.ndarray:
         """Return (N,) float64, high = hard."""
         return self.values_n if self.direction == "harder" else -self.values_n
 
+    @cached_property
     def share_tied(self) -> float:
-        """Return the share of the values that another row has too."""
-        _, counts = np.unique(self.values_n[np.isfinite(self.values_n)], return_counts=True)
-        return float(counts[counts > 1].sum() / max(1, counts.sum()))
+        """The share of the values that another row has too."""
+        values = self.values_n[np.isfinite(self.values_n)]
+        values.sort()
+        as_next = np.zeros(len(values) + 1, bool)
+        as_next[1:-1] = values[1:] == values[:-1]
+        return float(np.count_nonzero(as_next[1:] | as_next[:-1]) / max(1, len(values)))
 
 
 def parse_directions(given: Sequence[str]) -> dict[str, str]:
@@ -75,7 +83,7 @@ def read_key(scores: Joined, wanted: str | None, directions: Mapping[str, str]) 
             f"{scores.location}: column '{name}' is {field.type}, not numbers",
             f"name one of {', '.join(_numeric_columns(scores)) or 'none there'}",
         )
-    return Key(name, direction_of(name, directions, scores.directions), read_numbers(scores, name))
+    return Key(name, direction_of(name, directions, scores.directions), scores)
 
 
 def direction_of(name: str, *stated: Mapping[str, str]) -> Direction:
@@ -101,21 +109,15 @@ def read_tie(scores: Joined, key: Key, wanted: str | None, directions: Mapping[s
     if wanted is not None:
         return None if wanted.lower() == "none" else read_key(scores, wanted, directions)
     fitting = [name for name in _TIE_KEYS if name in scores.fields and name != key.name]
-    if not fitting or key.share_tied() <= _MANY_TIES:
+    if not fitting or key.share_tied <= _MANY_TIES:
         return None
     return read_key(scores, fitting[0], directions)
-
-
-def read_numbers(scores: Joined, name: str) -> np.ndarray:
-    """Return a column as (N,) float64, NaN where null."""
-    values: np.ndarray = pc.fill_null(scores.column(name).cast(pa.float64()), math.nan).to_numpy()
-    return values
 
 
 def sub_terms(scores: Joined, key: str) -> dict[str, np.ndarray]:
     """Return the columns whose names go on after the key's: ``cg_ab`` of ``cg``, ``dual_mean`` of ``dual``."""
     return {
-        name: read_numbers(scores, name)
+        name: scores.numbers(name)
         for name, field in scores.fields.items()
         if name.startswith(f"{key}_") and _numeric(field)
     }

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
+from prune_cli.core.runs import position_type
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
 from prune_cli.io.blocks import BlockFolder
@@ -25,7 +25,7 @@ from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import ErrorAllowance, Ledger, ledger_path, settle
 from prune_cli.io.locations import beside, work_folder
 from prune_cli.io.provenance import Provenance
-from prune_cli.io.tables import STDIN, write_table
+from prune_cli.io.tables import STDIN, write_batches
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry import Method, find_method, preset_params
 from prune_cli.methods.selection.baselines import TopParams
@@ -36,7 +36,15 @@ from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_sta
 from prune_cli.stages.engine_parts import parts_on_engine
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie
-from prune_cli.stages.selection_files import SelectionRows, ranked_table, tell_curve, tell_extras, with_choice
+from prune_cli.stages.selection_files import (
+    RankedRows,
+    SelectionRows,
+    ranked_rows,
+    selection_batches,
+    selection_schema,
+    tell_curve,
+    tell_extras,
+)
 from prune_cli.stages.selection_vectors import (
     LIBRARY_BYTES,
     candidates_of,
@@ -117,8 +125,15 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
             f"--engine {options.runtime.engine} runs the partitions of a selection, and {name} has none here",
             "use neighbor_confidence or facility_location with -p parts=N, or leave out --engine",
         )
-    scores = Joined(options.scores, id_column=options.id_column, label_column=options.label_column)
-    if scores.ids_made_up:
+    scores = Joined(
+        options.scores,
+        id_column=options.id_column,
+        label_column=options.label_column,
+        memory=options.runtime.memory_budget(),
+    )
+    if not options.plan:
+        scores.match()
+    if scores.ids.made_up:
         outcome.warnings.append(f"no column '{options.id_column}': ids are the positions, row-00000000 and on")
     if (options.per_class or "labels" in method.uses) and scores.labels is None:
         scores.sources[0].require(options.label_column, "--label-column")
@@ -158,21 +173,24 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         outcome.warnings.append(
             f"{len(ledger)} row(s) without a score or a vector are not selected, listed in {errors}"
         )
-    lost = scores.ids.filter(pa.array(wishes.keep & ~rows.good))
+    lost = np.flatnonzero(wishes.keep & ~rows.good)
     if len(lost):
-        outcome.warnings.append(f"{len(lost)} of these are in --keep and cannot be kept, such as {lost[0]}")
-    if key is not None and tie is None and wanted["tie"] is None and key.share_tied() > 0.1:
         outcome.warnings.append(
-            f"{key.share_tied():.0%} of the rows share their '{key.name}' with others, and ids break the ties: a second score "
+            f"{len(lost)} of these are in --keep and cannot be kept, such as {scores.ids.take(lost[:1])[0]}"
+        )
+    if key is not None and tie is None and wanted["tie"] is None and key.share_tied > 0.1:
+        outcome.warnings.append(
+            f"{key.share_tied:.0%} of the rows share their '{key.name}' with others, and ids break the ties: a second score "
             "would do better (-p tie=COLUMN)"
         )
 
-    positions = np.flatnonzero(rows.eligible)
+    eligible = rows.eligible
+    positions = None if eligible.all() else np.flatnonzero(eligible).astype(position_type(len(eligible)))
     candidates = candidates_of(rows, positions, values_nd)
-    kept_already = int(candidates.kept.sum())
+    kept_already = int(np.count_nonzero(candidates.kept))
     if options.threshold is None:
-        check_counts(budgets, len(positions), kept_already, wishes.keeper)
-    free = len(positions) - kept_already
+        check_counts(budgets, len(candidates), kept_already, wishes.keeper)
+    free = len(candidates) - kept_already
     counts = [free if options.threshold is not None else b.count - kept_already for b in budgets]
     with _parts(options, method, params, features, provenance, base, progress) as map_parts:
         choice = choose(
@@ -185,21 +203,19 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     files = []
     for number, (budget, count) in enumerate(zip(budgets, counts, strict=True)):
         ranking, extra = choice.rankings[number], choice.extras[number] if choice.extras else None
-        table, chosen = ranked_table(rows, positions, candidates, ranking, count if not method.nested else None, extra)
+        ranked = ranked_rows(rows, positions, candidates, ranking, count if not method.nested else None, extra)
         if options.threshold is not None:
-            chosen = _beyond_threshold(options.threshold, params, rows, table) | (wishes.keep & rows.eligible)
+            chosen = _beyond_threshold(options.threshold, params, rows, ranked) | (wishes.keep & eligible)
         else:
-            chosen &= table["rank"].fill_null(len(chosen) + 1).to_numpy() <= budget.count
-        table = with_choice(table, chosen)
-        if options.selected_only:
-            table = table.filter(pa.array(chosen))
+            chosen = (ranked.rank_n > 0) & (ranked.rank_n <= budget.count)
+        kept = int(np.count_nonzero(chosen))
         made = dataclasses.replace(
             provenance,
             parameters={**provenance.parameters, **budget.stated},
-            rows={**provenance.rows, "rows_out": len(table)},
+            rows={**provenance.rows, "rows_out": kept if options.selected_only else len(chosen)},
         )
-        write_table(budget.output, table, made, scores.sources[0])
-        kept = int(chosen.sum())
+        batches = selection_batches(rows, ranked, chosen, options.selected_only)
+        write_batches(budget.output, selection_schema(rows, ranked), batches, made, scores.sources[0].schema.metadata)
         figures = {"rows_kept_before": kept_already} if options.before is not None else {}
         files.append(
             {"output": budget.output, **budget.stated, "rows_kept": kept, **figures, **(extra.figures if extra else {})}
@@ -296,15 +312,14 @@ def _provenance(options: SelectOptions, method: Method, params: Any, rows: Selec
     )
 
 
-def _beyond_threshold(threshold: float, params: object, rows: SelectionRows, table: pa.Table) -> np.ndarray:
+def _beyond_threshold(threshold: float, params: object, rows: SelectionRows, ranked: RankedRows) -> np.ndarray:
     assert isinstance(params, TopParams)
     assert rows.key is not None
     bound = threshold if rows.key.direction == "harder" else -threshold
     with np.errstate(invalid="ignore"):
         difficulty = rows.key.difficulty()
         beyond = difficulty <= bound if params.order == "easiest" else difficulty >= bound
-    skipped = np.array([reason == "skipped by the offset" for reason in table["reason"].to_pylist()])
-    chosen: np.ndarray = beyond & rows.eligible & ~skipped
+    chosen: np.ndarray = beyond & rows.eligible & ~ranked.skipped_n
     return chosen
 
 

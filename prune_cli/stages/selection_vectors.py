@@ -8,7 +8,7 @@ import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress
-from prune_cli.io.columns import ID, canonical_order
+from prune_cli.io.columns import ID
 from prune_cli.io.features import FeatureFile, ProbabilityFile, StreamedFeatures
 from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import Ledger
@@ -52,7 +52,6 @@ def feature_file(options: SelectOptions, method: Method, scores: Joined, key: Ke
     return FeatureFile(
         source,
         scores.ids,
-        scores.sources[0].location,
         id_column=options.id_column if options.id_column in source.schema.names else ID,
         embedding_column=options.embedding_column,
     )
@@ -81,7 +80,6 @@ def probability_file(
     return ProbabilityFile(
         source,
         scores.ids,
-        scores.sources[0].location,
         id_column=options.id_column if options.id_column in source.schema.names else ID,
         embedding_column=options.prob_column,
         option="--prob-column",
@@ -134,27 +132,41 @@ def memory_left(options: SelectOptions, method: Method, params: Any, features: F
     return max(0, options.runtime.memory_budget() - LIBRARY_BYTES - 3 * held)
 
 
-def candidates_of(rows: SelectionRows, positions: np.ndarray, values_nd: np.ndarray | None) -> Candidates:
-    """Return the rows that can be kept as the methods see them, numbered from 0."""
-    by_id = canonical_order(rows.scores.ids)
-    number = np.full(len(by_id), -1, np.int64)
-    number[positions] = np.arange(len(positions))
-    order_n = number[by_id]
+def candidates_of(rows: SelectionRows, positions: np.ndarray | None, values_nd: np.ndarray | None) -> Candidates:
+    """Return the rows that can be kept as the methods see them, numbered from 0.
+
+    Args:
+        rows: all rows.
+        positions: (M,) those that can be kept, or None for all: then nothing is copied.
+        values_nd: (N, D) vectors in memory, or None.
+    """
+    order_n = rows.scores.ids.order_n
+    if positions is not None:
+        number = np.full(len(order_n), -1, order_n.dtype)
+        number[positions] = np.arange(len(positions))
+        order_n = number[order_n]
+        order_n = order_n[order_n >= 0]
+    at: np.ndarray | slice = slice(None) if positions is None else positions
     features: Features | None = None
     if values_nd is not None:
-        whole = len(positions) == len(values_nd)
-        features = ArrayFeatures(values_nd if whole else values_nd[positions])
+        features = ArrayFeatures(values_nd[at])
     elif rows.features is not None:
-        features = StreamedFeatures(rows.features, positions)
+        features = StreamedFeatures(rows.features, np.arange(len(order_n)) if positions is None else positions)
     labels, key, tie = rows.scores.labels, rows.key, rows.tie
+    codes_n = labels.codes_n[at] if labels is not None else None
+    if rows.features is not None:  # torch and faiss index by int64 alone
+        order_n = order_n.astype(np.int64)
+        codes_n = codes_n.astype(np.int64) if codes_n is not None else None
     terms = sub_terms(rows.scores, key.name) if key is not None else {}
     return Candidates(
-        order_n[order_n >= 0],
-        difficulty_n=key.difficulty()[positions] if key is not None else None,
-        tie_n=tie.difficulty()[positions] if tie is not None else None,
-        columns={name: values[positions] for name, values in terms.items()},
-        codes_n=labels.codes_n[positions] if labels is not None else None,
+        order_n,
+        difficulty_n=key.difficulty()[at] if key is not None else None,
+        tie_n=tie.difficulty()[at] if tie is not None else None,
+        columns={name: values[at] for name, values in terms.items()},
+        codes_n=codes_n,
         features=features,
-        kept_n=rows.wishes.keep[positions] if rows.wishes.keep.any() else None,
-        probabilities=StreamedFeatures(rows.probabilities, positions) if rows.probabilities is not None else None,
+        kept_n=rows.wishes.keep[at] if rows.wishes.keep.any() else None,
+        probabilities=StreamedFeatures(rows.probabilities, np.arange(len(order_n)) if positions is None else positions)
+        if rows.probabilities is not None
+        else None,
     )

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.columns import canonical_order, locate, some
+from prune_cli.io.columns import canonical_order, some
 from prune_cli.io.joined import Joined
 from prune_cli.io.ledger import Ledger
 from prune_cli.io.provenance import InputFile, hash_file
@@ -49,16 +48,19 @@ class Wishes:
         if both.any():
             kept = f"are kept by {self.before.location}" if self.before is not None else "are in --keep"
             raise InputError(
-                f"{int(both.sum())} id(s) {kept} and in --drop, such as {scores.ids[int(both.argmax())]}",
+                f"{int(both.sum())} id(s) {kept} and in --drop, such as {scores.ids.take([both.argmax()])[0]}",
                 "take them out of one",
             )
 
     def check_kept(self, ledger: Ledger, scores: Joined) -> None:
         """Raise where a row of the selection that is topped up cannot be kept; of ``--keep`` such rows are told later."""
-        lost = scores.ids.filter(pa.array(self.keep & ~ledger.good(len(scores.ids))))
-        if self.before is not None and len(lost):
+        if self.before is None:
+            return
+        lost = np.flatnonzero(self.keep & ~ledger.good(len(scores.ids)))
+        if len(lost):
             raise InputError(
-                f"{len(lost)} row(s) that {self.before.location} keeps have no score or vector in {scores.location}: {some(lost)}",
+                f"{len(lost)} row(s) that {self.before.location} keeps have no score or vector in {scores.location}: "
+                f"{some(scores.ids.take(lost[:6]))}",
                 "score them: rows that were kept stay kept",
             )
 
@@ -92,10 +94,10 @@ def _topping_up(options: SelectOptions, scores: Joined, drop: np.ndarray, listed
     order = kept[np.lexsort((by_id[kept], ranks))]
     notes = []
     try:
-        rows = locate(before.ids.take(pa.array(order)), scores.ids, before.location, scores.location)
+        rows = scores.ids.locate(before.ids.take(pa.array(order)), before.location, scores.location)
     except InputError as error:
         raise InputError(error.message, "score old and new rows together: prune score of all the data") from None
-    gone = len(before.ids) - _common(before.ids, scores.ids)
+    gone = int(np.count_nonzero(scores.ids.find(before.ids) < 0))
     if gone:
         notes.append(
             f"{gone:,} row(s) that {before.location} leaves out are not in {scores.location}, nor in the result"
@@ -115,10 +117,3 @@ def _topping_up(options: SelectOptions, scores: Joined, drop: np.ndarray, listed
         place_n > 0, drop, f"{before.location} keeps", before, place_n, weight_n,
         (*before.source.inputs, *listed), tuple(notes),
     )  # fmt: skip
-
-
-def _common(ids: pa.Array, others: pa.Array) -> int:
-    """Return how many ids are among others, as texts where their types differ."""
-    if ids.type != others.type:
-        ids, others = ids.cast(pa.string()), others.cast(pa.string())
-    return int(pc.sum(pc.is_in(ids, value_set=others)).as_py())

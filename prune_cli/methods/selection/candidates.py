@@ -10,6 +10,7 @@ import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.rng import generator
+from prune_cli.core.runs import sort_within_runs
 
 BEYOND = "beyond the budget"
 
@@ -70,11 +71,12 @@ class Candidates:
     """The samples to choose from, numbered 0 to N - 1, and those that are kept whatever is chosen.
 
     Args:
-        order_n: (N,) int64 positions by ascending id; ties and random draws go by it.
+        order_n: (N,) positions by ascending id, int64, or int32 where there are no features; ties and random draws go by it.
         difficulty_n: (N,) float64, high = hard, or None where no score is at hand.
         tie_n: (N,) float64, high = hard: a second score for samples whose first is equal, or None.
         columns: other columns of the score file by name, each (N,) float64, for methods that want more than one.
-        codes_n: (N,) int64 class of each sample, -1 for none; None where there are no labels.
+        codes_n: (N,) class of each sample, -1 for none, int64, or a smaller type where there are no features; None where there are
+            no labels.
         features: a vector of each sample, or None.
         kept_n: (N,) bool: kept already, to be taken into account and not to be returned.
         probabilities: what a model says of each sample, (N, C), or None.
@@ -103,18 +105,20 @@ class Candidates:
 
     def hardest_first(self, method: str) -> np.ndarray:
         """Return the positions that can be chosen, hardest first; ties by the second score, then by id."""
-        return self._by_difficulty(method, -1.0)
+        return self._by_difficulty(method, descending=True)
 
     def easiest_first(self, method: str) -> np.ndarray:
         """Return the positions that can be chosen, easiest first; ties by the second score, then by id."""
-        return self._by_difficulty(method, 1.0)
+        return self._by_difficulty(method, descending=False)
 
-    def _by_difficulty(self, method: str, sign: float) -> np.ndarray:
-        free = self.free()
-        keys = [sign * self.difficulty(method)[free]]
-        if self.tie_n is not None:
-            keys.insert(0, sign * self.tie_n[free])
-        return free[np.lexsort(keys)]
+    def _by_difficulty(self, method: str, *, descending: bool) -> np.ndarray:
+        order_n = self.free().copy()
+        first_n = np.zeros(len(order_n), bool)
+        first_n[:1] = True
+        for key_n in (self.difficulty(method), self.tie_n):
+            if key_n is not None:
+                sort_within_runs(order_n, first_n, key_n, descending=descending, kind="stable")
+        return order_n
 
     def difficulty(self, method: str) -> np.ndarray:
         """Return (N,) float64, high = hard, or say that there is none."""

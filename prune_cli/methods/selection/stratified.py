@@ -20,6 +20,8 @@ _MIS_RATES = {
 }
 """(share kept, share of the hardest that is dropped first); recalled, not confirmed against the paper's text."""
 
+_BLOCK = 1 << 20
+
 
 @dataclass(frozen=True)
 class StratifiedParams:
@@ -87,36 +89,47 @@ def stratified_order(
     hardest_first = candidates.hardest_first("stratified")
     difficulty = candidates.difficulty("stratified")
     free = candidates.free()
-    draw = np.empty(len(candidates))
-    draw[free] = generator(seed, "select", "stratified").random(len(free))
+    draw, luck = np.empty(len(candidates)), generator(seed, "select", "stratified")
+    for start in range(0, len(free), _BLOCK):
+        here = free[start : start + _BLOCK]
+        draw[here] = luck.random(len(here))
     rankings = []
     for count in counts:
         rate = mis_rate_for(count / max(1, len(free)), params.mis_rate)
         dropped = min(int(np.floor(rate * len(free) + 0.5)), len(free) - count)
         left = hardest_first[dropped:]
-        chosen = left[_draw_from_strata(difficulty[left], draw[left], params.strata, count)]
+        chosen = _draw_from_strata(difficulty, draw, left, params.strata, count)
         rankings.append(Ranking(chosen, reason="not drawn from its stratum"))
     return Choice(tuple(rankings))
 
 
-def _draw_from_strata(values: np.ndarray, draw: np.ndarray, strata: int, count: int) -> np.ndarray:
-    """Return ascending positions of the count drawn."""
+def _draw_from_strata(
+    difficulty: np.ndarray, draw: np.ndarray, hardest_first: np.ndarray, strata: int, count: int
+) -> np.ndarray:
+    """Return the count drawn, hardest first.
+
+    Since the samples come by difficulty, a stratum is a part of them without gaps.
+    """
     if count == 0:
-        return np.zeros(0, np.int64)
-    low, high = values.min(), values.max()
+        return hardest_first[:0]
+    low, high = difficulty[hardest_first[-1]], difficulty[hardest_first[0]]
     width = (high - low) / strata
-    stratum = (
-        np.minimum(((values - low) / width).astype(np.int64), strata - 1) if width > 0 else np.zeros_like(values, int)
-    )
-    sizes = np.bincount(stratum, minlength=strata)
+    sizes = np.zeros(strata, np.int64)
+    for start in range(0, len(hardest_first), _BLOCK):
+        values = difficulty[hardest_first[start : start + _BLOCK]]
+        stratum = ((values - low) / width).astype(np.int64) if width > 0 else np.zeros(len(values), np.int64)
+        sizes += np.bincount(np.minimum(stratum, strata - 1), minlength=strata)
     quota = np.zeros(strata, np.int64)
     left, by_size = count, np.argsort(sizes, kind="stable")
     for done, which in enumerate(by_size):
         quota[which] = min(sizes[which], left // (strata - done))
         left -= quota[which]
-    order = np.lexsort((draw, stratum))
-    rank = np.arange(len(values)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.sort(order[rank < quota[stratum[order]]])
+    drawn, start = [], 0
+    for which in np.flatnonzero(sizes)[::-1]:
+        mine = hardest_first[start : start + sizes[which]]
+        start += sizes[which]
+        drawn.append(mine[np.sort(np.argsort(draw[mine], kind="stable")[: quota[which]])])
+    return np.concatenate(drawn)
 
 
 @dataclass(frozen=True)
