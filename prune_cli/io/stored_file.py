@@ -119,13 +119,16 @@ class StoredObject:
             return list(pool.map(lambda at: self._piece(at, min(at + _PIECE, end)), starts))
 
     def _piece(self, start: int, end: int) -> bytes:
-        try:
-            found: bytes = self._source.read_at(end - start, start)
-        except Exception as error:  # the Hub's library raises what it likes
-            raise explained(error, self.location, "read") from error
-        if len(found) != end - start:
-            raise InputError(f"{self.location} was changed while it was read", "run it again")
-        return found
+        parts: list[bytes] = []
+        while start < end:
+            try:
+                parts.append(self._source.read_at(end - start, start))  # of GCS it may be less than was asked for
+            except Exception as error:  # the Hub's library raises what it likes
+                raise explained(error, self.location, "read") from error
+            if not parts[-1]:
+                raise InputError(f"{self.location} was changed while it was read", "run it again")
+            start += len(parts[-1])
+        return b"".join(parts) if len(parts) > 1 else parts[0]
 
 
 class StoredFile(io.RawIOBase):
