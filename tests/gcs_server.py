@@ -52,8 +52,8 @@ class Handler(BaseHTTPRequestHandler):
         elif parts.path.startswith("/upload/"):
             SESSIONS.append((query["name"][0], bytearray()))
             self._answer(200, b"{}", Location=f"http://{self.headers['Host']}/session/{len(SESSIONS) - 1}")
-        elif not parts.path.startswith("/storage/v1/b/"):
-            self._send("/".join(names[2:]))
+        elif query.get("alt") == ["media"]:
+            self._send("/".join(names[6:]))
         elif names[4] != "bucket":
             self._refuse(404, "The specified bucket does not exist.")
         elif len(names) == 5:
