@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.errors import InputError
-from prune_cli.io.store_errors import explained
+from prune_cli.core.errors import InputError, PruneError
 
 _BLOCK = 2**20
 _PIECE, _AT_A_TIME = 4 * 2**20, 4
@@ -36,6 +35,7 @@ class StoredObject:
         size: bytes.
         first: what the store said of the object when it was opened.
         now: returns what the store says now.
+        failed: returns the error for a user that an error of the store's library is.
         told_sha256: of the bytes, where the store tells it.
     """
 
@@ -46,10 +46,11 @@ class StoredObject:
         size: int,
         first: object,
         now: Callable[[], object],
+        failed: Callable[[Exception], PruneError],
         told_sha256: str | None = None,
     ) -> None:
         self.location, self.size = location, size
-        self._source, self._first, self._now, self._told = source, first, now, told_sha256
+        self._source, self._first, self._now, self._failed, self._told = source, first, now, failed, told_sha256
         self._lock = threading.Lock()
         room = shutil.disk_usage(tempfile.gettempdir()).free >= 2 * size
         self._kept = tempfile.TemporaryFile() if room else None  # noqa: SIM115
@@ -92,7 +93,7 @@ class StoredObject:
         try:
             now = self._now()
         except OSError as error:
-            raise explained(error, self.location, "read") from error
+            raise self._failed(error) from error
         if now != self._first:
             raise InputError(f"{self.location} was changed while it was read", "run it again")
         return digest.hexdigest()
@@ -119,13 +120,16 @@ class StoredObject:
             return list(pool.map(lambda at: self._piece(at, min(at + _PIECE, end)), starts))
 
     def _piece(self, start: int, end: int) -> bytes:
-        try:
-            found: bytes = self._source.read_at(end - start, start)
-        except Exception as error:  # the Hub's library raises what it likes
-            raise explained(error, self.location, "read") from error
-        if len(found) != end - start:
-            raise InputError(f"{self.location} was changed while it was read", "run it again")
-        return found
+        parts: list[bytes] = []
+        while start < end:
+            try:
+                parts.append(self._source.read_at(end - start, start))  # may be fewer than asked for
+            except Exception as error:  # the Hub's library raises what it likes
+                raise self._failed(error) from error
+            if not parts[-1]:
+                raise InputError(f"{self.location} was changed while it was read", "run it again")
+            start += len(parts[-1])
+        return b"".join(parts) if len(parts) > 1 else parts[0]
 
 
 class StoredFile(io.RawIOBase):

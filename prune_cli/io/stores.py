@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,10 +104,10 @@ def there(location: str) -> bool:
 
 
 def _reason(filesystem: Any, path: str, error: Exception) -> Exception:
-    """Return the error that says why. The answer to a HEAD request has no body, and so not the reason; that to a listing has."""
+    """Return the error that says why. Of an answer to HEAD, and to GET of an object, the reason is lost; of a listing it is not."""
     from pyarrow.fs import FileSelector
 
-    if "No response body" not in str(error):
+    if not re.search(r"AWS Error (UNKNOWN|ACCESS_DENIED).* during (Head|Get)Object", str(error)):
         return error
     try:
         filesystem.get_file_info(FileSelector(path, allow_not_found=True))
@@ -139,21 +140,25 @@ def _stored(location: str, info: Any) -> StoredObject:
     filesystem, path = open_filesystem(location)
     key = (id(filesystem), path, info.size, info.mtime_ns)
     found = _OPEN.get(key)
-    if found is None:
+    if found is not None:
+        return found
 
-        def now() -> Sequence[object]:
-            one = filesystem.get_file_info(path)
-            return one.size, one.mtime_ns
+    def now() -> Sequence[object]:
+        one = filesystem.get_file_info(path)
+        return one.size, one.mtime_ns
 
-        try:
-            source = filesystem.open_input_file(path)
-            size = source.size() if info.size is None else info.size
-            told = known_sha256(filesystem, path)
-        except FileNotFoundError:
-            raise _missing(location) from None
-        except Exception as error:
-            raise _explained(_reason(filesystem, path, error), location, "read") from error
-        found = _OPEN[key] = StoredObject(location, source, size, (info.size, info.mtime_ns), now, told)
+    def failed(error: Exception) -> PruneError:
+        return _explained(_reason(filesystem, path, error), location, "read")
+
+    try:
+        source = filesystem.open_input_file(path)
+        size = source.size() if info.size is None else info.size
+        told = known_sha256(filesystem, path)
+    except FileNotFoundError:
+        raise _missing(location) from None
+    except Exception as error:
+        raise failed(error) from error
+    found = _OPEN[key] = StoredObject(location, source, size, (info.size, info.mtime_ns), now, failed, told)
     return found
 
 

@@ -75,10 +75,8 @@ def test_scores_selections_and_merges_are_those_of_local_files(
         )  # fmt: skip
         prune("manifest", "check", data, "-q")
         prune("report", f"{place}/ab.parquet", f"{place}/s.parquet", "--data", data, "-q", "-o", f"{place}/page.html")
-    names = [
-        "a.parquet", "ab.parquet", "b.parquet", "d.parquet", "f.parquet", "ids.txt", "k.parquet", "page.html", "r-10.parquet",
-        "r-20.parquet", "s.parquet", "t.parquet", "u.parquet",
-    ]  # fmt: skip
+    letters = ("a", "ab", "b", "d", "f", "k", "r-10", "r-20", "s", "t", "u")
+    names = sorted([*(f"{letter}.parquet" for letter in letters), "ids.txt", "page.html"])
     assert keys(bucket) == ["data/vectors.parquet", *(f"out/{name}" for name in names)]
     for name in names:
         assert content(bucket, f"out/{name}") == (prune.folder / name).read_bytes(), name
