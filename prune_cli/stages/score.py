@@ -20,7 +20,7 @@ from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import canonical_order
 from prune_cli.io.event_files import EventFolder
 from prune_cli.io.ledger import Ledger, ledger_path, settle
-from prune_cli.io.locations import is_remote, local_twin, require_local
+from prune_cli.io.locations import local_twin, require_local
 from prune_cli.io.manifest import Dataset
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.run_folder import read_run
@@ -318,7 +318,7 @@ def _event_folder(options: ScoreOptions, output: str, dataset: Dataset) -> Event
 
 
 def _work_path(options: ScoreOptions, output: str) -> Path:
-    return options.work_dir or Path(f"{local_twin(output)}.work" if is_remote(output) else f"{output}.work")
+    return options.work_dir or Path(f"{local_twin(output)}.work")
 
 
 @contextmanager
