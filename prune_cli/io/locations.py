@@ -97,4 +97,4 @@ def work_folder(output: str) -> Path:
     >>> str(work_folder("x/a.parquet")), str(work_folder("s3://bucket/a.parquet"))
     ('x/a.parquet.work', 'a.parquet.work')
     """
-    return Path(f"{local_twin(output)}.work" if is_remote(output) else f"{output}.work")
+    return Path(f"{local_twin(output)}.work")

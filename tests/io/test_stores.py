@@ -213,7 +213,18 @@ def test_an_upload_that_was_aborted_since_it_was_begun_is_begun_anew(small_store
     assert small_store.objects == {"a": b"whole"}
 
 
-def test_an_object_of_another_size_than_was_sent_is_told(small_store: SmallStore) -> None:
+def test_an_object_of_another_size_than_was_sent_is_told(
+    small_store: SmallStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prune_cli.io.uploads.look", lambda location, doing: type("Info", (), {"size": 3}))
+    with (
+        pytest.raises(InputError, match="s3://bucket/a has 3 bytes and 5 were sent"),
+        atomic_file("s3://bucket/a") as file,
+    ):
+        file.write(b"whole")
+
+
+def test_an_upload_that_the_store_does_not_complete_leaves_the_old_object(small_store: SmallStore) -> None:
     small_store.objects["a"] = b"old"
     small_store.refuse = lambda method, path, query: (
         (500, "InternalError") if "uploadId" in query and method == "POST" else None
