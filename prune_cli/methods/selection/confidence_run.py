@@ -96,25 +96,26 @@ class Graph:
         Of more than ``room`` neighbors none are returned, only how many there are.
         """
         counts_k = np.zeros(len(chosen), np.int64)
-        pieces: list[tuple[np.ndarray, np.ndarray]] = []
-        done = 0
+        most = min(room, len(chosen) * len(self.rows.begin_n))  # pages are taken as they are written
+        samples, similarities = np.empty(most, np.int32), np.empty(most, self.rows.similarities_e.dtype)
+        done = used = 0
         while done < len(chosen):
-            until = len(chosen)
+            until = min(len(chosen), done + 1024)
             if self.on_demand is not None:
                 self.on_demand.forget()
                 until = done + self.on_demand.fetch(chosen[done:])
-            some = chosen[done:until]
-            counts_k[done:until] = self.rows.end_n[some] - self.rows.begin_n[some]
-            if counts_k.sum() > room:
-                pieces.clear()
-            else:
-                places = ranges(self.rows.begin_n[some], counts_k[done:until])
-                pieces.append((self.rows.samples_e[places], self.rows.similarities_e[places]))
-            done = until
-        if counts_k.sum() > room or not pieces:
-            return counts_k, np.zeros(0, np.int32), np.zeros(0, self.rows.similarities_e.dtype)
-        samples, similarities = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
-        return counts_k, samples, similarities
+            begin = self.rows.begin_n[chosen[done:until]]
+            counts_k[done:until] = self.rows.end_n[chosen[done:until]] - begin
+            end = used + int(counts_k[done:until].sum())
+            if end <= room:
+                places = ranges(begin, counts_k[done:until])
+                samples[used:end], similarities[used:end] = (
+                    self.rows.samples_e[places],
+                    self.rows.similarities_e[places],
+                )
+            done, used = until, end
+        fits = used if used <= room else 0
+        return counts_k, samples[:fits], similarities[:fits]
 
 
 def find_graph(similarity: Similarity, settings: GraphSettings, progress: Progress = silent) -> Graph:

@@ -153,6 +153,7 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progr
     if found == values["neighbors"]:
         reach_b = np.float32(1.0) - distances_bk[:, -1] ** 2 / np.float32(4.0)
     graph = _covers(near_bk, distances_bk)
+    del near_bk, distances_bk
     core_n, kept_n = arrays["core"], arrays["kept"]
     here = _without_far_halo(graph, core_n, reach_b)
     covered_n = _covered_by(here, np.flatnonzero(kept_n))

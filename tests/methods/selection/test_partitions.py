@@ -266,6 +266,24 @@ def test_a_confidence_that_all_partitions_see_is_the_whole(metric: str, rule: st
     assert np.allclose(*(c.extras[0].columns["neighbor_confidence"] for c in (whole, single)), rtol=1e-12)
 
 
+def test_euclidean_similarities_of_a_partition_are_those_of_all_samples() -> None:
+    candidates = samples(200)
+    rows = rows_of(candidates)
+    square = ((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean()
+    handed: list[Part] = []
+    pick("neighbor_confidence", candidates, 50, parts=3, metric="euclidean", tau=0.8, map_parts=record(handed))
+    answers = map_here("prune_cli.methods.selection.confidence_partitions:pick_in_partition", handed)
+    for region, answer in zip(regions_in_space(candidates, 3), answers, strict=True):
+        owners = region.members[np.repeat(answer["owners"], answer["counts"])]
+        away = ((rows[owners] - rows[region.members[answer["samples"]]]) ** 2).sum(axis=1)
+        assert len(away) > 20 and np.allclose(answer["similarities"], 1 - away / (4 * square))
+
+
+def regions_in_space(candidates: Candidates, parts: int) -> list[Region]:
+    assert candidates.features is not None
+    return cut(candidates, candidates.features, parts, 0.1, 0, unit=False)
+
+
 def test_kept_samples_count_in_all_partitions_and_are_not_picked() -> None:
     candidates = samples(300)
     kept = np.arange(300) % 10 == 0
@@ -293,7 +311,9 @@ def test_classes_take_turns_as_in_the_single_run(count: int) -> None:
     candidates = samples()
     codes = candidates.codes("test")
     single, found = (
-        np.bincount(codes[order(pick("neighbor_confidence", candidates, count, parts=p, balance="labels"))])
+        np.bincount(
+            codes[order(pick("neighbor_confidence", candidates, count, parts=p, balance="labels", oversample=1.0))]
+        )
         for p in (1, 4)
     )
     assert np.abs(single - found).max() <= (0 if count < 500 else 10)
@@ -367,7 +387,7 @@ def test_a_halo_keeps_neighbors_across_the_cut(method: str) -> None:
 
 def test_edges_that_do_not_fit_say_so_and_what_to_do() -> None:
     with pytest.raises(InputError, match=r"edges to what the partitions picked take .* allowed(?s:.)*-p oversample"):
-        pick("neighbor_confidence", samples(), 100, parts=3, memory=2000)
+        pick("neighbor_confidence", samples(200), 60, parts=3, memory=2000)
 
 
 def test_cores_share_the_samples_and_halos_are_those_nearest_to_the_cuts() -> None:
@@ -381,6 +401,7 @@ def test_cores_share_the_samples_and_halos_are_those_nearest_to_the_cuts() -> No
     assert [len(region.core) for region in quarters] == [25] * 4
     assert quarters[0].halo.tolist() == list(range(25, 30))
     assert quarters[1].halo.tolist() == [*range(20, 25), *range(50, 60)], "its own cut, and that of the level above"
+    assert quarters[2].halo.tolist() == [*range(40, 50), *range(75, 80)]
 
 
 def test_cores_do_not_depend_on_the_overlap() -> None:
