@@ -97,6 +97,7 @@ def merge(
     output: opt.Output = None,
     id_column: opt.IdColumn = "id",
     label_column: opt.LabelColumn = "label",
+    memory_limit: opt.MemoryLimit = None,
     force: opt.Force = False,
     plan: opt.Plan = False,
     printing: opt.PrintFlags,
@@ -109,6 +110,7 @@ def merge(
     """
     from prune_cli.core.combinations import JOIN
     from prune_cli.core.errors import InputError
+    from prune_cli.core.runtime import Runtime, parse_size
     from prune_cli.stages.manifest import MergeOptions
     from prune_cli.stages.manifest import merge as stage
 
@@ -149,6 +151,7 @@ def merge(
         files=tuple(files),
         id_column=id_column,
         label_column=label_column,
+        runtime=Runtime(memory_limit=parse_size(memory_limit) if memory_limit is not None else None),
         output=output,
         force=force,
         plan=plan,

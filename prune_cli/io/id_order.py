@@ -13,7 +13,7 @@ from prune_cli.core.runs import position_type, sort_within_runs
 Read = Callable[[], Iterable[pa.Array]]
 """Reads ids from the first to the last, as often as it is called: arrays of strings or int64, without nulls."""
 
-SORT_BYTES = 36
+SORT_BYTES = 24
 """Memory of a row while it is sorted: a measured upper bound."""
 
 _WIDTH = 8
@@ -103,13 +103,12 @@ def _order_by_ranges(read: Read, rows: int, parts: int) -> tuple[np.ndarray, np.
     return order_n, first_n
 
 
-def keys_of(read: Read, rows: int, *, skip_shared: bool = True) -> Iterator[np.ndarray]:
+def keys_of(read: Read, rows: int) -> Iterator[np.ndarray]:
     """Yield (N,) keys that, one after the other, order the ids and are all equal for equal ids alone.
 
     Args:
         read: see `Read`.
         rows: how many ids there are.
-        skip_shared: skip the bytes that all ids begin with. Keys of several files can be compared where none are skipped.
     Yields:
         The same array every time, with other keys: int64 of integers, uint64 of strings.
     """
@@ -120,29 +119,64 @@ def keys_of(read: Read, rows: int, *, skip_shared: bool = True) -> Iterator[np.n
             keys_n[at] = array.to_numpy(zero_copy_only=False)
         yield keys_n
         return
-    shared = _common_prefix(*_ends(first)) if skip_shared else b""
+    shared = _common_prefix(*_ends(first))
     keys_n = np.empty(rows, np.uint64)
     longest = 0
     while True:
         found = shared
         for at, array in _placed(read()):
-            found = _common_prefix(found, *_ends(array)) if shared else shared
+            found = _common_prefix(found, *_ends(array))
             if len(found) < len(shared):
                 break
-            _fill(keys_n[at], array, len(shared))
-            longest = max(longest, int(pc.max(pc.binary_length(array)).as_py()))
+            keys_n[at] = _words(array, len(shared))
+            longest = max(longest, int(_lengths(array).max()))
         else:
             break
         shared, longest = found, 0
     yield keys_n
     for skipped in range(len(shared) + _WIDTH, longest, _WIDTH):
         for at, array in _placed(read()):
-            _fill(keys_n[at], array, skipped)
+            keys_n[at] = _words(array, skipped)
         yield keys_n
     # What is equal now differs at most by bytes 0 at the end: the shorter comes first.
     for at, array in _placed(read()):
-        keys_n[at] = pc.binary_length(array).to_numpy(zero_copy_only=False)
+        keys_n[at] = _lengths(array)
     yield keys_n
+
+
+def same_ids(ours: Read, theirs: Read, rows_n: np.ndarray) -> bool:
+    """Return whether every id is the one in a row of another file.
+
+    Args:
+        ours: (N,) ids.
+        theirs: ids of the same type.
+        rows_n: (N,) the row of the other file that each is said to be.
+    Cost:
+        Both files are read once, and once more for every eight bytes after those that all ids have in common.
+    """
+    there_n = np.empty(len(rows_n), np.int64)
+    longest, shared, texts = 0, b"", True
+    for at, array in _placed(theirs()):
+        texts = not pa.types.is_integer(array.type)
+        if not texts:
+            there_n[at] = array.to_numpy(zero_copy_only=False)
+            continue
+        there_n[at] = _lengths(array)
+        shared = _common_prefix(*([shared] if at.start else []), *_ends(array))
+        longest = max(longest, int(there_n[at].max()))
+    for at, array in _placed(ours()):
+        here = _lengths(array) if texts else array.to_numpy(zero_copy_only=False)
+        if not np.array_equal(here, there_n[rows_n[at]]):
+            return False
+        if texts and _common_prefix(shared, *_ends(array)) != shared:
+            return False
+    words_n = there_n.view(np.uint64)
+    for skipped in range(len(shared), longest, _WIDTH):
+        for at, array in _placed(theirs()):
+            words_n[at] = _words(array, skipped)
+        if not all(np.array_equal(_words(array, skipped), words_n[rows_n[at]]) for at, array in _placed(ours())):
+            return False
+    return True
 
 
 def _placed(arrays: Iterable[pa.Array]) -> Iterator[tuple[slice, pa.Array]]:
@@ -164,8 +198,14 @@ def _common_prefix(*texts: bytes) -> bytes:
     return low[:length]
 
 
-def _fill(keys_b: np.ndarray, array: pa.Array, skipped: int) -> None:
-    """Set the keys of strings: their eight bytes after those that are skipped, filled with 0, as one number."""
+def _lengths(array: pa.Array) -> np.ndarray:
+    """Return the bytes of each string."""
+    lengths: np.ndarray = pc.binary_length(array).to_numpy(zero_copy_only=False)
+    return lengths
+
+
+def _words(array: pa.Array, skipped: int) -> np.ndarray:
+    """Return the keys of strings: their eight bytes after those that are skipped, filled with 0, as one number."""
     _, offsets_buffer, data = array.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int32)[array.offset : array.offset + len(array) + 1].astype(np.int64)
     low, high = int(offsets[0]), int(offsets[-1])
@@ -177,4 +217,5 @@ def _fill(keys_b: np.ndarray, array: pa.Array, skipped: int) -> None:
     left = np.clip(offsets[1:] - offsets[:-1] - skipped, 0, _WIDTH)
     keys = words[np.minimum(offsets[:-1] - low + skipped, high - low)].astype(np.uint64)
     spare = ((_WIDTH - left) * 8).astype(np.uint64)
-    keys_b[:] = (keys >> spare) << spare  # a shift by 64 leaves 0, in NumPy on every machine
+    found: np.ndarray = (keys >> spare) << spare  # a shift by 64 leaves 0, in NumPy on every machine
+    return found

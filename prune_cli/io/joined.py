@@ -23,23 +23,14 @@ class Joined:
     Args:
         locations: the files; each has the same ids, in any order.
         id_column, label_column: names of the columns; labels are those of the first file that has any.
-        memory: bytes that joining may take beside arrays by position; None for as many as it wants.
     Raises:
         InputError: an id that one of them has and another has not, a column that two of them have, labels that differ.
     """
 
-    def __init__(
-        self,
-        locations: Sequence[str],
-        *,
-        id_column: str = ID,
-        label_column: str = "label",
-        memory: int | None = None,
-    ) -> None:
+    def __init__(self, locations: Sequence[str], *, id_column: str = ID, label_column: str = "label") -> None:
         self.sources = [ParquetSource(location) for location in locations]
         self.id_column, self.label_column = id_column, label_column
-        self._memory = memory
-        self.ids = RowIds(self.sources[0], id_column, memory)
+        self.ids = RowIds(self.sources[0], id_column)
         if not len(self.ids):
             raise InputError(f"{locations[0]} has no rows", "check the file")
         self.fields: dict[str, pa.Field] = {}
@@ -57,12 +48,15 @@ class Joined:
                 self.fields[field.name] = field
                 self._source_of[field.name] = number
 
-    def match(self) -> None:
-        """Sort the ids of all files and join them; without it that is done when it is first needed.
+    def match(self, memory: int) -> None:
+        """Sort the ids of all files and join them; without it that is done when it is first needed, in as much memory as it wants.
 
+        Args:
+            memory: bytes that sorting and looking up may take beside arrays by position.
         Raises:
             InputError: see `rows`.
         """
+        self.ids.memory = memory
         _ = self.rows
 
     @cached_property
@@ -76,13 +70,25 @@ class Joined:
         return [None, *(self._match(source) for source in self.sources[1:])]
 
     def _match(self, source: ParquetSource) -> np.ndarray | None:
-        theirs = RowIds(source, self.id_column, self._memory)
+        theirs = RowIds(source, self.id_column, self.ids.memory)
         if theirs.made_up or self.ids.made_up:
             raise InputError("files are joined by id, and one of them has no column of ids", "name it with --id-column")
         rows = self.ids.rows_in(theirs)
         if len(theirs) != len(self.ids):
             theirs.rows_in(self.ids)
         return rows
+
+    def other_bytes(self) -> int:
+        """Return about how much memory a row takes of the columns that are in other files than the first."""
+        found = 0
+        for name, number in self._source_of.items():
+            if number:
+                kind = self.fields[name].type
+                source = self.sources[number]
+                fixed = pa.types.is_primitive(kind)
+                stored = source.nbytes // source.rows if source.rows else 0
+                found += max(1, kind.bit_width // 8) if fixed else max(32, 4 * stored)
+        return found
 
     @property
     def location(self) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from prune_cli.core.errors import InputError
 from prune_cli.core.runs import position_type
 from prune_cli.io.columns import ID, as_type, cast_ids, id_type, position_ids, refuse_missing, some
-from prune_cli.io.id_order import held_bytes, in_range, keys_of, order_of, parts_for, range_bounds
+from prune_cli.io.id_order import held_bytes, in_range, order_of, parts_for, range_bounds, same_ids
 from prune_cli.io.regrouping import regrouped
 from prune_cli.io.tables import ROW_GROUP_ROWS, ParquetSource
 
@@ -158,11 +158,12 @@ class RowIds:
         """
         if self.source is other.source or self._as_ordered(other):
             return None
-        other_order_n = other.order_n
+        _ = other.order_n
         if len(self) == len(other) and self.type == other.type:
             rows_n = np.empty(len(self), position_type(len(other)))
-            rows_n[self.order_n] = other_order_n
-            if self._are(other, rows_n):
+            rows_n[self.order_n] = other.order_n
+            del other.order_n  # it is not wanted again where they are the same
+            if same_ids(self.read, other.read, rows_n):
                 return rows_n
         return self._rows_by_ranges(other)
 
@@ -172,18 +173,6 @@ class RowIds:
             return False
         pieces = (regrouped(ids.read(), itertools.repeat(ROW_GROUP_ROWS)) for ids in (self, other))
         return all(ours.equals(theirs) for ours, theirs in zip(*pieces, strict=True))
-
-    def _are(self, other: RowIds, rows_n: np.ndarray) -> bool:
-        """Return whether the ids are those of some rows of another file, and as many."""
-        ours, theirs = (keys_of(ids.read, len(ids), skip_shared=False) for ids in (self, other))
-        for here, there in itertools.zip_longest(ours, theirs):
-            if here is None or there is None:
-                return False
-            for start in range(0, len(rows_n), ROW_GROUP_ROWS):
-                part = slice(start, start + ROW_GROUP_ROWS)
-                if not np.array_equal(here[part], there[rows_n[part]]):
-                    return False
-        return True
 
     def _rows_by_ranges(self, other: RowIds) -> np.ndarray:
         def read() -> Iterator[pa.Array]:

@@ -213,7 +213,7 @@ def _parquet_paths(place: Path) -> list[Path]:
 
 def _open_parquet(place: Path | BinaryIO, name: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(place)
+        return pq.ParquetFile(place, pre_buffer=False)  # else every row group that was read stays in memory
     except PermissionError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}", "check its permissions") from error
     except (pa.ArrowException, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow as pa
 from prune_cli.core.combinations import JOIN, SET_OPERATIONS
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
+from prune_cli.core.runtime import Runtime
 from prune_cli.io.atomic import check_output
 from prune_cli.io.folders import FolderListing, discover_folder
 from prune_cli.io.joined import Joined
@@ -23,6 +24,7 @@ from prune_cli.io.selection import SELECTED
 from prune_cli.io.shard_files import is_shard
 from prune_cli.io.tables import STDIN, ParquetSource, write_batches
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.row_memory import RowMemory
 from prune_cli.stages.shards import merge_shards
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -175,6 +177,7 @@ class MergeOptions:
     files: tuple[str, ...]
     id_column: str = "id"
     label_column: str = "label"
+    runtime: Runtime = field(default_factory=Runtime)
     output: str | None = None
     force: bool = False
     plan: bool = False
@@ -207,6 +210,9 @@ def merge(options: MergeOptions) -> Outcome:
     joined = Joined(options.files, id_column=options.id_column, label_column=options.label_column)
     output = options.output or f"{joined.stem}.merged.parquet"
     rows = len(joined.ids)
+    # Labels, the order of the first file, its rows in the others, and their columns, for a moment twice.
+    row_bytes = 9 + 5 * (len(joined.sources) - 1) + 2 * joined.other_bytes()
+    memory = RowMemory(rows, row_bytes, options.runtime.memory_budget())
     if options.plan:
         size = sum(source.nbytes for source in joined.sources)
         return plan_outcome(
@@ -216,11 +222,13 @@ def merge(options: MergeOptions) -> Outcome:
                 "columns": len(joined.fields),
                 "passes_over_data": 1,
                 "algorithm": "columns of all, by id",
-                "peak_memory_bytes": 200 * 2**20 + 400 * rows + 4 * size,
+                "ids": memory.sorting(),
+                "peak_memory_bytes": memory.peak,
                 "disk_bytes": size,
             },
         )
-    joined.match()
+    memory.check()
+    joined.match(memory.for_sorting)
     _ = joined.labels
     check_output(output, options.force)
     provenance = Provenance(

@@ -35,6 +35,7 @@ from prune_cli.methods.selection.partitions import MapParts, plan_words
 from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_stated
 from prune_cli.stages.engine_parts import parts_on_engine
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.row_memory import PROCESS_BYTES, RowMemory
 from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie
 from prune_cli.stages.selection_files import (
     RankedRows,
@@ -58,9 +59,8 @@ from prune_cli.stages.selection_vectors import (
 )
 from prune_cli.stages.wishes import read_wishes
 
-PROCESS_BYTES = 200 * 2**20
-ROW_BYTES = 700
-"""Memory of Python with pyarrow, and of each row with string ids: measured upper bounds."""
+ROW_BYTES, OTHER_FILE_ROW_BYTES, CLASS_ROW_BYTES, FEATURE_ROW_BYTES = 36, 20, 110, 200
+"""Memory of a row: of a choice by one score, and what another file, ``--per-class`` and a method with features add; upper bounds."""
 
 _STATED_BY_STAGE = ("key", "tie")
 
@@ -125,14 +125,11 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
             f"--engine {options.runtime.engine} runs the partitions of a selection, and {name} has none here",
             "use neighbor_confidence or facility_location with -p parts=N, or leave out --engine",
         )
-    scores = Joined(
-        options.scores,
-        id_column=options.id_column,
-        label_column=options.label_column,
-        memory=options.runtime.memory_budget(),
-    )
+    scores = Joined(options.scores, id_column=options.id_column, label_column=options.label_column)
+    memory = _row_memory(options, method, len(scores.ids))
     if not options.plan:
-        scores.match()
+        memory.check()
+        scores.match(memory.for_sorting)
     if scores.ids.made_up:
         outcome.warnings.append(f"no column '{options.id_column}': ids are the positions, row-00000000 and on")
     if (options.per_class or "labels" in method.uses) and scores.labels is None:
@@ -151,7 +148,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     budgets = budgets_of(options.fractions, options.counts, options.threshold, len(scores.ids), base)
     curve = None if base == STDIN else beside(base, ".curve.parquet")
     if options.plan:
-        return plan_outcome(options.command, _plan(options, method, params, scores, features, len(budgets)))
+        return plan_outcome(options.command, _plan(options, memory, method, params, features, len(budgets)))
     _check_outputs(options, method, budgets, curve)
 
     ledger = Ledger()
@@ -268,7 +265,7 @@ def _parts(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if base == STDIN else local
         store = BlockFolder(folder, {**identity, **read})
-        held = PROCESS_BYTES + held_bytes(options, method, params, features)
+        held = PROCESS_BYTES + LIBRARY_BYTES + held_bytes(options, method, params, features)
         with parts_on_engine(options.runtime, held, store, progress) as map_parts:
             yield map_parts
         if options.work_dir is None:
@@ -323,11 +320,20 @@ def _beyond_threshold(threshold: float, params: object, rows: SelectionRows, ran
     return chosen
 
 
+def _row_memory(options: SelectOptions, method: Method, rows: int) -> RowMemory:
+    """Return what the rows take beside their vectors."""
+    row_bytes = ROW_BYTES + OTHER_FILE_ROW_BYTES * (len(options.scores) - 1)
+    if "features" in method.uses:
+        row_bytes += FEATURE_ROW_BYTES
+    if options.per_class:
+        row_bytes += CLASS_ROW_BYTES
+    return RowMemory(rows, row_bytes, options.runtime.memory_budget())
+
+
 def _plan(
-    options: SelectOptions, method: Method, params: Any, scores: Joined, features: FeatureFile | None, budgets: int
+    options: SelectOptions, of_rows: RowMemory, method: Method, params: Any, features: FeatureFile | None, budgets: int
 ) -> dict[str, Any]:
-    rows = len(scores.ids)
-    memory, passes = PROCESS_BYTES + ROW_BYTES * rows, 1
+    rows, memory, passes = of_rows.rows, of_rows.peak, 1
     more: dict[str, Any] = {}
     if features is not None:
         streamed, partitions = streams(options, method, params, features), partitions_of(params)
@@ -347,6 +353,7 @@ def _plan(
         "rows": rows,
         "passes_over_data": passes,
         "algorithm": f"{method.name}: {method.cost}",
+        "ids": of_rows.sorting(),
         **more,
         "peak_memory_bytes": memory,
         "disk_bytes": 48 * rows * budgets,
