@@ -1,5 +1,4 @@
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ from making import write
 
 from prune_cli.core.errors import BadRowsError, InputError
 from prune_cli.core.runtime import Runtime
+from prune_cli.engines.blocks import map_blocks
 from prune_cli.io.ledger import ErrorAllowance
 from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
-from prune_cli.methods.selection.partitions import Part, map_here
+from prune_cli.stages import engine_parts
 from prune_cli.stages.budgets import row_count
 from prune_cli.stages.select import SelectOptions, select
 
@@ -273,13 +273,11 @@ def difficult(tmp_path: Path) -> tuple[Path, Path]:
 def choose_rows(scores: Path, features: Path | None, output: str = "out.parquet", **options: Any) -> Any:
     options = {"fractions": (0.25,), "params": ("key=forgetting",), **options}
     runtime = Runtime(device="cpu", memory_limit=options.pop("memory_limit", None))
-    map_parts = options.pop("map_parts", None)
     return select(
         SelectOptions(
             (str(scores),), features=str(features) if features else None, output=str(scores.parent / output),
             runtime=runtime, **options,
-        ),
-        map_parts=map_parts,
+        )
     )  # fmt: skip
 
 
@@ -328,20 +326,23 @@ def test_features_that_do_not_fit_stay_in_the_file(difficult: tuple[Path, Path])
         choose_rows(scores, features, "c.parquet", memory_limit=1000, method="kcenter")
 
 
-def test_partitions_are_read_from_the_file_where_the_features_do_not_fit(difficult: tuple[Path, Path]) -> None:
+def test_partitions_are_read_from_the_file_where_the_features_do_not_fit(
+    difficult: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     scores, features = difficult
     options: dict[str, Any] = {"method": "facility_location", "params": ("parts=3", "neighbors=5", "overlap=0.2")}
     handed: list[str] = []
 
-    def map_parts(function: str, parts: Sequence[Part]) -> list[dict[str, np.ndarray]]:
-        handed.extend(part.name for part in parts)
-        return map_here(function, parts)
+    def noted(engine: Any, function: str, blocks: Any, *others: Any, **more: Any) -> Any:
+        handed.extend(block.name for block in blocks)
+        return map_blocks(engine, function, blocks, *others, **more)
 
+    monkeypatch.setattr(engine_parts, "map_blocks", noted)
     outcome = choose_rows(scores, features, **options)
     assert outcome.summary["outputs"][0]["partitions"] == 3
-    choose_rows(scores, features, "b.parquet", memory_limit=1000, map_parts=map_parts, **options)
+    choose_rows(scores, features, "b.parquet", memory_limit=1000, **options)
     assert (scores.parent / "out.parquet").read_bytes() == (scores.parent / "b.parquet").read_bytes()
-    assert handed == ["partition 0", "partition 1", "partition 2"]
+    assert handed == ["partition 0", "partition 1", "partition 2"] * 2
     with pytest.raises(InputError, match="needs them in memory"):
         choose_rows(scores, features, "c.parquet", memory_limit=1000, method="facility_location", params=())
 
