@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def atomic_file(output: str | Path) -> Iterator[BinaryIO]:
         return
     path = Path(output)
     _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file
@@ -99,11 +100,16 @@ def publish_folder(building: Path, final: Path) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.tmp")
+    pattern = re.compile(re.escape(f".{path.name}.{_host()}.") + r"(\d+)\.tmp")
     for entry in path.parent.iterdir() if path.parent.is_dir() else ():
         match = pattern.fullmatch(entry.name)
         if match and not Path(f"/proc/{match[1]}").exists() and Path("/proc/self").exists():
             entry.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """Return the name of this machine, as part of a file's: others may work in the same folder, and their processes are not ours."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40] or "here"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from prune_cli.core.errors import InputError
+from prune_cli.io import atomic
 from prune_cli.io.atomic import atomic_file, check_output, publish_folder
 
 
@@ -43,6 +44,18 @@ def test_kill_9_while_writing_leaves_the_old_file_and_the_next_run_clears_up(tmp
         file.write(b"new")
     assert os.listdir(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_what_another_machine_writes_in_the_same_folder_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(atomic.platform, "node", lambda: "other.example")
+        theirs = tmp_path / f".a.{atomic._host()}.999999999.tmp"
+    theirs.write_bytes(b"half")
+    with atomic_file(tmp_path / "a") as file:
+        file.write(b"ours")
+    assert sorted(os.listdir(tmp_path)) == [theirs.name, "a"] and theirs.name == ".a.other-example.999999999.tmp"
 
 
 def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> None:
