@@ -10,7 +10,7 @@ a `MapParts` hands the parts out; `map_here` runs them in this process, one afte
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ from prune_cli.methods.partition import Region, two_means_parts
 from prune_cli.methods.selection.candidates import Candidates, Features
 from prune_cli.methods.selection.similarity_graph import Rows
 
-_CHUNK = 65_536
+_BLOCK_NUMBERS = 1 << 20  # numbers of a block of features
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 
@@ -80,7 +80,7 @@ class _Directions:
 
     def along(self, positions: np.ndarray, direction_d: np.ndarray) -> np.ndarray:
         found = np.empty(len(positions))
-        for here, block in self._features.take(self._by_id[positions]).blocks(_CHUNK, np.arange(len(positions))):
+        for here, block in _read(self._features, self._by_id[positions]):
             rows_bd = block.astype(np.float64)
             products = np.einsum("bd,d->b", rows_bd, direction_d)
             if self._unit:
@@ -93,9 +93,18 @@ class _Directions:
 def gather(features: Features, positions: np.ndarray) -> np.ndarray:
     """Return (B, D) float32 vectors of some samples, in the order given, from memory or from a file."""
     rows_bd = np.empty((len(positions), features.shape[1]), np.float32)
-    for here, block in features.take(positions).blocks(_CHUNK, np.arange(len(positions))):
+    for here, block in _read(features, positions):
         rows_bd[here] = block
     return rows_bd
+
+
+def _read(features: Features, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield places among some positions and their vectors; a file yields its other rows too, and they are left out."""
+    place_n = np.full(features.shape[0], -1, np.int64)
+    place_n[positions] = np.arange(len(positions))
+    for here, block in features.blocks(max(1, _BLOCK_NUMBERS // features.shape[1]), positions):
+        meant = place_n[here] >= 0
+        yield (place_n[here], block) if meant.all() else (place_n[here[meant]], block[meant])
 
 
 def cut(
