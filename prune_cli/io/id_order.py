@@ -13,8 +13,8 @@ from prune_cli.core.runs import position_type, sort_within_runs
 Read = Callable[[], Iterable[pa.Array]]
 """Reads ids from the first to the last, as often as it is called: arrays of strings or int64, without nulls."""
 
-SORT_BYTES = 24
-"""Memory of a row while it is sorted: a measured upper bound."""
+SORT_BYTES, RANGE_BYTES = 24, 16
+"""Memory of a row while it is sorted, and what a row of a range takes more beside twice its id: measured upper bounds."""
 
 _WIDTH = 8
 _SAMPLES = 1 << 16
@@ -42,7 +42,7 @@ def order_of(read: Read, rows: int, memory: int | None = None) -> tuple[np.ndarr
     """
     parts = parts_for(rows * SORT_BYTES, memory)
     if parts > 1:
-        return _order_by_ranges(read, rows, parts_for(rows * (SORT_BYTES + held_bytes(read)), memory))
+        return _order_by_ranges(read, rows, parts_for(rows * (SORT_BYTES + RANGE_BYTES + 2 * held_bytes(read)), memory))
     order_n = np.arange(rows, dtype=position_type(rows))
     first_n = np.zeros(rows, bool)
     first_n[:1] = True

@@ -59,7 +59,7 @@ from prune_cli.stages.selection_vectors import (
 )
 from prune_cli.stages.wishes import read_wishes
 
-ROW_BYTES, OTHER_FILE_ROW_BYTES, CLASS_ROW_BYTES, FEATURE_ROW_BYTES = 36, 20, 110, 200
+ROW_BYTES, OTHER_FILE_ROW_BYTES, CLASS_ROW_BYTES, FEATURE_ROW_BYTES = 36, 20, 90, 200
 """Memory of a row: of a choice by one score, and what another file, ``--per-class`` and a method with features add; upper bounds."""
 
 _STATED_BY_STAGE = ("key", "tie")

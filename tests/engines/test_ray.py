@@ -115,7 +115,7 @@ def test_a_missing_ray_is_an_install_line(prune: Prune, vectors: Path, monkeypat
             4,
             "runs Ray 2.9.0 and Python 3.10.4",
         ),
-        ("Token authentication is required", 2, "does not take our token"),
+        ("AuthenticationError: InvalidAuthToken", 2, "does not take our token"),
         ("GCS went away", 2, "cannot be joined: GCS went away"),
     ],
 )
