@@ -15,7 +15,8 @@ from prune_cli import __version__
 from prune_cli.cli import compare, completion, doctor, evaluate, manifest, report, score, select, settings, train
 from prune_cli.cli.command import SETTINGS_FILE, WARNINGS, Command
 from prune_cli.cli.console import Console
-from prune_cli.core.errors import ClosedPipeError, InterruptedRun, PruneError
+from prune_cli.core.errors import ClosedPipeError, InputError, InterruptedRun, PruneError
+from prune_cli.core.launch import read_launch
 from prune_cli.core.runtime import share_cores
 
 DEFECT = 70
@@ -55,6 +56,8 @@ def _root(
         ),
     ] = None,
 ) -> None:
+    if context.invoked_subcommand != "train" and read_launch(os.environ).size > 1:
+        raise InputError(f"prune {context.invoked_subcommand} runs in one process", "start it without torchrun")
     context.meta[WARNINGS] = settings.warn_of_unknown_variables(context.command, os.environ)
     if config is not None:
         context.default_map = settings.read_settings(config, context.command)

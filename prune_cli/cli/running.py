@@ -35,6 +35,14 @@ def run(stage: Callable[[Progress], Outcome], printing: PrintFlags) -> None:
     raise typer.Exit(0 if outcome.verdict else 1)
 
 
+def follow(stage: Callable[[], Outcome]) -> None:
+    """Run one stage in a process that another leads: only its errors are told, but for the wish to stop, which the other tells."""
+    try:
+        stage()
+    except InterruptedRun as error:
+        raise typer.Exit(error.exit_code) from None
+
+
 @contextlib.contextmanager
 def _interruptible(progress: Progress) -> Iterator[Progress]:
     """Yield the progress sink, made to remember a Ctrl-C: some libraries swallow the first one while they are imported."""

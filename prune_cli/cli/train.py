@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import typer
 
 from prune_cli.cli import choices
 from prune_cli.cli import options as opt
-from prune_cli.cli.running import run
+from prune_cli.cli.running import follow, run
+from prune_cli.core.launch import read_launch
 
 
 @opt.spread
@@ -123,5 +125,9 @@ def train(
         force=force,
         plan=plan,
         runtime=machine.runtime(seed=seed, batch_size=batch_size),
+        launch=read_launch(os.environ),
     )
-    run(lambda progress: stage(options, progress), printing)
+    if options.launch.leads:
+        run(lambda progress: stage(options, progress), printing)
+    else:
+        follow(lambda: stage(options))

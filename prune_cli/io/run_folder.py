@@ -58,7 +58,7 @@ class RunBuilder:
 
     def open(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Make the folder and return the checkpoint (tensors, state) to go on from, or None to start at the beginning."""
-        found = self._read_checkpoint() if self._resume else None
+        found = self._read_checkpoint(self.building) if self._resume else None
         if self.building.exists() and found is None:
             shutil.rmtree(self.building)
         self.building.mkdir(exist_ok=True)
@@ -118,8 +118,8 @@ class RunBuilder:
         publish_folder(self.building, self.final)
         shutil.rmtree(self.final / CHECKPOINT, ignore_errors=True)
 
-    def _read_checkpoint(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        path = self.building / CHECKPOINT / WEIGHTS
+    def _read_checkpoint(self, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        path = folder / CHECKPOINT / WEIGHTS
         if not path.is_file():
             return None
         try:
@@ -136,6 +136,41 @@ class RunBuilder:
                 "resume with the settings it was made with, or start again without --resume",
             )
         return tensors, stored["state"]
+
+
+class FollowingBuilder(RunBuilder):
+    """The builder of a process that trains the same network as another, which leads: it leaves nothing behind.
+
+    Args:
+        final: the folder that the leading process makes, whose checkpoint this one goes on from.
+        rank: number of this process, 1 or more.
+        resume, settings: as the leading process has them.
+    """
+
+    def __init__(self, final: Path, rank: int, *, resume: bool, settings: Mapping[str, Any]) -> None:
+        super().__init__(final, force=True, resume=resume, settings=settings)
+        self._led = self.building
+        self.building = final.with_name(f".{final.name}.rank{rank}")
+
+    def open(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Make a folder for what is on its way, and return the leading process's checkpoint."""
+        shutil.rmtree(self.building, ignore_errors=True)
+        self.building.mkdir()
+        return self._read_checkpoint(self._led) if self._resume else None
+
+    @contextlib.contextmanager
+    def building_on(self) -> Iterator[None]:
+        """Within the block the folder may be filled; it is removed when the block ends."""
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.building, ignore_errors=True)
+
+    def save_checkpoint(self, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Leave it to the leading process."""
+
+    def finish(self, *_: Any, **__: Any) -> None:
+        """Leave it to the leading process."""
 
 
 def check_run_output(final: Path, *, force: bool, resume: bool = False) -> None:

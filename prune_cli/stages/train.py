@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
+from prune_cli.core.launch import ALONE, Launch
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
@@ -20,7 +22,15 @@ from prune_cli.io.ledger import Ledger, ledger_path, settle
 from prune_cli.io.locations import name_of, require_local
 from prune_cli.io.manifest import DataOptions, Dataset
 from prune_cli.io.provenance import InputFile, Provenance
-from prune_cli.io.run_folder import Run, RunBuilder, check_run_output, read_run, run_files, same_settings
+from prune_cli.io.run_folder import (
+    FollowingBuilder,
+    Run,
+    RunBuilder,
+    check_run_output,
+    read_run,
+    run_files,
+    same_settings,
+)
 from prune_cli.io.selection import selected_ids
 from prune_cli.io.tables import STDIN, ParquetSource
 from prune_cli.methods.devices import device_name, resolve_device
@@ -36,6 +46,8 @@ from prune_cli.stages.training import TrainingRun, load_inputs, train_run, train
 
 PACKAGES = ("numpy", "torch", "torchvision", "pyarrow", "pillow")
 DEFAULT_EPOCHS = 20
+SHARED_RECIPES = ("standard",)
+"""Recipes that keep nothing of single samples, so that several processes may share a batch."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +74,11 @@ class TrainOptions:
     force: bool = False
     plan: bool = False
     runtime: Runtime = dataclasses.field(default_factory=Runtime)
+    launch: Launch = ALONE
 
 
 def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
-    """Train a network on the selected rows.
+    """Train a network on the selected rows: in this process, or in this one and others that share every batch.
 
     Returns:
         Outcome whose output is a run folder: ``model.safetensors``, ``model.json``, ``history.parquet``.
@@ -76,6 +89,9 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
+    launch = options.launch
+    if launch.size > 1:
+        options = _share_of_machine(options)
     if options.output is not None:
         require_local(options.output, "the run folder")
     params, structure_params = training_params(options)
@@ -95,7 +111,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     events = event_folder(options.report_to, final)
     if not options.plan:
         check_run_output(final, force=options.force, resume=options.resume)
-        if events is not None:
+        if events is not None and launch.leads:
             events.check(replace=options.force or options.resume)
     if dataset.ids_made_up:
         outcome.warnings.append(f"no column '{options.data.id_column}': ids are the positions, row-00000000 and on")
@@ -141,6 +157,8 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         "export": list(options.export),
         "inputs": [dataclasses.asdict(i) for i in files],
     }
+    if launch.size > 1:
+        settings["processes"] = launch.size
     if options.resume and final.exists() and not options.force:
         if not same_settings(read_run(final), settings):
             raise InputError(
@@ -151,8 +169,12 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         outcome.outputs = [str(final)]
         outcome.summary = {"command": "train", "output": str(final), "rows_in": len(dataset), **watch.figures()}
         return outcome
-    resolve_device(options.runtime.device)
-    builder = RunBuilder(final, force=options.force, resume=options.resume, settings=settings)
+    runtime = _on_device(options.runtime, launch)
+    builder = (
+        RunBuilder(final, force=options.force, resume=options.resume, settings=settings)
+        if launch.leads
+        else FollowingBuilder(final, launch.rank, resume=options.resume, settings=settings)
+    )
     found = builder.open()
     if options.resume:
         outcome.warnings.append(
@@ -160,19 +182,19 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         )
     with builder.building_on():
         inputs, rows = load_inputs(
-            dataset, rows, ledger, builder.spool_folder() if streamed else None, options.runtime, progress, channels
+            dataset, rows, ledger, builder.spool_folder() if streamed else None, runtime, progress, channels
         )
         provenance = Provenance(
             command="train",
             method=options.recipe,
             parameters={k: v for k, v in settings.items() if k not in {"inputs", "seed"}},
-            seed=options.runtime.seed,
+            seed=runtime.seed,
             inputs=files,
-            device=device_name(options.runtime.device),
+            device=device_name(runtime.device),
             packages=PACKAGES,
             rows={"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": len(ledger)},
         )
-        errors = ledger_path(str(final), "")
+        errors = ledger_path(str(final if launch.leads else builder.building), "")
         settle(ledger, dataset.ids, options.data.max_errors, errors, provenance)
         if len(ledger):
             outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
@@ -181,11 +203,12 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             architecture=architecture,
             params=params,
             budget=budget,
-            runtime=options.runtime,
+            runtime=runtime,
             settings=settings,
-            watch=_watch(budget) if options.save_dynamics else None,
+            watch=_watch(budget) if options.save_dynamics and launch.leads else None,
             initial=[run.tensors for run in begun],
-            exports=exports,
+            exports=exports if launch.leads else {},
+            launch=launch,
             structure=None
             if options.structure is None
             else find_method("structure", options.structure).load()(structure_params),
@@ -201,14 +224,52 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             facts,
             provenance,
             progress,
-            checkpoint_seconds=options.checkpoint_seconds,
-            events=events,
+            checkpoint_seconds=options.checkpoint_seconds if launch.leads else math.inf,
+            events=events if launch.leads else None,
         )
     outcome.warnings += observer.notes
     _report(outcome, final, options, model, provenance.rows, observer.rate(), watch)
     if events is not None:
         outcome.summary["events"] = str(events.path)
     return outcome
+
+
+def _share_of_machine(options: TrainOptions) -> TrainOptions:
+    """Return the options with this process's share of the machine's memory and cores.
+
+    Raises:
+        InputError: a recipe or a structure that trains in one process.
+    """
+    size, here = options.launch.size, options.launch.local_size
+    if options.recipe not in SHARED_RECIPES or options.structure is not None:
+        what = f"--recipe {options.recipe}" if options.structure is None else f"--structure {options.structure}"
+        raise InputError(
+            f"{what} trains in one process, not in {size}",
+            f"start it without torchrun; several share the batches of: {', '.join(SHARED_RECIPES)}",
+        )
+    runtime = options.runtime
+    memory, workers = runtime.memory_budget() // here, max(1, runtime.worker_count() // here)
+    return dataclasses.replace(options, runtime=dataclasses.replace(runtime, memory_limit=memory, workers=workers))
+
+
+def _on_device(runtime: Runtime, launch: Launch) -> Runtime:
+    """Return the settings of a run with its device checked: of several processes each takes a CUDA device of its own.
+
+    Raises:
+        InputError: one CUDA device is named for several processes.
+        UnavailableError: a CUDA device that is not there.
+    """
+    device = resolve_device(runtime.device)
+    if launch.size == 1 or device.type == "cpu":
+        return runtime
+    if device.index is not None and launch.local_size > 1:
+        raise InputError(
+            f"--device {runtime.device} for {launch.local_size} processes of this machine",
+            "leave out the number: each takes a device of its own",
+        )
+    name = runtime.device if device.index is not None else f"cuda:{launch.local_rank}"
+    resolve_device(name)
+    return dataclasses.replace(runtime, device=name)
 
 
 def training_params(options: TrainOptions) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from prune_cli.core.launch import ALONE, Launch
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.columns import Labels
@@ -73,7 +74,7 @@ class TrainingRun:
         stop_epoch: see there.
         run: number of the run, for its record.
         watch: sink -> what is recorded of every sample; None for nothing.
-        initial, structure: see `TrainingJob`.
+        initial, structure, launch: see `TrainingJob`.
         exports: ending of a file -> what makes it of the tensors and the model.
     """
 
@@ -89,6 +90,7 @@ class TrainingRun:
     initial: Sequence[Tensors] = ()
     structure: StructureMaker | None = None
     exports: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bytes]] = field(default_factory=dict)
+    launch: Launch = ALONE
 
 
 def train_run(
@@ -140,6 +142,7 @@ def train_run(
             stop_epoch=run.stop_epoch,
             initial=run.initial,
             structure=run.structure,
+            launch=run.launch,
         )
         trained = find_method("recipe", run.recipe).load()(job, run.params)
     last = observer.history[-1]

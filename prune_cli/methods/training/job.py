@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.launch import ALONE, Launch
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.inputs import TrainingSet
 from prune_cli.methods.training.observer import Checkpoint, Observer
@@ -35,6 +36,7 @@ class TrainingJob:
         watch: what to record of every sample; recording changes not one bit of the network.
         stop_epoch: stop after that many passes, with the schedule of the whole budget; None for all of it.
         structure: what becomes of the networks' units and layers while they train; None: they stay.
+        launch: which of the processes that train one network this is; the batch is that of all together.
         initial: weights the networks begin with, the first network's first; the rest begin from the seed.
     """
 
@@ -48,6 +50,7 @@ class TrainingJob:
     stop_epoch: int | None = None
     initial: Sequence[Tensors] = ()
     structure: StructureMaker | None = None
+    launch: Launch = ALONE
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from prune_cli.core.errors import InterruptedRun
 from prune_cli.core.record import GRADIENT_NORM, MEASURES
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.training.augment import Augmentation, augment, normalize
+from prune_cli.methods.training.data_parallel import ALONE, Ranks
 from prune_cli.methods.training.inputs import FloatArray, TrainingSet, as_tensor, input_batches
 from prune_cli.methods.training.learner import Learner, Part
 from prune_cli.methods.training.observer import Checkpoint, Observer
@@ -60,6 +61,7 @@ class Course:
         settings: JSON values that a checkpoint must agree with.
         watch: what is recorded of every sample; None for nothing.
         last_step: where to stop, at the end of a pass, with the schedule of the whole plan; None for the plan's end.
+        ranks: the processes that share every batch.
     """
 
     data: TrainingSet
@@ -77,6 +79,7 @@ class Course:
     settings: Mapping[str, Any]
     watch: Watch | None = None
     last_step: int | None = None
+    ranks: Ranks = ALONE
 
     @property
     def n_steps(self) -> int:
@@ -106,13 +109,8 @@ def train_networks(
     """
     import torch
 
-    plan, device, n_steps, learner, structure = (
-        course.plan,
-        course.device,
-        course.n_steps,
-        course.learner,
-        course.structure,
-    )
+    plan, device, n_steps, learner = course.plan, course.device, course.n_steps, course.learner
+    structure, ranks = course.structure, course.ranks
     recorder = None if course.watch is None else Recorder(course.data, course.watch, device)
     ledger = PassLedger(plan, n_steps, observer, recorder, structure.facts)
     pieces = Pieces(observer.on_note)
@@ -121,7 +119,8 @@ def train_networks(
     stream = SampleStream(course.data, course.seed, sum(a.n_draws for a in course.augmentations))
     labels_m = as_tensor(course.data.labels_m).to(device)
     batches, ahead = itertools.tee(stream.batch(*plan.bounds(step)) for step in range(first, n_steps))
-    feed = input_batches(course.data.inputs, (batch.positions for batch in ahead), device, course.workers)
+    shares = (batch.positions[ranks.share(len(batch.positions))] for batch in ahead)
+    feed = input_batches(course.data.inputs, shares, device, course.workers)
     prepare = input_preparation(course.data.input_shape, course.mean, course.std, device)
     begun = -1 if first == 0 else plan.bounds(first - 1)[1] - 1  # the last sample that was seen
     begun = begun // plan.n_selected if begun >= 0 else -1
@@ -134,14 +133,15 @@ def train_networks(
                 begun += 1
                 learner.begin_pass(begun, lambda k: look(networks[k], course, pieces, k))
             if networks[0].draws_noise:
-                torch.manual_seed(stream_seed(course.seed, "noise", step))
+                torch.manual_seed(stream_seed(course.seed, "noise", step * ranks.size + ranks.rank))
             rate = course.schedule.rate(step)
             positions_b = torch.from_numpy(batch.positions).to(device, non_blocking=True)
             labels_b = labels_m.index_select(0, positions_b)
-            draws_bk = torch.from_numpy(batch.draws).to(device, non_blocking=True)
+            mine = ranks.share(len(batch.positions))
+            draws_bk = torch.from_numpy(batch.draws[mine]).to(device, non_blocking=True)
             part = Part(
-                positions_b,
-                labels_b,
+                positions_b[mine],
+                labels_b[mine],
                 tuple(prepare(view) for view in _views(raw, draws_bk, course.augmentations)),
                 step,
                 int(batch.passes[0]),
@@ -164,7 +164,7 @@ def train_networks(
                         learner.reshape(turn, change)
                 told = told or found
             assert told is not None
-            logits_bc, losses_b = told
+            logits_bc, losses_b = (ranks.gathered(values, len(batch.passes)) for values in told)
             with torch.no_grad():
                 if recorder is not None:
                     recorder.add(batch.positions, batch.passes, logits_bc)
@@ -173,10 +173,11 @@ def train_networks(
                 _evaluate_finished(networks[0], course, recorder, prepare, pieces, last=step + 1 == n_steps)
             observer.on_step(step + 1, n_steps, plan.bounds(step)[1], ledger.facts)
             if step + 1 < n_steps:
-                stop = observer.should_stop()
-                if stop or observer.should_checkpoint():
+                stop, save = ranks.any_of(observer.should_stop(), observer.should_checkpoint())
+                if stop or save:
                     ledger.read()
-                    observer.save_checkpoint(*take_snapshot(step + 1, *trained))
+                    if ranks.leads:
+                        observer.save_checkpoint(*take_snapshot(step + 1, *trained))
                 if stop:
                     raise InterruptedRun(f"stopped after step {step + 1} of {n_steps}", "go on with --resume")
     ledger.finish()
@@ -200,7 +201,7 @@ def _gradients(
     turn: int,
     pieces: Pieces,
 ) -> tuple[Tensor, Tensor]:
-    """Put the gradient of the mean loss of a batch into a network; return the logits and losses, detached.
+    """Put the gradient of the mean loss of a batch into a network; return logits and losses of this process's share, detached.
 
     Before another try in smaller pieces, batch-norm's statistics are put back as they were.
     """
@@ -230,7 +231,7 @@ def _gradients(
 
     def learn(index_b: Tensor, given_b: Tensor) -> tuple[Tensor, Tensor]:
         part = whole
-        if len(index_b) < whole.whole:
+        if len(index_b) < len(whole.positions_b):
             here = slice(int(index_b[0]), int(index_b[-1]) + 1)
             part = dataclasses.replace(
                 whole, positions_b=whole.positions_b[here], labels_b=given_b, views=tuple(v[here] for v in whole.views)
@@ -250,8 +251,9 @@ def _gradients(
 
         course.structure.probe(turn, loss)
     optimizer.zero_grad(set_to_none=True)
-    index_b = torch.arange(whole.whole, device=course.device)
+    index_b = torch.arange(len(whole.positions_b), device=course.device)
     found = in_pieces(index_b, whole.labels_b, pieces, learn, restart)
+    course.ranks.add_up(networks[turn])
     return joined([logits for logits, _ in found], 0), joined([losses for _, losses in found], 0)
 
 

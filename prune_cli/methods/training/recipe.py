@@ -17,13 +17,14 @@ from prune_cli.core.rng import stream_seed
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.architectures import TORCHVISION, parse_architecture
 from prune_cli.methods.training.augment import AugmentName, choose_augmentation
+from prune_cli.methods.training.data_parallel import joined
 from prune_cli.methods.training.inputs import TrainingSet, channel_statistics
 from prune_cli.methods.training.job import Relabels, Tensors, TrainingJob
 from prune_cli.methods.training.learner import Learner
 from prune_cli.methods.training.loop import Course, look, train_networks
 from prune_cli.methods.training.pieces import Pieces
 from prune_cli.methods.training.structure import Structure
-from prune_cli.methods.training.timetable import Schedule, plan_steps
+from prune_cli.methods.training.timetable import Schedule, StepPlan, plan_steps
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,8 @@ def run_recipe(
         n_networks: networks with first weights of their own.
     Raises:
         InputError: an architecture that does not fit the inputs, a precision that is not known, a batch below 2,
-            a checkpoint of another run, or first weights of another network or for more networks than there are.
+            a checkpoint of another run, first weights of another network or for more networks than there are, or several
+            processes for a recipe or a structure that trains in one, with a batch too small, or with different data.
         NumericalError: the loss is no longer finite.
         InterruptedRun: the observer asked to stop.
     """
@@ -140,6 +142,9 @@ def run_recipe(
     networks = [n.to(device=device, memory_format=memory_format) for n in networks]  # type: ignore[call-overload]
     mean, std = channel_statistics(data.inputs, data.order_m(), runtime.worker_count())
     peak = _RATES[kind.name] if params.lr is None else params.lr
+    learner = make_learner(device, networks)
+    if job.launch.size > 1:
+        _check_shares(recipe, job, plan, learner)
     course = Course(
         data=data,
         plan=plan,
@@ -156,7 +161,7 @@ def run_recipe(
         ),
         mean=mean,
         std=std,
-        learner=make_learner(device, networks),
+        learner=learner,
         structure=structure,
         seed=runtime.seed,
         device=device,
@@ -188,7 +193,9 @@ def run_recipe(
         )
         for network in networks
     ]
-    train_networks(networks, optimizers, course, job.observer, job.resume)
+    with joined(job.launch, device) as ranks:
+        ranks.check_alike(repr((course.settings, course.mean.tolist(), course.std.tolist())))
+        train_networks(networks, optimizers, dataclasses.replace(course, ranks=ranks), job.observer, job.resume)
 
     def probs(network: Network, number: int = 0) -> NDArray[np.float64]:
         logits_mc = look(network, course, Pieces(job.observer.on_note), number)
@@ -207,6 +214,19 @@ def run_recipe(
         **structure.described(),
     }
     return Learned(networks, probs, model)
+
+
+def _check_shares(recipe: str, job: TrainingJob, plan: StepPlan, learner: Learner) -> None:
+    size = job.launch.size
+    if job.structure is not None or not learner.shares_batches:
+        what = f"the recipe {recipe}" if job.structure is None else "a network that shrinks"
+        raise InputError(f"{what} trains in one process, not in {size}", "start it without torchrun")
+    smallest = plan.n_samples // plan.n_steps
+    if smallest < 2 * size:
+        raise InputError(
+            f"a batch of {smallest} for {size} processes",
+            f"give --batch-size {2 * size} or more: it is that of all processes together",
+        )
 
 
 def weak_and_strong(data: TrainingSet, params: SgdParams) -> tuple[AugmentName, AugmentName]:
