@@ -1,7 +1,6 @@
 """Blocks of work: independent, finished once, the same bits wherever they run.
 
-A block is a name, plain values and arrays; what is done with it is a function of ours, named by its import path, which depends on
-nothing else. Every block runs on one thread: how a sum is split over threads reaches its last digits, and the machine must not.
+Every block runs on one thread: how a sum is split over threads reaches its last digits, and the machine must not.
 """
 
 from __future__ import annotations
@@ -9,33 +8,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress, silent
-
-Arrays = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Block:
-    """One unit of work.
-
-    Args:
-        name: unique within the run; what its result is kept under.
-        values: JSON values.
-        gather: returns its arrays; called when the block is handed out, so that those of all blocks are never held at once.
-        nbytes: memory it takes at most, its arrays included; 0 where that is not known.
-        flops: about how much there is to compute.
-    """
-
-    name: str
-    values: Mapping[str, Any]
-    gather: Callable[[], Arrays]
-    nbytes: int = 0
-    flops: float = 0.0
 
 
 class Engine(Protocol):

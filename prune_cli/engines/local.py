@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress
-from prune_cli.engines.blocks import Arrays, Block, run_block
+from prune_cli.engines.blocks import run_block
 from prune_cli.engines.processes import map_in_processes
 
 _FLOPS_A_SECOND = 3e10

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import Arrays, Block, Engine, map_blocks
+from prune_cli.engines.blocks import Engine, map_blocks
 from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.decoding import BadImage, ImageSettings, encoded_bytes
 from prune_cli.io.images import decode_images

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import Arrays, Block, Engine, map_blocks
+from prune_cli.engines.blocks import Engine, map_blocks
 from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import canonical_order
 from prune_cli.io.kernel_file import KernelFile, is_kernel, read_kernel, write_kernel

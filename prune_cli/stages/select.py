@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_cli.core.blocks import MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
@@ -31,9 +32,9 @@ from prune_cli.methods.registry import Method, find_method, preset_params
 from prune_cli.methods.selection.baselines import TopParams
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.neighbor_confidence import neighbor_plan
-from prune_cli.methods.selection.partitions import MapParts, plan_words
+from prune_cli.methods.selection.partitions import plan_words
 from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_stated
-from prune_cli.stages.engine_parts import parts_on_engine
+from prune_cli.stages.engine_partitions import partitions_on_engine
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.row_memory import PROCESS_BYTES, RowMemory
 from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie
@@ -189,11 +190,11 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         check_counts(budgets, len(candidates), kept_already, wishes.keeper)
     free = len(candidates) - kept_already
     counts = [free if options.threshold is not None else b.count - kept_already for b in budgets]
-    with _parts(options, method, params, features, provenance, base, progress) as map_parts:
+    with _parts(options, method, params, features, provenance, base, progress) as map_blocks:
         choice = choose(
             name, candidates, params, counts=counts, per_class=options.per_class, seed=options.runtime.seed,
             device=options.runtime.device, progress=progress, memory=memory_left(options, method, params, features),
-            map_parts=map_parts,
+            map_blocks=map_blocks,
         )  # fmt: skip
 
     outcome.tables["kept"] = [["budget", "rows kept", "of", "share", "file"]]
@@ -248,7 +249,7 @@ def _parts(
     provenance: Provenance,
     base: str,
     progress: Progress,
-) -> Iterator[MapParts | None]:
+) -> Iterator[MapBlocks | None]:
     """Yield what hands out the partitions of a method that runs by them, which are kept until the selection is whole; else None."""
     if partitions_of(params) == 1 or features is None:
         yield None
@@ -266,8 +267,8 @@ def _parts(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if base == STDIN else local
         store = BlockFolder(folder, {**identity, **read})
         held = PROCESS_BYTES + LIBRARY_BYTES + held_bytes(options, method, params, features)
-        with parts_on_engine(options.runtime, held, store, progress) as map_parts:
-            yield map_parts
+        with partitions_on_engine(options.runtime, held, store, progress) as map_blocks:
+            yield map_blocks
         if options.work_dir is None:
             store.remove()
 

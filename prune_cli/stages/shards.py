@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from prune_cli.core.blocks import Arrays
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress
-from prune_cli.engines.blocks import Arrays, Engine
+from prune_cli.engines.blocks import Engine
 from prune_cli.io.atomic import check_output
 from prune_cli.io.columns import ID, Labels, some
 from prune_cli.io.provenance import Provenance

@@ -359,6 +359,7 @@ def _asked_for(driver: Any) -> set[str]:
     asked = set()
     for entry in driver.get_log("performance"):
         message = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
+        asks = message["method"] == "Network.requestWillBeSent"
+        if asks and not message["params"]["documentURL"].startswith("chrome"):  # not the tab that it starts with
             asked.add(message["params"]["request"]["url"][:40])
-    return {url for url in asked if not url.startswith(("file:", "data:", "chrome:"))}  # the empty tab it starts with
+    return {url for url in asked if not url.startswith(("file:", "data:"))}

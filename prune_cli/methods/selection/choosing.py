@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from prune_cli.core.blocks import MapBlocks
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking, class_numbers, in_each_class
-from prune_cli.methods.selection.partitions import MapParts
 
 
 def choose(
@@ -26,7 +26,7 @@ def choose(
     device: str = "auto",
     progress: Progress = silent,
     memory: int | None = None,
-    map_parts: MapParts | None = None,
+    map_blocks: MapBlocks | None = None,
 ) -> Choice:
     """Return what a registered method chooses for each count.
 
@@ -43,7 +43,7 @@ def choose(
         device: where methods that use torch run.
         progress: told how far it is.
         memory: bytes that may be used, for methods that go by it; None: most of what is free.
-        map_parts: hands out partitions, for methods that run by them; None: they run here, one after the other.
+        map_blocks: hands out partitions, for methods that run by them; None: they run here, one after the other.
     Returns:
         Choice with one ranking a count, of at least that many positions.
     Raises:
@@ -56,7 +56,7 @@ def choose(
     if found.asks_memory:
         run = functools.partial(run, memory=memory)
     if found.in_parts:
-        run = functools.partial(run, map_parts=map_parts)
+        run = functools.partial(run, map_blocks=map_blocks)
     if found.classes_itself:
         return run(candidates, params, counts=counts, seed=seed, device=device, progress=progress, per_class=per_class)
     if not per_class:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_cli.core.blocks import Arrays, Block, MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
@@ -16,9 +17,6 @@ from prune_cli.methods.partition import Region
 from prune_cli.methods.selection.candidates import Candidates, Features, class_turns
 from prune_cli.methods.selection.confidence_run import ConfidenceRun, Graph, GraphSettings, Rule, find_graph
 from prune_cli.methods.selection.partitions import (
-    Arrays,
-    MapParts,
-    Part,
     cut,
     gather,
     join_edges,
@@ -33,7 +31,7 @@ _ROOM = 2
 """How many times its share of the edges that fit a partition may return."""
 
 
-def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> Arrays:
+def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, np.ndarray]:
     """Return what a partition picks, and the edges from its samples to its picks.
 
     Args:
@@ -82,7 +80,7 @@ def run_over_partitions(
     n_parts: int,
     overlap: float,
     oversample: float,
-    map_parts: MapParts | None = None,
+    map_blocks: MapBlocks | None = None,
     progress: Progress = silent,
 ) -> tuple[ConfidenceRun, Graph]:
     """Return the greedy run over what the partitions picked, before its first pick, and its graph.
@@ -99,7 +97,7 @@ def run_over_partitions(
         rule, count: of the run.
         n_parts, overlap: as `partitions.cut` takes them.
         oversample: how many times its share of the budget a partition picks.
-        map_parts: hands the partitions out; None: here, one after the other.
+        map_blocks: hands the partitions out; None: here, one after the other.
         progress: told of the partitions, and of the picks of the second round.
     Raises:
         InputError: the edges to what is picked do not fit the memory.
@@ -136,7 +134,7 @@ def run_over_partitions(
 
         return arrays
 
-    parts = []
+    blocks = []
     for number, (region, picks_c) in enumerate(zip(regions, picks_pc, strict=True)):
         share = (len(region.core) + len(region.halo)) / max(1, members)
         room = int(min(1.0, _ROOM * share) * settings.memory // width)
@@ -144,10 +142,10 @@ def run_over_partitions(
         n_members, n_features = len(region.members), features.shape[1]
         nbytes = settings.memory // len(regions) + 24 * n_members * n_features
         flops = 2.0 * n_members**2 * n_features
-        parts.append(Part(f"partition {number}", values, arrays_of(region, picks_c), nbytes, flops))
-    run_parts = map_parts or functools.partial(map_here, progress=progress)
-    answers = run_parts(f"{__name__}:pick_in_partition", parts)
-    _check_room(answers, parts, settings.memory, width)
+        blocks.append(Block(f"partition {number}", values, arrays_of(region, picks_c), nbytes, flops))
+    hand_out = map_blocks or functools.partial(map_here, progress=progress)
+    answers = hand_out(f"{__name__}:pick_in_partition", blocks)
+    _check_room(answers, blocks, settings.memory, width)
     load_n = np.zeros(len(by_id))
     for region, answer in zip(regions, answers, strict=True):
         load_n[region.members] += answer["load"]
@@ -164,9 +162,9 @@ def run_over_partitions(
     return ConfidenceRun(graph, rule, c_n, load_n, picked, codes_n, turns_k, count, progress), graph
 
 
-def _check_room(answers: Sequence[Arrays], parts: Sequence[Part], memory: int, width: int) -> None:
+def _check_room(answers: Sequence[Arrays], blocks: Sequence[Block], memory: int, width: int) -> None:
     found = [int(answer["counts"].sum()) for answer in answers]
-    beyond = [part.name for part, edges in zip(parts, found, strict=True) if edges > part.values["room"]]
+    beyond = [block.name for block, edges in zip(blocks, found, strict=True) if edges > block.values["room"]]
     if not beyond and sum(found) * width <= memory:
         return
     alone = f", {beyond[0]} alone more than {_ROOM} times its share" if len(beyond) == 1 else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_cli.core.blocks import Arrays, Block, MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.partition import Region
@@ -17,9 +18,6 @@ from prune_cli.methods.selection.candidates import Candidates, Choice, Extra, Fe
 from prune_cli.methods.selection.coverage import rows_by_id
 from prune_cli.methods.selection.neighbors import nearest_neighbors, search_bytes, unit_rows
 from prune_cli.methods.selection.partitions import (
-    Arrays,
-    MapParts,
-    Part,
     cut,
     gather,
     join_edges,
@@ -63,7 +61,7 @@ def facility_location_order(
     seed: int = 0,
     device: str = "auto",
     progress: Progress = silent,
-    map_parts: MapParts | None = None,
+    map_blocks: MapBlocks | None = None,
 ) -> Choice:
     r"""Return the samples by how much each adds to ``sum_i max_{j in S} s_ij``: how well the chosen stand for all.
 
@@ -78,7 +76,7 @@ def facility_location_order(
         seed: draws what an approximate search for neighbors draws, beyond 131,072 samples, and what partitions are cut by.
         device: where the search for neighbors runs.
         progress: told of the search, or of the partitions.
-        map_parts: hands out partitions; None: they run here, one after the other.
+        map_blocks: hands out partitions; None: they run here, one after the other.
     Returns:
         Choice of one ranking with gains that never rise; with ``parts`` also the figures ``objective``, ``edges`` (to what the partitions
         picked) and ``partitions``.
@@ -104,7 +102,7 @@ def facility_location_order(
     in_parts = params.parts is not None and params.parts > 1
     if in_parts:
         graph, free, figures, way = _over_partitions(
-            candidates, features, params, count, seed, device, map_parts, progress
+            candidates, features, params, count, seed, device, map_blocks, progress
         )
     else:
         rows_nd = rows_by_id(candidates, "facility_location", "cosine")
@@ -126,7 +124,7 @@ def facility_location_order(
     return Choice(choice.rankings, extras=extras)
 
 
-def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> Arrays:
+def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, np.ndarray]:
     """Return what a partition picks, and what its picks and its kept samples cover of it.
 
     Args:
@@ -178,7 +176,7 @@ def _over_partitions(
     count: int,
     seed: int,
     device: str,
-    map_parts: MapParts | None,
+    map_blocks: MapBlocks | None,
     progress: Progress,
 ) -> tuple[Rows, np.ndarray, dict[str, float], str]:
     """Return what the picks of the partitions and the kept samples cover, the picks, figures, and the way in words."""
@@ -196,8 +194,8 @@ def _over_partitions(
 
         return arrays
 
-    parts = [
-        Part(
+    blocks = [
+        Block(
             f"partition {number}",
             {"neighbors": params.neighbors, "count": int(picks), "seed": seed, "device": device},
             arrays_of(region),
@@ -206,8 +204,8 @@ def _over_partitions(
         )
         for number, (region, picks) in enumerate(zip(regions, picks_p, strict=True))
     ]
-    run_parts = map_parts or functools.partial(map_here, progress=progress)
-    answers = run_parts(f"{__name__}:pick_in_partition", parts)
+    hand_out = map_blocks or functools.partial(map_here, progress=progress)
+    answers = hand_out(f"{__name__}:pick_in_partition", blocks)
     _drop_far(regions, answers)
     picked = [r.members[a["owners"][: int(a["picks"][0])]] for r, a in zip(regions, answers, strict=True)]
     free = np.sort(np.concatenate(picked))
@@ -229,7 +227,7 @@ def _without_far_halo(graph: Rows, core_n: np.ndarray, reach_n: np.ndarray) -> R
     return Rows(graph.begin_n, graph.end_n, graph.samples_e, np.where(far, np.float32(0.0), graph.similarities_e))
 
 
-def _drop_far(regions: Sequence[Region], answers: Sequence[Arrays]) -> None:
+def _drop_far(regions: Sequence[Region], answers: Sequence[dict[str, np.ndarray]]) -> None:
     """Take from the answers the edges of halo samples to picks farther than the last neighbor that their own partition found."""
     reach_n = np.empty(sum(len(region.core) for region in regions), np.float32)
     inside = []

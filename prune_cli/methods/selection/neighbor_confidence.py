@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from prune_cli.core.blocks import MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
@@ -23,7 +24,6 @@ from prune_cli.methods.selection.candidates import (
 )
 from prune_cli.methods.selection.confidence_partitions import run_over_partitions
 from prune_cli.methods.selection.confidence_run import EXACT_ROWS, ConfidenceRun, Graph, GraphSettings, find_graph
-from prune_cli.methods.selection.partitions import MapParts
 from prune_cli.methods.selection.similarity_graph import prepare_similarity, resolve_precision
 
 _CHUNK = 65_536
@@ -103,7 +103,7 @@ def neighbor_confidence_order(
     progress: Progress = silent,
     per_class: bool = False,
     memory: int | None = None,
-    map_parts: MapParts | None = None,
+    map_blocks: MapBlocks | None = None,
 ) -> Choice:
     r"""Return the samples in the greedy order of what they add to the confidence around all samples.
 
@@ -124,7 +124,7 @@ def neighbor_confidence_order(
         device: where products run.
         progress: told of the products, then of the picks.
         per_class: classes take turns in proportion to their sizes, whatever ``balance`` says.
-        map_parts: hands out partitions; None: they run here, one after the other.
+        map_blocks: hands out partitions; None: they run here, one after the other.
         memory: bytes the edges may take; None: most of what is free. Where they do not fit, rows are computed as they are
             needed, in blocks.
     Returns:
@@ -175,7 +175,7 @@ def neighbor_confidence_order(
     if params.parts is not None and params.parts > 1:
         run, graph = run_over_partitions(
             candidates, c_n, classes_n, turns_k, settings, rule=params.rule, count=count, n_parts=params.parts,
-            overlap=params.overlap, oversample=params.oversample, map_parts=map_parts, progress=progress,
+            overlap=params.overlap, oversample=params.oversample, map_blocks=map_blocks, progress=progress,
         )  # fmt: skip
     else:
         run, graph = _run_over_all(candidates, c_n, classes_n, turns_k, settings, params, count, progress)

@@ -3,19 +3,18 @@
 A partition picks its share of the budget times ``oversample``, and returns the edges from its samples, those of its halo included, to
 its picks. The second round goes over these edges alone: all samples count, and no features are needed.
 
-A partition's work is a function of plain values and arrays, named ``module:name``: any process may do it. `Part` has what it takes, and
-a `MapParts` hands the parts out; `map_here` runs them in this process, one after the other.
+A partition's work is a block: any process may do it. `map_here` runs them in this process, one after the other.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.partition import Region, two_means_parts
@@ -24,40 +23,15 @@ from prune_cli.methods.selection.similarity_graph import Rows
 
 _BLOCK_NUMBERS = 1 << 20  # numbers of a block of features
 
-Arrays: TypeAlias = dict[str, np.ndarray]
 
-
-@dataclass(frozen=True)
-class Part:
-    """A partition to be handed out.
-
-    Args:
-        name: of the partition, the same in every run.
-        values: what its work depends on beside arrays: JSON values.
-        arrays: reads what else it needs; called when the part is handed out.
-        nbytes: memory that its work takes at most, about.
-        flops: about how much there is to compute.
-    """
-
-    name: str
-    values: Mapping[str, Any]
-    arrays: Callable[[], Arrays]
-    nbytes: int = 0
-    flops: float = 0.0
-
-
-MapParts: TypeAlias = Callable[[str, Sequence[Part]], list[Arrays]]
-"""Calls a function, named ``module:name``, on the values and arrays of every part: the answers in the order of the parts."""
-
-
-def map_here(function: str, parts: Sequence[Part], progress: Progress = silent) -> list[Arrays]:
-    """Return the answers of a function on each part, run in this process."""
+def map_here(function: str, blocks: Sequence[Block], progress: Progress = silent) -> list[dict[str, np.ndarray]]:
+    """Return the answers of a function on each block, run in this process."""
     module, _, name = function.partition(":")
-    run: Callable[[Mapping[str, Any], Arrays], Arrays] = getattr(importlib.import_module(module), name)
+    run: Callable[[Mapping[str, Any], Arrays], dict[str, np.ndarray]] = getattr(importlib.import_module(module), name)
     answers = []
-    for done, part in enumerate(parts, 1):
-        answers.append(run(part.values, part.arrays()))
-        progress("partitions", done, len(parts))
+    for done, block in enumerate(blocks, 1):
+        answers.append(run(block.values, block.gather()))
+        progress("partitions", done, len(blocks))
     return answers
 
 
@@ -202,7 +176,7 @@ def taken_by_turns(sizes_c: np.ndarray, count: int) -> np.ndarray:
     return result
 
 
-def join_edges(regions: Sequence[Region], answers: list[Arrays]) -> Rows:
+def join_edges(regions: Sequence[Region], answers: list[dict[str, np.ndarray]]) -> Rows:
     """Return the edges of all partitions by the numbers of all samples: rows of those that have an owner, others are empty.
 
     Each answer's edges are taken out of it.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from prune_cli.core.blocks import Block
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import silent
 from prune_cli.methods.partition import Region, two_means_parts
@@ -18,7 +19,7 @@ from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Ch
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.facility_location import FacilityLocationParams
 from prune_cli.methods.selection.neighbor_confidence import NeighborConfidenceParams
-from prune_cli.methods.selection.partitions import Part, cut, map_here, shares, taken_by_turns
+from prune_cli.methods.selection.partitions import cut, map_here, shares, taken_by_turns
 
 PLENTY = 10**9
 METHODS = ("neighbor_confidence", "facility_location")
@@ -59,13 +60,13 @@ def probs_of(candidates: Candidates) -> np.ndarray:
 
 def pick(method: str, candidates: Candidates, count: int, **more: object) -> Choice:
     """Run a method; ``tau`` is .9, ``neighbors`` 10, and no class takes turns unless said."""
-    per_class, map_parts = bool(more.pop("per_class", False)), more.pop("map_parts", None)
+    per_class, map_blocks = bool(more.pop("per_class", False)), more.pop("map_blocks", None)
     memory = more.pop("memory", PLENTY)
     own: dict[str, object] = {"tau": 0.9, "balance": "none"} if method == "neighbor_confidence" else {"neighbors": 10}
     kind = NeighborConfidenceParams if method == "neighbor_confidence" else FacilityLocationParams
     params = kind(**{**own, **more})  # type: ignore[arg-type]
     return choose(
-        method, candidates, params, counts=[count], device="cpu", per_class=per_class, memory=memory, map_parts=map_parts
+        method, candidates, params, counts=[count], device="cpu", per_class=per_class, memory=memory, map_blocks=map_blocks
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -270,8 +271,8 @@ def test_euclidean_similarities_of_a_partition_are_those_of_all_samples() -> Non
     candidates = samples(200)
     rows = rows_of(candidates)
     square = ((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean()
-    handed: list[Part] = []
-    pick("neighbor_confidence", candidates, 50, parts=3, metric="euclidean", tau=0.8, map_parts=record(handed))
+    handed: list[Block] = []
+    pick("neighbor_confidence", candidates, 50, parts=3, metric="euclidean", tau=0.8, map_blocks=record(handed))
     answers = map_here("prune_cli.methods.selection.confidence_partitions:pick_in_partition", handed)
     for region, answer in zip(regions_in_space(candidates, 3), answers, strict=True):
         owners = region.members[np.repeat(answer["owners"], answer["counts"])]
@@ -319,19 +320,19 @@ def test_classes_take_turns_as_in_the_single_run(count: int) -> None:
     assert np.abs(single - found).max() <= (0 if count < 500 else 10)
 
 
-def record(into: list[Part]) -> Callable[[str, Sequence[Part]], list[dict[str, np.ndarray]]]:
-    def map_parts(function: str, parts: Sequence[Part]) -> list[dict[str, np.ndarray]]:
-        into.extend(parts)
+def record(into: list[Block]) -> Callable[[str, Sequence[Block]], list[dict[str, np.ndarray]]]:
+    def map_blocks(function: str, blocks: Sequence[Block]) -> list[dict[str, np.ndarray]]:
+        into.extend(blocks)
         # Values go through JSON, arrays are copied: as to another process. The last part is done first.
-        sent = [Part(p.name, json.loads(json.dumps(p.values)), p.arrays) for p in parts]
-        answers = map_here(function, [Part(p.name, p.values, lambda p=p: copied(p)) for p in sent[::-1]])  # type: ignore[misc]
+        sent = [Block(p.name, json.loads(json.dumps(p.values)), p.gather) for p in blocks]
+        answers = map_here(function, [Block(p.name, p.values, lambda p=p: copied(p)) for p in sent[::-1]])  # type: ignore[misc]
         return answers[::-1]
 
-    return map_parts
+    return map_blocks
 
 
-def copied(part: Part) -> dict[str, np.ndarray]:
-    arrays = {name: values.copy() for name, values in part.arrays().items()}
+def copied(block: Block) -> dict[str, np.ndarray]:
+    arrays = {name: values.copy() for name, values in block.gather().items()}
     for values in arrays.values():
         values.flags.writeable = False
     return arrays
@@ -340,8 +341,8 @@ def copied(part: Part) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("method", METHODS)
 def test_parts_handed_out_give_the_same_bits_and_pick_nobody_twice(method: str) -> None:
     candidates = keeping(samples(), np.arange(600) % 20 == 0)
-    handed: list[Part] = []
-    there = pick(method, candidates, 80, parts=5, map_parts=record(handed))
+    handed: list[Block] = []
+    there = pick(method, candidates, 80, parts=5, map_blocks=record(handed))
     here = pick(method, candidates, 80, parts=5)
     assert there.rankings[0].order_n.tobytes() == here.rankings[0].order_n.tobytes()
     assert there.rankings[0].gain_n.tobytes() == here.rankings[0].gain_n.tobytes()  # type: ignore[union-attr]

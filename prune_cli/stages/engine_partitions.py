@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
+from prune_cli.core.blocks import Block, MapBlocks
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import Block, map_blocks
+from prune_cli.engines.blocks import map_blocks
 from prune_cli.io.blocks import BlockFolder
-from prune_cli.methods.selection.partitions import Arrays, MapParts, Part
 from prune_cli.stages.engines import open_engine
 
 
 @contextlib.contextmanager
-def parts_on_engine(runtime: Runtime, held: int, store: BlockFolder, progress: Progress) -> Iterator[MapParts]:
+def partitions_on_engine(runtime: Runtime, held: int, store: BlockFolder, progress: Progress) -> Iterator[MapBlocks]:
     """Yield what hands out partitions, on the engine that the runtime names.
 
     Args:
@@ -25,11 +27,10 @@ def parts_on_engine(runtime: Runtime, held: int, store: BlockFolder, progress: P
     """
     with open_engine(runtime, held) as engine:
 
-        def map_parts(function: str, parts: Sequence[Part]) -> list[Arrays]:
-            blocks = [Block(part.name, part.values, part.arrays, part.nbytes, part.flops) for part in parts]
+        def hand_out(function: str, blocks: Sequence[Block]) -> list[dict[str, np.ndarray]]:
             found = map_blocks(
                 engine, function, blocks, store, done=lambda done, total: progress("partitions", done, total)
             )
             return [dict(arrays) for arrays in found]
 
-        yield map_parts
+        yield hand_out
