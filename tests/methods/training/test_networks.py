@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.training.architectures import parse_architecture
-from prune_cli.methods.training.networks import build_network, export_tensors, load_tensors, network_cost
+from prune_cli.methods.training.networks import PointConv, build_network, export_tensors, load_tensors, network_cost
 
 GREY, COLOUR = (28, 28, 1), (32, 32, 3)
 
@@ -193,3 +197,41 @@ def test_a_misfit_is_named_with_its_cure(architecture, shape, message):
 def test_one_class_is_no_classification():
     with pytest.raises(InputError, match="two classes"):
         build_network("linear", (3,), 1, seed=0)
+
+
+@pytest.mark.parametrize(("side", "stride"), [(8, 2), (9, 2), (15, 3), (8, 1)])
+def test_a_point_convolution_is_the_convolution_with_its_stride(side: int, stride: int):
+    inputs = torch.randn(4, 5, side, side, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    layer = PointConv(5, 7, stride).double()
+    found, expected = layer(inputs), torch.nn.functional.conv2d(inputs, layer.weight, stride=stride)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected)
+
+
+NARROW = """
+import torch
+from prune_cli.methods.training.networks import build_network
+torch.set_num_threads({threads})
+torch.manual_seed(0)
+for architecture in "resnet18:3", "preactresnet18:4", "resnet20:2":
+    network = build_network(architecture, (16, 16, 3), 5, seed=0).to(memory_format=torch.channels_last)
+    inputs = torch.randn(32, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    for _ in range(15):
+        network.zero_grad()
+        (network(inputs) ** 2).mean().backward()
+    found = [p.grad for p in network.parameters()]
+    exact = network.double()
+    exact.zero_grad()
+    (exact(inputs.double()) ** 2).mean().backward()
+    for (name, parameter), gradient in zip(exact.named_parameters(), found, strict=True):
+        error = (parameter.grad - gradient).abs().max() / parameter.grad.abs().max().clamp(min=1e-3)
+        assert error < 0.05, (architecture, name, error)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_narrow_networks_have_right_gradients_on_older_processors(threads: int):
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    command = [sys.executable, "-c", NARROW.format(threads=threads)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
