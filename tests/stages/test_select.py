@@ -14,7 +14,7 @@ from prune_cli.engines.blocks import map_blocks
 from prune_cli.io.ledger import ErrorAllowance
 from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
-from prune_cli.stages import engine_parts
+from prune_cli.stages import engine_partitions
 from prune_cli.stages.budgets import row_count
 from prune_cli.stages.select import SelectOptions, select
 
@@ -337,7 +337,7 @@ def test_partitions_are_read_from_the_file_where_the_features_do_not_fit(
         handed.extend(block.name for block in blocks)
         return map_blocks(engine, function, blocks, *others, **more)
 
-    monkeypatch.setattr(engine_parts, "map_blocks", noted)
+    monkeypatch.setattr(engine_partitions, "map_blocks", noted)
     outcome = choose_rows(scores, features, **options)
     assert outcome.summary["outputs"][0]["partitions"] == 3
     choose_rows(scores, features, "b.parquet", memory_limit=1000, **options)

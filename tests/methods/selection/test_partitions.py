@@ -351,7 +351,7 @@ def test_parts_handed_out_give_the_same_bits_and_pick_nobody_twice(method: str) 
     module = f"prune_cli.methods.selection.{'confidence_partitions' if method == METHODS[0] else 'facility_location'}"
     picked: list[int] = []
     for region, part, answer in zip(regions, handed, map_here(f"{module}:pick_in_partition", handed), strict=True):
-        arrays = part.arrays()
+        arrays = part.gather()
         assert arrays["core"].sum() == len(region.core) < len(region.members) == len(arrays["core"])
         owners = answer["owners"]
         assert arrays["core"][owners].all(), "a halo sample is picked by its own partition alone"
