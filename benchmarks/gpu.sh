@@ -21,6 +21,10 @@ for arch in resnet9:64 resnet18; do
     --device cuda --json -q -o "$out/$arch"
   python -m prune_cli evaluate "$out/$arch" "$data/fashion_mnist_test.parquet" --device cuda --json -q -o "$out/$arch.report.parquet"
 done
+# one training on all cards, each with its share of every batch
+cards=$(python -c "import torch; print(torch.cuda.device_count())")
+python -m torch.distributed.run --standalone --nproc-per-node "$cards" --no-python python -m prune_cli train "$data/cifar10_train.parquet" --arch resnet18 \
+  --steps 500 --batch-size 512 --device cuda --json -q -o "$out/together"
 python benchmarks/throughput.py --device cuda
 python benchmarks/window.py --device cuda
 # neighbor confidence on both devices, and the recipes of the published schedule's network on what it keeps

@@ -1,13 +1,14 @@
 """Work in processes of this machine: jobs, each a JSON value in and a JSON value out, and blocks, which have arrays.
 
-A worker is a fresh Python, started by `subprocess` for the reasons given in `prune_cli.io.decode_workers`. It calls one function
-of ours, named by its import path, on everything that it is sent. It is ended with SIGTERM, so that a training in it can save its
+A worker is a fresh Python, started by `subprocess` for the reasons given in `prune_cli.io.decode_workers`. It calls functions of ours,
+named by their import paths, on what it is sent. It is ended with SIGTERM, so that a training in it can save its
 checkpoint; where the system allows, it gets that signal too when this process dies.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import selectors
@@ -27,7 +28,7 @@ from prune_cli.engines.wire import read_parcel, write_parcel
 
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from prune_cli.engines.processes import serve; serve(sys.argv[2])"
+    "from prune_cli.engines.processes import serve; serve(sys.argv[2:])"
 )
 _PATIENCE = 30.0
 """Seconds a worker has to leave after SIGTERM."""
@@ -60,13 +61,23 @@ def map_jobs(
             yield number, run(job)
         return
     parcels: list[Callable[[], _Parcel]] = [lambda job=job: (job, None) for job in jobs]  # type: ignore[misc]
-    with _Workers(function, workers, "--jobs 1", threads, keep_open) as pool:
-        for number, (result, _) in pool.run(parcels):
+    with Workers(workers, "--jobs 1", threads, keep_open) as pool:
+        for number, (result, _) in pool.run(function, parcels, workers):
             yield number, result
 
 
+def block_workers(workers: int, cards: Sequence[str] = ()) -> Workers:
+    """Return processes for blocks, which load what every block computes with before it is known what they work on.
+
+    Args:
+        workers: how many.
+        cards: CUDA devices that they take turns with, as CUDA_VISIBLE_DEVICES names them.
+    """
+    return Workers(workers, "--workers 1", 1, (), _RETRIES, cards, ("torch",))
+
+
 def map_in_processes(
-    function: str, blocks: Sequence[Block], shared: Arrays, workers: int, cards: Sequence[str] = ()
+    function: str, blocks: Sequence[Block], shared: Arrays, pool: Workers, workers: int
 ) -> Iterator[tuple[int, Arrays]]:
     """Yield (number of the block, its arrays) as blocks are done, each on one thread of a process.
 
@@ -76,8 +87,8 @@ def map_in_processes(
         function: see `prune_cli.engines.blocks.Engine.run`.
         blocks: handed out in their order.
         shared: arrays that every block has beside its own.
-        workers: processes.
-        cards: CUDA devices that they take turns with, as CUDA_VISIBLE_DEVICES names them.
+        pool: see `block_workers`.
+        workers: how many of them work at most.
     Raises:
         PruneError: what a block raised; or its process was killed again and again.
     """
@@ -85,36 +96,39 @@ def map_in_processes(
         lambda b=block: (b.values, {**shared, **b.gather()})  # type: ignore[misc]
         for block in blocks
     ]
-    with _Workers(function, min(workers, len(blocks)), "--workers 1", 1, (), _RETRIES, cards) as pool:
-        for number, (_, arrays) in pool.run(parcels):
-            assert arrays is not None
-            yield number, arrays
+    for number, (_, arrays) in pool.run(function, parcels, workers):
+        assert arrays is not None
+        yield number, arrays
 
 
-class _Workers:
+class Workers:
     """Processes that are handed parcels, each a value with arrays or without, and hand back parcels.
 
+    They are ended when the block ends that they are entered for.
+
     Args:
+        count: how many.
         alone: the option that does without them, for messages.
         retries: how often a parcel is handed out again whose worker was killed.
         cards: the CUDA device that each worker sees; none: all that there are.
+        needed: modules that they import before anything comes.
     """
 
     def __init__(
         self,
-        function: str,
         count: int,
         alone: str,
         threads: int | None = None,
         keep_open: Sequence[int] = (),
         retries: int = 0,
         cards: Sequence[str] = (),
+        needed: Sequence[str] = (),
     ) -> None:
         self._environment = dict(os.environ)
         if threads is not None:
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
                 self._environment.setdefault(name, str(threads))
-        self._command = [sys.executable, "-c", _START, json.dumps([str(place) for place in sys.path]), function]
+        self._command = [sys.executable, "-c", _START, json.dumps([str(place) for place in sys.path]), *needed]
         self._alone, self._keep_open, self._retries, self._cards = alone, tuple(keep_open), retries, cards
         self._errors: list[IO[bytes]] = []
         self._busy: dict[int, int] = {}
@@ -144,7 +158,7 @@ class _Workers:
                 f"processes cannot be started: {error.strerror or error}", f"run in this one: {self._alone}"
             ) from None
 
-    def __enter__(self) -> _Workers:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -163,12 +177,14 @@ class _Workers:
         for file in self._errors:
             file.close()
 
-    def run(self, parcels: Sequence[Callable[[], _Parcel]]) -> Iterator[tuple[int, _Parcel]]:
-        """Yield (number, reply) as they come; a parcel is made when it is handed out."""
+    def run(
+        self, function: str, parcels: Sequence[Callable[[], _Parcel]], workers: int
+    ) -> Iterator[tuple[int, _Parcel]]:
+        """Yield (number, reply of a function) as they come, from so many workers; a parcel is made when it is handed out."""
         waiting, killed = deque(range(len(parcels))), Counter[int]()
         with selectors.DefaultSelector() as selector:
-            for worker in range(len(self._processes)):
-                self._hand_out(worker, waiting, parcels, selector)
+            for worker in range(min(workers, len(self._processes))):
+                self._hand_out(worker, waiting, function, parcels, selector)
             while self._busy:
                 for key, _ in selector.select():
                     worker = key.data
@@ -179,7 +195,7 @@ class _Workers:
                         killed[number] += 1
                         self._replace(worker, killed[number])
                         waiting.appendleft(number)
-                    self._hand_out(worker, waiting, parcels, selector)
+                    self._hand_out(worker, waiting, function, parcels, selector)
                     if reply is not None:
                         yield number, reply
 
@@ -187,6 +203,7 @@ class _Workers:
         self,
         worker: int,
         waiting: deque[int],
+        function: str,
         parcels: Sequence[Callable[[], _Parcel]],
         selector: selectors.BaseSelector,
     ) -> None:
@@ -196,7 +213,7 @@ class _Workers:
         process = self._processes[worker]
         value, arrays = parcels[number]()
         with contextlib.suppress(OSError):  # it died: which is seen where its reply is waited for
-            write_parcel(_pipe(process.stdin), value, arrays)
+            write_parcel(_pipe(process.stdin), [function, value], arrays)
         self._busy[worker] = number
         selector.register(_pipe(process.stdout), selectors.EVENT_READ, worker)
 
@@ -238,14 +255,20 @@ class _Workers:
         self._processes[worker] = self._start(worker)
 
 
-def serve(function: str) -> None:
-    """Do the work that comes from standard input until it ends: the whole life of a worker."""
+def serve(needed: Sequence[str] = ()) -> None:
+    """Do the work that comes from standard input until it ends: the whole life of a worker.
+
+    Args:
+        needed: modules to import before anything comes.
+    """
     _leave_with_parent()
+    for name in needed:
+        importlib.import_module(name)
     source = sys.stdin.buffer
     with os.fdopen(os.dup(1), "wb") as replies:
         os.dup2(2, 1)  # nothing that a library prints gets between the replies
         while (parcel := read_parcel(source)) is not None:
-            value, arrays = parcel
+            (function, value), arrays = parcel
             made: Arrays | None = None
             try:
                 if arrays is None:

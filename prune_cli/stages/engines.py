@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.engines.blocks import Engine
 from prune_cli.engines.local import LocalEngine
+from prune_cli.engines.processes import Workers, block_workers
 from prune_cli.engines.ray import open_ray
 from prune_cli.methods.devices import resolve_device, visible_cards
 
+_NVIDIA = Path("/proc/driver/nvidia")
+"""Where Linux has CUDA devices."""
+
 
 @contextlib.contextmanager
-def open_engine(runtime: Runtime, held: int = 0) -> Iterator[Engine]:
+def workers_ahead(runtime: Runtime, held: int, n_blocks: int, nbytes: int, flops: float) -> Iterator[Workers | None]:
+    """Yield processes that get ready while this one does, where so many blocks are worth some; None elsewhere.
+
+    Args:
+        runtime: says where blocks run; with a CUDA device processes are started when the device is known.
+        held: bytes that this process will hold beside the blocks.
+        n_blocks: how many there will be.
+        nbytes: memory of one, with its process.
+        flops: of all.
+    """
+    workers = 1
+    if runtime.engine == "local" and (runtime.device == "cpu" or (runtime.device == "auto" and not _NVIDIA.exists())):
+        memory = max(0, runtime.memory_budget() - held)
+        workers = LocalEngine(runtime.worker_count(), memory).worth(n_blocks, nbytes, flops)
+    with block_workers(workers) if workers > 1 else contextlib.nullcontext() as started:
+        yield started
+
+
+@contextlib.contextmanager
+def open_engine(runtime: Runtime, held: int = 0, started: Workers | None = None) -> Iterator[Engine]:
     """Yield where blocks of work run, for as long as they do.
 
     Args:
         runtime: names it.
         held: bytes that this process holds beside the blocks.
+        started: processes of this machine that are there already.
     Raises:
         InputError, UnavailableError: see `open_ray`.
     """
@@ -28,4 +53,4 @@ def open_engine(runtime: Runtime, held: int = 0) -> Iterator[Engine]:
         return
     on_card = resolve_device(runtime.device).type != "cpu"
     memory = max(0, runtime.memory_budget() - held)
-    yield LocalEngine(1 if on_card else runtime.worker_count(), memory, visible_cards(runtime.device))
+    yield LocalEngine(1 if on_card else runtime.worker_count(), memory, visible_cards(runtime.device), started)

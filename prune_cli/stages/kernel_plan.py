@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime, format_size
+from prune_cli.engines.processes import Workers
 from prune_cli.io.manifest import Dataset
 from prune_cli.methods.scores import complexity_gap
 from prune_cli.methods.scores.complexity_gap import ComplexityGapParams
@@ -25,6 +27,7 @@ from prune_cli.methods.scores.whole_set import (
     product_rate,
     resolve_mode,
 )
+from prune_cli.stages.engines import workers_ahead
 from prune_cli.stages.machine_plan import machine_figures
 from prune_cli.stages.score_inputs import is_mapped
 
@@ -123,6 +126,15 @@ def kernel_estimate(
         figures |= machine_figures(figures["blocks"], block, held, flops, dtype, runtime, shards)
         figures |= _advice(next(iter(methods.values())), codes_n, n_classes, width, dtype, stored, flops, runtime)
     return figures
+
+
+def kernel_workers(
+    estimate: Mapping[str, Any], runtime: Runtime, shards: int
+) -> contextlib.AbstractContextManager[Workers | None]:
+    """Return processes that get ready for the blocks of an estimate, in one of so many shards, while the inputs are read."""
+    held = estimate["peak_memory_bytes"] - estimate["block_bytes"]
+    nbytes = estimate["block_bytes"] + BLOCK_PROCESS_BYTES
+    return workers_ahead(runtime, held, -(-estimate["blocks"] // shards), nbytes, estimate["flops"] / shards)
 
 
 def _mode_cost(

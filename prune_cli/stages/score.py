@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.processes import Workers
 from prune_cli.io.atomic import check_output
 from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.columns import canonical_order
@@ -35,7 +36,7 @@ from prune_cli.methods.training.predict import BATCH_SIZE, Prediction, predict
 from prune_cli.stages.engine_looks import look_on_engine
 from prune_cli.stages.engines import open_engine
 from prune_cli.stages.evaluate import as_trained
-from prune_cli.stages.kernel_plan import PROCESS_BYTES, refuse_large_pictures, require_room
+from prune_cli.stages.kernel_plan import PROCESS_BYTES, kernel_workers, refuse_large_pictures, require_room
 from prune_cli.stages.kernel_score import kernel_scores
 from prune_cli.stages.kernel_work import KernelWork
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
@@ -126,8 +127,6 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     ]
     if empty:
         outcome.warnings.append(f"{len(empty)} class(es) have no row here: {', '.join(empty[:5])}")
-    if not options.plan:
-        resolve_device(options.runtime.device)
     if (sources.record == "training" or sources.kernels) and len(labels.classes) - len(empty) < 2:
         raise InputError(
             f"scores compare each class with the others, and the data has samples of {len(labels.classes) - len(empty)} class(es)",
@@ -152,7 +151,9 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     if spec is not None:
         require_record_memory(spec, len(dataset), len(labels.classes))
 
-    with _work_folder(options, output) as folder:
+    ahead = _kernels_ahead(options, output, estimate) if sources.kernels and not networked else nullcontext()
+    with ahead as started, _work_folder(options, output) as folder:
+        resolve_device(options.runtime.device)  # which loads torch, as the processes do meanwhile
         ledger = Ledger()
         within = np.arange(len(dataset))
         if options.shard is not None and not sources.kernels:
@@ -207,7 +208,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                 predictions=sources.features == "kernel",
                 shard=options.shard,
             )
-            with open_engine(options.runtime, PROCESS_BYTES + loaded.array().nbytes) as engine:
+            with open_engine(options.runtime, PROCESS_BYTES + loaded.array().nbytes, started) as engine:
                 part = compute_kernel_shard(work, engine, progress) if options.shard is not None else None
                 of_kernel = part.found if part is not None else kernel_scores(work, engine, progress)
             if part is not None:
@@ -401,6 +402,16 @@ def _event_folder(options: ScoreOptions, output: str, dataset: Dataset) -> Event
 
 def _work_path(options: ScoreOptions, output: str) -> Path:
     return options.work_dir or work_folder(output)
+
+
+def _kernels_ahead(
+    options: ScoreOptions, output: str, estimate: Mapping[str, Any]
+) -> AbstractContextManager[Workers | None]:
+    """Return processes that get ready now, unless blocks are given or some may be finished already."""
+    kept = options.work_dir is not None or output != STDIN
+    if options.load_kernel is not None or (kept and _work_path(options, output).exists()):
+        return nullcontext()
+    return kernel_workers(estimate, options.runtime, options.shard[1] if options.shard is not None else 1)
 
 
 @contextmanager

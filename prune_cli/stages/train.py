@@ -33,7 +33,7 @@ from prune_cli.io.run_folder import (
 )
 from prune_cli.io.selection import selected_ids
 from prune_cli.io.tables import STDIN, ParquetSource
-from prune_cli.methods.devices import device_name, resolve_device
+from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry import find_exporter, find_method, preset_params
 from prune_cli.methods.scores.dynamics import early_epoch
 from prune_cli.methods.training.plan import default_architecture, training_cost
@@ -42,12 +42,11 @@ from prune_cli.methods.training.timetable import Budget
 from prune_cli.stages.evaluate import as_trained
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.reporting import event_folder
+from prune_cli.stages.several_processes import on_own_device, require_shareable, share_of_machine
 from prune_cli.stages.training import TrainingRun, load_inputs, train_run, training_set
 
 PACKAGES = ("numpy", "torch", "torchvision", "pyarrow", "pillow")
 DEFAULT_EPOCHS = 20
-SHARED_RECIPES = ("standard",)
-"""Recipes that keep nothing of single samples, so that several processes may share a batch."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,8 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     outcome = Outcome()
     launch = options.launch
     if launch.size > 1:
-        options = _share_of_machine(options)
+        require_shareable(options.recipe, options.structure, launch)
+        options = dataclasses.replace(options, runtime=share_of_machine(options.runtime, launch))
     if options.output is not None:
         require_local(options.output, "the run folder")
     params, structure_params = training_params(options)
@@ -169,7 +169,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         outcome.outputs = [str(final)]
         outcome.summary = {"command": "train", "output": str(final), "rows_in": len(dataset), **watch.figures()}
         return outcome
-    runtime = _on_device(options.runtime, launch)
+    runtime = on_own_device(options.runtime, launch)
     builder = (
         RunBuilder(final, force=options.force, resume=options.resume, settings=settings)
         if launch.leads
@@ -232,44 +232,6 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     if events is not None:
         outcome.summary["events"] = str(events.path)
     return outcome
-
-
-def _share_of_machine(options: TrainOptions) -> TrainOptions:
-    """Return the options with this process's share of the machine's memory and cores.
-
-    Raises:
-        InputError: a recipe or a structure that trains in one process.
-    """
-    size, here = options.launch.size, options.launch.local_size
-    if options.recipe not in SHARED_RECIPES or options.structure is not None:
-        what = f"--recipe {options.recipe}" if options.structure is None else f"--structure {options.structure}"
-        raise InputError(
-            f"{what} trains in one process, not in {size}",
-            f"start it without torchrun; several share the batches of: {', '.join(SHARED_RECIPES)}",
-        )
-    runtime = options.runtime
-    memory, workers = runtime.memory_budget() // here, max(1, runtime.worker_count() // here)
-    return dataclasses.replace(options, runtime=dataclasses.replace(runtime, memory_limit=memory, workers=workers))
-
-
-def _on_device(runtime: Runtime, launch: Launch) -> Runtime:
-    """Return the settings of a run with its device checked: of several processes each takes a CUDA device of its own.
-
-    Raises:
-        InputError: one CUDA device is named for several processes.
-        UnavailableError: a CUDA device that is not there.
-    """
-    device = resolve_device(runtime.device)
-    if launch.size == 1 or device.type == "cpu":
-        return runtime
-    if device.index is not None and launch.local_size > 1:
-        raise InputError(
-            f"--device {runtime.device} for {launch.local_size} processes of this machine",
-            "leave out the number: each takes a device of its own",
-        )
-    name = runtime.device if device.index is not None else f"cuda:{launch.local_rank}"
-    resolve_device(name)
-    return dataclasses.replace(runtime, device=name)
 
 
 def training_params(options: TrainOptions) -> tuple[Any, Any]:

@@ -20,7 +20,10 @@ from safetensors.numpy import load_file
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.launch import Launch
+from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifest import DataOptions
+from prune_cli.stages import several_processes
+from prune_cli.stages.several_processes import on_own_device, share_of_machine
 from prune_cli.stages.train import TrainOptions, train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
@@ -126,8 +129,6 @@ def test_processes_with_other_data_are_refused(vectors: Path, launched) -> None:
     ],
 )
 def test_what_cannot_be_shared_is_refused(vectors: Path, more: dict[str, str], says: str) -> None:
-    from prune_cli.core.runtime import Runtime
-
     options = TrainOptions(
         DataOptions(str(vectors)),
         output=str(vectors.parent / "run"),
@@ -148,3 +149,19 @@ def test_other_commands_run_in_one_process(vectors: Path, prune: Prune, monkeypa
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert "prune score runs in one process" in prune("score", vectors, check=2).stderr.decode()
     assert list(vectors.parent.iterdir()) == [vectors]
+
+
+def test_a_process_has_its_share_of_the_machine() -> None:
+    found = share_of_machine(Runtime(memory_limit=900, workers=7), Launch(5, 6, 2, 3))
+    assert (found.memory_limit, found.workers) == (300, 2)
+
+
+def test_each_process_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(several_processes, "resolve_device", torch.device)
+    place = {name: on_own_device(Runtime(device=name), Launch(5, 6, 2, 3)).device for name in ("cpu", "cuda")}
+    assert place == {"cpu": "cpu", "cuda": "cuda:2"}
+    assert on_own_device(Runtime(device="cuda:1"), Launch(5, 6, 0, 1)).device == "cuda:1"
+    with pytest.raises(InputError, match="cuda:1 for 3 processes of this machine"):
+        on_own_device(Runtime(device="cuda:1"), Launch(5, 6, 2, 3))

@@ -56,7 +56,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "import sys, json, types; sys.path[:] = json.loads(sys.argv[1]); import prune_cli; "
         f"made = types.ModuleType('prune_cli.made'); exec(open({str(path)!r}).read(), made.__dict__); "
         "sys.modules['prune_cli.made'] = made; "
-        "from prune_cli.engines.processes import serve; serve(sys.argv[2])"
+        "from prune_cli.engines.processes import serve; serve(sys.argv[2:])"
     )
     monkeypatch.setattr(processes, "_START", start)
 
@@ -73,6 +73,23 @@ def test_results_come_in_the_order_of_the_blocks_each_on_one_thread(workers: int
     assert {int(f["threads"]) for f in found} == {1} and torch.get_num_threads() == threads
     pids = {int(f["pid"]) for f in found}
     assert pids == {os.getpid()} if workers == 1 else os.getpid() not in pids and len(pids) <= 2
+
+
+def test_processes_that_are_there_are_taken_again_and_again() -> None:
+    with processes.block_workers(3) as started:
+        there = {p.pid for p in started._processes}
+        engine = LocalEngine(2, started=started)
+        pids = [{int(f["pid"]) for f in map_blocks(engine, DOUBLE, blocks_of(5, WORK))} for _ in range(2)]
+        assert all(found <= there and len(found) <= 2 for found in pids)
+        assert {int(f["pid"]) for f in map_blocks(engine, DOUBLE, blocks_of(5))} == {os.getpid()}
+    assert all(p.returncode is not None for p in started._processes)
+
+
+def test_processes_without_a_card_are_not_for_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    with processes.block_workers(2) as started:
+        engine = LocalEngine(1, cards=("3", "5"), started=started)
+        found = map_blocks(engine, DOUBLE, blocks_of(4, WORK))
+        assert not {int(f["pid"]) for f in found} & {p.pid for p in started._processes}
 
 
 def test_little_work_starts_no_process_and_much_no_more_than_fit() -> None:

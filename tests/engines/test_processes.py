@@ -58,8 +58,8 @@ def test_threads_are_shared_unless_the_user_said(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 def test_workers_leave_with_their_parent(tmp_path: Path) -> None:
     script = (
-        "from prune_cli.engines.processes import _Workers\n"
-        f"pool = _Workers({SIZE!r}, 2, '--jobs 1').__enter__()\n"
+        "from prune_cli.engines.processes import Workers\n"
+        "pool = Workers(2, '--jobs 1').__enter__()\n"
         "import time; time.sleep(1.5)\n"
         "print(*(p.pid for p in pool._processes), flush=True)\n"
         "time.sleep(60)\n"
