@@ -1,4 +1,4 @@
-"""One training in several processes: what may be trained so, and what each takes of its machine."""
+"""One training in several processes: what each takes of its machine."""
 
 from __future__ import annotations
 
@@ -8,24 +8,6 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.launch import Launch
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.devices import resolve_device
-
-SHARED_RECIPES = ("standard",)
-"""Recipes that keep nothing of single samples, so that several processes may share a batch."""
-
-
-def require_shareable(recipe: str, structure: str | None, launch: Launch) -> None:
-    """Raise where a training runs in one process alone.
-
-    Raises:
-        InputError: a recipe that keeps something of every sample, or a network that shrinks.
-    """
-    if recipe in SHARED_RECIPES and structure is None:
-        return
-    what = f"--recipe {recipe}" if structure is None else f"--structure {structure}"
-    raise InputError(
-        f"{what} trains in one process, not in {launch.size}",
-        f"start it without torchrun; several share the batches of: {', '.join(SHARED_RECIPES)}",
-    )
 
 
 def share_of_machine(runtime: Runtime, launch: Launch) -> Runtime:

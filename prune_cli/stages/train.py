@@ -36,13 +36,14 @@ from prune_cli.io.tables import STDIN, ParquetSource
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry import find_exporter, find_method, preset_params
 from prune_cli.methods.scores.dynamics import early_epoch
+from prune_cli.methods.training.data_parallel import require_shareable
 from prune_cli.methods.training.plan import default_architecture, training_cost
 from prune_cli.methods.training.record import RecordSink, Watch
 from prune_cli.methods.training.timetable import Budget
 from prune_cli.stages.evaluate import as_trained
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.reporting import event_folder
-from prune_cli.stages.several_processes import on_own_device, require_shareable, share_of_machine
+from prune_cli.stages.several_processes import on_own_device, share_of_machine
 from prune_cli.stages.training import TrainingRun, load_inputs, train_run, training_set
 
 PACKAGES = ("numpy", "torch", "torchvision", "pyarrow", "pillow")
@@ -89,8 +90,8 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     watch = Stopwatch()
     outcome = Outcome()
     launch = options.launch
+    require_shareable(options.recipe, options.structure is not None, launch.size)
     if launch.size > 1:
-        require_shareable(options.recipe, options.structure, launch)
         options = dataclasses.replace(options, runtime=share_of_machine(options.runtime, launch))
     if options.output is not None:
         require_local(options.output, "the run folder")

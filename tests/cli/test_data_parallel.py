@@ -124,7 +124,7 @@ def test_processes_with_other_data_are_refused(vectors: Path, launched) -> None:
     ("more", "says"),
     [
         ({"recipe": "sop"}, "--recipe sop trains in one process, not in 3"),
-        ({"structure": "magnitude"}, "--structure magnitude trains in one process, not in 3"),
+        ({"structure": "magnitude"}, r"a network that shrinks \(--structure\) trains in one process, not in 3"),
         ({}, "a batch of 5 for 3 processes"),
     ],
 )

@@ -22,6 +22,29 @@ PATIENCE = datetime.timedelta(days=1)
 """How long a process waits for the others: rank 0 looks at all samples by itself where that is asked for."""
 
 
+SHARED_RECIPES = ("standard",)
+"""Recipes that keep nothing of single samples, so that several processes may share a batch."""
+
+
+def require_shareable(recipe: str, structure: bool, size: int) -> None:
+    """Raise where a training runs in one process alone.
+
+    Args:
+        recipe: its name.
+        structure: whether the network shrinks.
+        size: processes.
+    Raises:
+        InputError: several processes for a recipe that keeps something of every sample, or for a network that shrinks.
+    """
+    if size == 1 or (recipe in SHARED_RECIPES and not structure):
+        return
+    what = "a network that shrinks (--structure)" if structure else f"--recipe {recipe}"
+    raise InputError(
+        f"{what} trains in one process, not in {size}",
+        f"start it without torchrun; several share the batches of: {', '.join(SHARED_RECIPES)}",
+    )
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The processes of one training, as one of them sees them; of a process alone every method leaves things as they are."""

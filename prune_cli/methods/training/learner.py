@@ -46,8 +46,6 @@ class Learner:
     """
 
     n_networks = 1
-    shares_batches = False
-    """Whether processes may each take a share of a batch: only where nothing is kept of the samples one has seen."""
 
     def losses(self, turn: int, forward: Forward, part: Part) -> tuple[Tensor, Tensor]:
         """Return logits (B, C) to be reported and losses (B,), whose mean is minimised over the weights of network ``turn``."""
@@ -81,8 +79,6 @@ class CrossEntropy(Learner):
     Args:
         label_smoothing: share of each label spread over all classes.
     """
-
-    shares_batches = True
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self._label_smoothing = label_smoothing

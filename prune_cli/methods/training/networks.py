@@ -169,8 +169,8 @@ class PointConv(nn.Conv2d):
     """A 1 x 1 convolution with a stride: of the pixels that the stride takes, which are taken first.
 
     The library that torch uses on CPUs with AVX2 alone writes beyond its memory in the gradient of a 1 x 1 convolution with a stride and
-    fewer than 8 channels: a crash, or wrong weights. With a stride of 1 it does not. Seen with oneDNN 3.13.3, as torch 2.15 has it;
-    https://github.com/uxlfoundation/oneDNN/issues/6035.
+    fewer than 8 channels: a crash, and wrong gradients as reported. With a stride of 1 it does not. Seen with oneDNN 3.13.3, as torch
+    2.15 has it; https://github.com/uxlfoundation/oneDNN/issues/6035.
     """
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:

@@ -17,7 +17,7 @@ from prune_cli.core.rng import stream_seed
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.architectures import TORCHVISION, parse_architecture
 from prune_cli.methods.training.augment import AugmentName, choose_augmentation
-from prune_cli.methods.training.data_parallel import joined
+from prune_cli.methods.training.data_parallel import joined, require_shareable
 from prune_cli.methods.training.inputs import TrainingSet, channel_statistics
 from prune_cli.methods.training.job import Relabels, Tensors, TrainingJob
 from prune_cli.methods.training.learner import Learner
@@ -123,6 +123,7 @@ def run_recipe(
     data, runtime = job.data, job.runtime
     kind = parse_architecture(job.architecture)
     plan = plan_steps(job.budget, len(data), BATCH_SIZE if runtime.batch_size is None else runtime.batch_size)
+    _check_shares(recipe, job, plan)
     device = resolve_device(runtime.device)
     seeds = [runtime.seed, *(stream_seed(runtime.seed, "network", k) >> 16 for k in range(1, n_networks))]
     networks = [build_network(str(kind), data.input_shape, data.n_classes, seed) for seed in seeds]
@@ -142,9 +143,6 @@ def run_recipe(
     networks = [n.to(device=device, memory_format=memory_format) for n in networks]  # type: ignore[call-overload]
     mean, std = channel_statistics(data.inputs, data.order_m(), runtime.worker_count())
     peak = _RATES[kind.name] if params.lr is None else params.lr
-    learner = make_learner(device, networks)
-    if job.launch.size > 1:
-        _check_shares(recipe, job, plan, learner)
     course = Course(
         data=data,
         plan=plan,
@@ -161,7 +159,7 @@ def run_recipe(
         ),
         mean=mean,
         std=std,
-        learner=learner,
+        learner=make_learner(device, networks),
         structure=structure,
         seed=runtime.seed,
         device=device,
@@ -216,13 +214,10 @@ def run_recipe(
     return Learned(networks, probs, model)
 
 
-def _check_shares(recipe: str, job: TrainingJob, plan: StepPlan, learner: Learner) -> None:
-    size = job.launch.size
-    if job.structure is not None or not learner.shares_batches:
-        what = f"the recipe {recipe}" if job.structure is None else "a network that shrinks"
-        raise InputError(f"{what} trains in one process, not in {size}", "start it without torchrun")
-    smallest = plan.n_samples // plan.n_steps
-    if smallest < 2 * size:
+def _check_shares(recipe: str, job: TrainingJob, plan: StepPlan) -> None:
+    size, smallest = job.launch.size, plan.n_samples // plan.n_steps
+    require_shareable(recipe, job.structure is not None, size)
+    if size > 1 and smallest < 2 * size:
         raise InputError(
             f"a batch of {smallest} for {size} processes",
             f"give --batch-size {2 * size} or more: it is that of all processes together",
