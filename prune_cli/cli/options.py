@@ -139,7 +139,10 @@ BatchSize = Annotated[
 Workers = Annotated[
     int,
     typer.Option(
-        "--workers", min=0, metavar="N", help="Processes that decode or compute blocks of work; 0 is one a core."
+        "--workers",
+        min=0,
+        metavar="N",
+        help="Processes or threads that decode, or compute blocks of work; 0 is one a core.",
     ),
 ]
 Engine = Annotated[

@@ -6,21 +6,24 @@ Every block runs on one thread: how a sum is split over threads reaches its last
 from __future__ import annotations
 
 import contextlib
-import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block
+from prune_cli.core.blocks import Arrays, Block, resolve
 from prune_cli.core.progress import Progress, silent
 
 
 class Engine(Protocol):
     """Where blocks run."""
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether that is on other machines."""
+
     def run(
-        self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress
+        self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress, *, in_threads: bool = False
     ) -> Iterator[tuple[int, Arrays]]:
         """Yield (number of the block, what the function made of it) as blocks are done, in whatever order that is.
 
@@ -29,11 +32,15 @@ class Engine(Protocol):
             blocks: handed out in their order.
             shared: arrays that every block has beside its own.
             progress: told how far a block is, where it can be.
+            in_threads: threads of this process do as well as other processes.
         """
 
 
 class BlockStore(Protocol):
     """Where finished blocks are kept."""
+
+    def has(self, block: str) -> bool:
+        """Return whether a block is finished."""
 
     def get(self, block: str) -> dict[str, np.ndarray] | None:
         """Return a finished block's arrays, or None."""
@@ -51,8 +58,9 @@ def map_blocks(
     shared: Arrays | None = None,
     done: Callable[[int, int], None] = lambda done, total: None,
     progress: Progress = silent,
-) -> list[Arrays]:
-    """Return every block's arrays in the order of the blocks, computing only those the store has not.
+    in_threads: bool = False,
+) -> Generator[Arrays, None, None]:
+    """Yield every block's arrays in the order of the blocks, computing only those the store has not.
 
     Args:
         engine: where they run.
@@ -62,21 +70,30 @@ def map_blocks(
         shared: arrays that every block has beside its own.
         done: told how many of all blocks there are results of; first of those that the store had.
         progress: told how far a block is.
+        in_threads: as `Engine.run` takes it.
     """
-    results: list[Arrays | None] = [store.get(block.name) if store is not None else None for block in blocks]
-    missing = [number for number, found in enumerate(results) if found is None]
-    finished = len(blocks) - len(missing)
-    done(finished, len(blocks))
-    running = engine.run(function, [blocks[n] for n in missing], shared or {}, progress)
+    finished = {n for n, block in enumerate(blocks) if store is not None and store.has(block.name)}
+    missing = [n for n in range(len(blocks)) if n not in finished]
+    there = len(finished)
+    done(there, len(blocks))
+    early: dict[int, Arrays] = {}
+    running = engine.run(function, [blocks[n] for n in missing], shared or {}, progress, in_threads=in_threads)
     with contextlib.closing(_closable(running)) as running:
-        for number, arrays in running:
-            if store is not None:
-                store.put(blocks[missing[number]].name, arrays)
-            results[missing[number]] = arrays
-            finished += 1
-            done(finished, len(blocks))
-    assert all(found is not None for found in results)
-    return [found for found in results if found is not None]
+        for number, block in enumerate(blocks):
+            if number in finished:
+                assert store is not None
+                kept: Arrays | None = store.get(block.name)
+                arrays = {} if kept is not None else {**(shared or {}), **block.gather()}
+                yield kept if kept is not None else run_block(function, block.values, arrays, progress)
+                continue
+            while number not in early:
+                place, arrays = next(running)
+                if store is not None and block.kept:
+                    store.put(blocks[missing[place]].name, arrays)
+                early[missing[place]] = arrays
+                there += 1
+                done(there, len(blocks))
+            yield early.pop(number)
 
 
 def run_block(function: str, values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> Arrays:
@@ -96,18 +113,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def resolve(function: str) -> Callable[..., Any]:
-    """Return the function of an import path.
-
-    Raises:
-        ValueError: it lies outside this package.
-    """
-    module, _, name = function.partition(":")
-    if not module.startswith("prune_cli."):
-        raise ValueError(f"{function} is not ours")
-    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
 def _closable(running: Iterator[tuple[int, Arrays]]) -> Any:

@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from prune_cli import __version__
 from prune_cli.core import errors
@@ -47,9 +47,10 @@ class RayEngine:
 
     shown: str
     gpu: bool = False
+    elsewhere: ClassVar[bool] = True
 
     def run(
-        self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress
+        self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress, *, in_threads: bool = False
     ) -> Iterator[tuple[int, Arrays]]:
         """Yield (number, arrays) as blocks are done; see `prune_cli.engines.blocks.Engine`.
 

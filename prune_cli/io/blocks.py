@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from prune_cli.io.atomic import atomic_file
@@ -29,6 +29,14 @@ class BlockFolder:
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder = folder
         self._identity = json.dumps(identity, sort_keys=True)
+
+    def has(self, block: str) -> bool:
+        """Return whether a block is finished and whole."""
+        try:
+            with safe_open(self._path(block), "numpy"):
+                return True
+        except (SafetensorError, OSError):
+            return False
 
     def get(self, block: str) -> dict[str, np.ndarray] | None:
         """Return a finished block's arrays, or None."""

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
+from prune_cli.core.parts import Part
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
 from prune_cli.io.columns import ID
@@ -44,6 +45,7 @@ class FeatureFile:
         self._position = np.full(source.rows, -1, np.int64)  # of the manifest, for each row of the file
         self._position[slice(None) if rows is None else rows] = np.arange(len(ids))
         self.rows = len(ids)
+        self.width = 0
         self.width = next((block.shape[1] for _, block in self._read(Ledger(), 1024)), 0)
         if not self.width:
             raise InputError(f"{source.location}: no row has a vector in '{self.column}'", "check the column")
@@ -64,22 +66,46 @@ class FeatureFile:
         for _ in self._read(ledger, 8192, progress):
             pass
 
+    def places(self, rows: int) -> list[np.ndarray]:
+        """Return the positions in the manifest that each block of so many rows of the file has, as `blocks` yields them."""
+        found = []
+        for start in range(0, len(self._position), rows):
+            here = self._position[start : start + rows]
+            found.append(here[here >= 0])
+        return found
+
     def blocks(self, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield positions in the manifest and their vectors, in the order of the file."""
+        """Yield positions in the manifest and their vectors, of so many rows of the file at a time."""
         return self._read(Ledger(), rows)
 
     def _read(self, ledger: Ledger, rows: int, progress: Progress = silent) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         wanted = self._position >= 0
-        return vector_blocks(self._arrays(wanted, rows, progress), self._position[wanted], ledger, np.float32)
+        arrays = self._arrays(wanted, rows, progress)
+        return vector_blocks(arrays, self._position[wanted], ledger, np.float32, self.width)
 
     def _arrays(self, wanted: np.ndarray, rows: int, progress: Progress) -> Iterator[pa.Array]:
         start = 0
-        for batch in self.source.batches([self.column], rows):
-            here = wanted[start : start + len(batch)]
-            start += len(batch)
-            array = batch.column(0)
+        for array in _of_length(self.source.batches([self.column], rows), rows):
+            here = wanted[start : start + len(array)]
+            start += len(array)
             yield array if here.all() else array.filter(pa.array(here))
             progress("reading features", start, len(wanted))
+
+
+def _of_length(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Array]:
+    """Yield the first columns of some batches in arrays of so many rows, the last as many as are left."""
+    held: list[pa.Array] = []
+    for batch in batches:
+        array = batch.column(0)
+        while len(array):
+            taken = array.slice(0, rows - sum(len(part) for part in held))
+            held.append(taken)
+            array = array.slice(len(taken))
+            if sum(len(part) for part in held) == rows:
+                yield held[0] if len(held) == 1 else pa.concat_arrays(held)
+                held = []
+    if held:
+        yield pa.concat_arrays(held)
 
 
 class ProbabilityFile(FeatureFile):
@@ -107,17 +133,24 @@ class StreamedFeatures:
         self._number = np.full(file.rows, -1, np.int64)
         self._number[positions] = np.arange(len(positions))
 
+    ordered = False
+
     @property
     def shape(self) -> tuple[int, int]:
         """(M, D)."""
         return len(self._positions), self._file.width
 
-    def blocks(self, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield numbers and their vectors, float32, in the order of the file."""
-        for positions, block in self._file.blocks(rows):
-            numbers = self._number[positions]
-            meant = numbers >= 0
-            yield (numbers, block) if meant.all() else (numbers[meant], block[meant])
+    def parts(self, rows: int, order_n: np.ndarray) -> list[Part]:
+        """Return parts of so many rows of the file, in its order."""
+        reader = _Reader(self._file, rows)
+        return [self._part(reader, number, here) for number, here in enumerate(self._file.places(rows))]
+
+    def _part(self, reader: _Reader, number: int, positions: np.ndarray) -> Part:
+        numbers = self._number[positions]
+        meant = numbers >= 0
+        if meant.all():
+            return Part(numbers, lambda: reader.block(number))
+        return Part(numbers[meant], lambda: reader.block(number)[meant])
 
     def array(self) -> np.ndarray:
         """Refuse: they are in the file because they do not fit.
@@ -133,3 +166,21 @@ class StreamedFeatures:
     def take(self, positions: np.ndarray) -> StreamedFeatures:
         """Return the features of some of these, numbered as the positions are."""
         return StreamedFeatures(self._file, self._positions[positions])
+
+
+class _Reader:
+    """Blocks of a file by their number: of those behind it, it reads on, and of others from the beginning; it holds the last one."""
+
+    def __init__(self, file: FeatureFile, rows: int) -> None:
+        self._file, self._rows = file, rows
+        self._number, self._vectors = -1, np.zeros((0, file.width), np.float32)
+        self._blocks: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
+
+    def block(self, number: int) -> np.ndarray:
+        """Return the vectors of a block."""
+        if number < self._number or self._number < 0:
+            self._number, self._blocks = -1, self._file.blocks(self._rows)
+        while self._number < number:
+            _, self._vectors = next(self._blocks)
+            self._number += 1
+        return self._vectors

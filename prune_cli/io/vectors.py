@@ -29,17 +29,18 @@ def vector_type(field: pa.Field, where: str, option: str) -> pa.DataType:
 
 
 def vector_blocks(
-    arrays: Iterator[pa.Array], positions: np.ndarray, ledger: Ledger, dtype: type[np.floating]
+    arrays: Iterator[pa.Array], positions: np.ndarray, ledger: Ledger, dtype: type[np.floating], width: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions (B,) and their vectors (B, D); rows without a good vector are in the ledger, and 0 or as they are.
+    """Yield positions (B,) and their vectors (B, D), not to be changed; rows without a good vector are in the ledger, and 0 or as they are.
 
     Args:
         arrays: the column, batch by batch.
         positions: (N,) position of each row, in the order of the column.
         ledger: receives the bad rows: no vector, another length than the first, NaN, infinite, zero.
         dtype: of the arrays that are yielded.
+        width: numbers of a vector; 0: as many as the first one has, and arrays before it are not yielded.
     """
-    width, done = 0, 0
+    done = 0
     for array in arrays:
         here = positions[done : done + len(array)]
         done += len(array)
@@ -50,8 +51,11 @@ def vector_blocks(
                 continue
             width = int(lengths[lengths > 0][0])
         right = lengths == width
-        block = np.zeros((len(here), width), dtype)
-        block[right] = array.filter(pa.array(right)).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        numbers = (array if right.all() else array.filter(pa.array(right))).flatten().to_numpy(zero_copy_only=False)
+        block = np.asarray(numbers.reshape(-1, width), dtype)
+        if not right.all():
+            found, block = block, np.zeros((len(here), width), dtype)
+            block[right] = found
         for row in np.flatnonzero(~right & (lengths > 0)):
             ledger.add(int(here[row]), f"a vector of {lengths[row]} numbers, {width} wanted")
         finite = np.isfinite(block).all(axis=1)

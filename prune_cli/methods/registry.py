@@ -42,7 +42,7 @@ class Method:
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
         reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
         asks_memory: whether a selection goes by how much memory it may use.
-        in_parts: whether a selection runs by partitions where ``parts`` says so, and lets them be handed out.
+        in_blocks: whether a selection has blocks of work that any process can do, and lets them be handed out.
         seeded: whether a selection is drawn by chance, so that another seed gives other rows.
         aliases: other names the user may type.
     """
@@ -62,7 +62,7 @@ class Method:
     classes_itself: bool = False
     reads_blocks: bool = False
     asks_memory: bool = False
-    in_parts: bool = False
+    in_blocks: bool = False
     seeded: bool = False
     aliases: tuple[str, ...] = ()
 
@@ -282,6 +282,7 @@ _METHODS = (
         nested=False,
         classes_itself=True,
         reads_blocks=True,
+        in_blocks=True,
         aliases=("bws",),
     ),
     Method(
@@ -296,6 +297,7 @@ _METHODS = (
         uses=("score", "features", "labels"),
         nested=False,
         classes_itself=True,
+        in_blocks=True,
         seeded=True,
     ),
     Method(
@@ -369,6 +371,7 @@ _METHODS = (
         cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N log N",
         source="Maharana, Yadav, Bansal, ICLR 2024, arXiv:2310.07931",
         uses=("score", "features"),
+        in_blocks=True,
     ),
     Method(
         name="kcenter",
@@ -391,7 +394,7 @@ _METHODS = (
         cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N neighbors log N; by parts, for each",
         source="Mirzasoleiman, Bilmes, Leskovec, ICML 2020; parts: GreeDi, NIPS 2013, arXiv:1411.0541",
         uses=("features",),
-        in_parts=True,
+        in_blocks=True,
     ),
     Method(
         name="graph_cut",
@@ -427,7 +430,7 @@ _METHODS = (
         uses=("features", "probabilities"),
         classes_itself=True,
         asks_memory=True,
-        in_parts=True,
+        in_blocks=True,
         aliases=("prune4rel",),
     ),
     Method(

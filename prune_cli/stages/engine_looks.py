@@ -3,6 +3,7 @@ are looked at."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -19,11 +20,13 @@ from prune_cli.io.decoding import BadImage, ImageSettings, encoded_bytes
 from prune_cli.io.images import decode_images
 from prune_cli.io.ledger import Ledger
 from prune_cli.io.manifest import Dataset
-from prune_cli.methods.training.predict import BATCH_SIZE, Prediction, predict
+from prune_cli.methods.training.predict import BATCH_SIZE, Prediction, predict, ready_network
 from prune_cli.stages.record_score import Model, gradients_of
 
 _BLOCK_ROWS = 1024
 _WEIGHT = "weight:"
+_READY: dict[str, Any] = {}
+"""The network of the last block that this process looked at, by what it is and where: the next block mostly wants the same."""
 
 
 def look_on_engine(
@@ -59,8 +62,10 @@ def look_on_engine(
     unit = size * max(1, _BLOCK_ROWS // size)
     wanted = within[ledger.good(len(dataset))[within]]
     starts = np.flatnonzero(np.diff(wanted // unit, prepend=-1))
+    weights = {f"{_WEIGHT}{name}": tensor for name, tensor in model.tensors.items()}
     values: dict[str, Any] = {
         "model": dict(model.model),
+        "weights": _digest(weights),
         "kind": dataset.kind,
         "size": dataset.options.image_size,
         "max_pixels": dataset.options.max_pixels,
@@ -74,15 +79,8 @@ def look_on_engine(
         Block(f"rows {rows[0]}-{rows[-1]} of {unit}", values, _gatherer(dataset, rows, codes_n))
         for rows in (np.split(wanted, starts[1:]) if len(wanted) else [])
     ]
-    weights = {f"{_WEIGHT}{name}": tensor for name, tensor in model.tensors.items()}
-    found = map_blocks(
-        engine,
-        "prune_cli.stages.engine_looks:look_at_block",
-        blocks,
-        store,
-        shared=weights,
-        done=lambda done, total: progress("predict", done, total),
-    )
+    function, done = f"{__name__}:look_at_block", lambda done, total: progress("predict", done, total)
+    found = [*map_blocks(engine, function, blocks, store, shared=weights, done=done)]
     for arrays in found:
         for row, path, reason in json.loads(arrays["bad"].tobytes()):
             ledger.add(row, reason, path)
@@ -134,9 +132,27 @@ def look_at_block(values: Mapping[str, Any], arrays: Arrays, progress: Progress 
         labels_n=labels,
         gradient_norms=None if gradients is None else gradients_of(gradients),
         places_n=places,
+        network=_network(tensors, values),
     )
     named = {"logits": found.logits_nc, "embeddings": found.embeddings_nd, "norms": found.gradient_norms_n}
     return made | {name: array for name, array in named.items() if array is not None}
+
+
+def _network(tensors: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> Any:
+    key = json.dumps([values["weights"], values["model"], values["device"]], sort_keys=True)
+    if key not in _READY:
+        _READY.clear()
+        _READY[key] = ready_network(tensors, values["model"], values["device"])
+    return _READY[key]
+
+
+def _digest(tensors: Arrays) -> str:
+    """Return a name of some tensors by their content."""
+    found = hashlib.sha256()
+    for name, tensor in tensors.items():
+        found.update(f"{name} {tensor.dtype} {tensor.shape} ".encode())
+        found.update(np.ascontiguousarray(tensor).data)
+    return found.hexdigest()
 
 
 def _gatherer(dataset: Dataset, rows: np.ndarray, codes_n: np.ndarray | None) -> Any:

@@ -53,4 +53,6 @@ def open_engine(runtime: Runtime, held: int = 0, started: Workers | None = None)
         return
     on_card = resolve_device(runtime.device).type != "cpu"
     memory = max(0, runtime.memory_budget() - held)
-    yield LocalEngine(1 if on_card else runtime.worker_count(), memory, visible_cards(runtime.device), started)
+    cards = visible_cards(runtime.device)
+    with LocalEngine(1 if on_card else runtime.worker_count(), memory, cards, started) as engine:
+        yield engine

@@ -191,7 +191,7 @@ def _compute(
     kernel = samples.kernel
     if isinstance(kernel, ReluKernel) and not whole:
         function, blocks = _packed(work, piece, numbers, samples, kernel, progress)
-        return map_blocks(engine, function, blocks, store, done=counted, progress=within)
+        return [*map_blocks(engine, function, blocks, store, done=counted, progress=within)]
     names, results = piece.block_names(work), list[Arrays]()
     compute = _computed_here(work, piece, samples, store, within)
     for number in numbers:

@@ -28,13 +28,13 @@ from prune_cli.io.locations import beside, work_folder
 from prune_cli.io.provenance import Provenance
 from prune_cli.io.tables import STDIN, write_batches
 from prune_cli.methods.devices import device_name
-from prune_cli.methods.registry import Method, find_method, preset_params
+from prune_cli.methods.registry import Method, find_method, methods_of, preset_params
 from prune_cli.methods.selection.baselines import TopParams
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.neighbor_confidence import neighbor_plan
 from prune_cli.methods.selection.partitions import plan_words
 from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_stated
-from prune_cli.stages.engine_partitions import partitions_on_engine
+from prune_cli.stages.engine_blocks import blocks_on_engine
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.row_memory import PROCESS_BYTES, RowMemory
 from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie
@@ -121,10 +121,10 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     name = method.name
     check_stated(options.fractions, options.counts, options.threshold, name, options.per_class)
     params, wanted = _parameters(options, method)
-    if options.runtime.engine != "local" and partitions_of(params) == 1:
+    if options.runtime.engine != "local" and not method.in_blocks:
         raise InputError(
-            f"--engine {options.runtime.engine} runs the partitions of a selection, and {name} has none here",
-            "use neighbor_confidence or facility_location with -p parts=N, or leave out --engine",
+            f"--engine {options.runtime.engine} runs blocks of work, and {name} has none",
+            f"leave out --engine, or use one of: {', '.join(n for n, m in methods_of('selection').items() if m.in_blocks)}",
         )
     scores = Joined(options.scores, id_column=options.id_column, label_column=options.label_column)
     memory = _row_memory(options, method, len(scores.ids))
@@ -190,7 +190,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
         check_counts(budgets, len(candidates), kept_already, wishes.keeper)
     free = len(candidates) - kept_already
     counts = [free if options.threshold is not None else b.count - kept_already for b in budgets]
-    with _parts(options, method, params, features, provenance, base, progress) as map_blocks:
+    with _engine(options, method, params, features, provenance, base, progress) as map_blocks:
         choice = choose(
             name, candidates, params, counts=counts, per_class=options.per_class, seed=options.runtime.seed,
             device=options.runtime.device, progress=progress, memory=memory_left(options, method, params, features),
@@ -241,7 +241,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
 
 
 @contextlib.contextmanager
-def _parts(
+def _engine(
     options: SelectOptions,
     method: Method,
     params: Any,
@@ -250,8 +250,8 @@ def _parts(
     base: str,
     progress: Progress,
 ) -> Iterator[MapBlocks | None]:
-    """Yield what hands out the partitions of a method that runs by them, which are kept until the selection is whole; else None."""
-    if partitions_of(params) == 1 or features is None:
+    """Yield what hands out the blocks of a method that has some, which are kept until the selection is whole; else None."""
+    if not method.in_blocks or features is None:
         yield None
         return
     stated = provenance.to_dict()
@@ -267,7 +267,7 @@ def _parts(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if base == STDIN else local
         store = BlockFolder(folder, {**identity, **read})
         held = PROCESS_BYTES + LIBRARY_BYTES + held_bytes(options, method, params, features)
-        with partitions_on_engine(options.runtime, held, store, progress) as map_blocks:
+        with blocks_on_engine(options.runtime, held, store, options.work_dir is not None, progress) as map_blocks:
             yield map_blocks
         if options.work_dir is None:
             store.remove()

@@ -120,9 +120,11 @@ def streams(options: SelectOptions, method: Method, params: Any, features: Featu
 
 
 def held_bytes(options: SelectOptions, method: Method, params: Any, features: FeatureFile) -> int:
-    """Return the bytes of the vectors that are in memory together: of all, or of one partition and its halo."""
-    if partitions_of(params) == 1 or not streams(options, method, params, features):
+    """Return the bytes of the vectors that are in memory together: of all, of one partition and its halo, or of a few blocks."""
+    if not streams(options, method, params, features):
         return features.nbytes
+    if partitions_of(params) == 1:
+        return 0
     return 4 * features.width * sum(sizes_of(params.parts, params.overlap, features.rows))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -214,14 +215,24 @@ def test_a_token_that_is_not_that_of_the_cluster_is_told(cluster: LocalCluster, 
     assert "does not take our token" in done.stderr and not (many.parent / "s.parquet").exists()
 
 
-def test_a_cluster_of_another_version_is_told(cluster: LocalCluster, many: Path) -> None:
-    cluster.pretend(ray_version="2.1.0")
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"ray_version": "2.1.0"}, "runs Ray 2.1.0"),
+        ({"python_version": "3.10.4"}, "and Python 3.10.4, and here is Ray"),
+    ],
+)
+def test_a_cluster_of_another_version_is_told(
+    cluster: LocalCluster, many: Path, stated: dict[str, str], said: str
+) -> None:
+    cluster.pretend(**stated)
     try:
         done = cluster.run(["score", many, "-o", "s.parquet"], many.parent)
     finally:
-        cluster.pretend(ray_version=ray.__version__)
+        cluster.pretend(ray_version=ray.__version__, python_version=platform.python_version())
     assert done.returncode == 4, done.stderr
-    assert "runs Ray 2.1.0" in done.stderr and not (many.parent / "s.parquet").exists()
+    assert said in done.stderr and "pip install 'ray==" in done.stderr
+    assert not (many.parent / "s.parquet").exists()
 
 
 def test_a_network_looks_at_pictures_on_the_cluster(cluster: LocalCluster, prune: Prune, tmp_path: Path) -> None:
@@ -252,6 +263,7 @@ def scored(tmp_path: Path) -> list[object]:
     table = {
         "id": rng.permutation(4000),
         "label": rng.integers(0, 4, 4000),
+        "loss": rng.gamma(2.0, size=4000),
         "embedding": list(values),
         "prob": list(probs),
     }
@@ -275,10 +287,29 @@ def test_a_selection_by_partitions_survives_a_lost_node(
     assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
 
-def test_a_selection_without_partitions_needs_no_engine(prune: Prune, scored: list[object], tmp_path: Path) -> None:
-    words = [word for word in scored if word not in {"-p", "parts=7"}]
-    done = prune(*words, "--engine", "ray", "-o", "s.parquet", check=2)
-    assert "has none here" in done.stderr.decode() and not (tmp_path / "s.parquet").exists()
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--method", "window", "-p", "key=loss"],
+        ["--method", "neighbor_confidence"],
+        ["--method", "d2", "-p", "key=loss", "--per-class"],
+    ],
+)
+def test_a_selection_at_once_has_blocks_too(
+    cluster: LocalCluster, prune: Prune, scored: list[object], tmp_path: Path, words: list[object]
+) -> None:
+    words = [*scored[:2], *words, "--count", "400"]
+    prune(*words, "-o", "here.parquet")
+    done = cluster.run([*words, "--work-dir", "w", "-o", "there.parquet", "-q"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+    assert list((tmp_path / "w").glob("*.safetensors"))
+
+
+def test_a_selection_without_blocks_needs_no_engine(prune: Prune, scored: list[object], tmp_path: Path) -> None:
+    done = prune(*scored[:2], "--method", "random", "--count", "5", "--engine", "ray", "-o", "s.parquet", check=2)
+    assert "random has none" in done.stderr.decode() and "use one of: window, best," in done.stderr.decode()
+    assert not (tmp_path / "s.parquet").exists()
 
 
 def test_finished_partitions_are_taken(prune: Prune, scored: list[object], tmp_path: Path) -> None:

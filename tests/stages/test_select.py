@@ -11,10 +11,12 @@ from making import write
 from prune_cli.core.errors import BadRowsError, InputError
 from prune_cli.core.runtime import Runtime
 from prune_cli.engines.blocks import map_blocks
+from prune_cli.io.blocks import BlockFolder
 from prune_cli.io.ledger import ErrorAllowance
 from prune_cli.io.provenance import read_provenance
 from prune_cli.io.tables import ParquetSource
-from prune_cli.stages import engine_partitions
+from prune_cli.methods.selection import ridge
+from prune_cli.stages import engine_blocks
 from prune_cli.stages.budgets import row_count
 from prune_cli.stages.select import SelectOptions, select
 
@@ -337,7 +339,7 @@ def test_partitions_are_read_from_the_file_where_the_features_do_not_fit(
         handed.extend(block.name for block in blocks)
         return map_blocks(engine, function, blocks, *others, **more)
 
-    monkeypatch.setattr(engine_partitions, "map_blocks", noted)
+    monkeypatch.setattr(engine_blocks, "map_blocks", noted)
     outcome = choose_rows(scores, features, **options)
     assert outcome.summary["outputs"][0]["partitions"] == 3
     choose_rows(scores, features, "b.parquet", memory_limit=1000, **options)
@@ -345,6 +347,41 @@ def test_partitions_are_read_from_the_file_where_the_features_do_not_fit(
     assert handed == ["partition 0", "partition 1", "partition 2"] * 2
     with pytest.raises(InputError, match="needs them in memory"):
         choose_rows(scores, features, "c.parquet", memory_limit=1000, method="facility_location", params=())
+
+
+def test_blocks_of_a_selection_are_finished_once(difficult: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, features = difficult
+    folder = scores.parent
+    choose_rows(scores, features, work_dir=folder / "w")
+    assert len(list((folder / "w").glob("*.safetensors"))) == 1, "the outputs; the sums are larger than the samples"
+
+    def lost(*anything: Any) -> Any:
+        raise AssertionError("it is there already")
+
+    monkeypatch.setattr(ridge, "count_right", lost)
+    choose_rows(scores, features, "b.parquet", work_dir=folder / "w")
+    assert (folder / "b.parquet").read_bytes() == (folder / "out.parquet").read_bytes()
+    with pytest.raises(AssertionError, match="there already"):
+        choose_rows(scores, features, "c.parquet", work_dir=folder / "w", params=("key=forgetting", "step=0.2"))
+
+
+def test_much_work_is_kept_until_the_selection_is_whole(
+    difficult: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, features = difficult
+    work, put = scores.parent / "out.parquet.work", BlockFolder.put
+    kept: list[Path] = []
+
+    def noted(self: BlockFolder, block: str, arrays: Any) -> None:
+        put(self, block, arrays)
+        kept.extend(work.glob("*.safetensors"))
+
+    monkeypatch.setattr(BlockFolder, "put", noted)
+    choose_rows(scores, features)
+    assert not kept, "so little is as soon done as kept"
+    monkeypatch.setattr(engine_blocks, "takes_long", lambda flops: True)
+    choose_rows(scores, features, force=True)
+    assert len(kept) == 1 and not work.exists()
 
 
 def test_the_plan_says_how_many_partitions(difficult: tuple[Path, Path]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prune_cli.core.blocks import MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
@@ -34,6 +35,7 @@ def select_best(
     device: str = "auto",
     progress: Progress = silent,
     per_class: bool = False,
+    map_blocks: MapBlocks | None = None,
 ) -> Choice:
     """Return, for each count, the selection of that method whose ridge classifier gets most of all samples right.
 
@@ -47,6 +49,7 @@ def select_best(
         device: where the proxy runs.
         progress: told of each method's progress, and the proxy's.
         per_class: every selection holds the classes in proportion.
+        map_blocks: hands out the blocks of the methods and of the proxy; None: they run here.
     Returns:
         Choice of one ranking a count, and a curve with one row for each count and method.
     Raises:
@@ -64,7 +67,7 @@ def select_best(
     choices = {
         name: choose(
             name, candidates, find_method("selection", name).params_class()(),
-            counts=counts, per_class=per_class, seed=seed, device=device, progress=progress,
+            counts=counts, per_class=per_class, seed=seed, device=device, progress=progress, map_blocks=map_blocks,
         )
         for name in names
     }  # fmt: skip
@@ -75,7 +78,15 @@ def select_best(
         for place, name in enumerate(names):
             member_wn[budget * len(names) + place, choices[name].rankings[budget].order_n[:count]] = True
     right_w = ridge_right_counts(
-        features, codes, subsets_of(member_wn), ridge=params.ridge, bias=params.bias, device=device, progress=progress
+        features,
+        codes,
+        subsets_of(member_wn),
+        ridge=params.ridge,
+        bias=params.bias,
+        device=device,
+        progress=progress,
+        map_blocks=map_blocks,
+        name="best",
     )
     right_bm = right_w.reshape(len(counts), len(names))
     taken = right_bm.argmax(axis=1)

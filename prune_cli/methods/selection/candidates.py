@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from prune_cli.core.errors import InputError
+from prune_cli.core.parts import Part
 from prune_cli.core.rng import generator
 from prune_cli.core.runs import sort_within_runs
 
@@ -16,14 +17,18 @@ BEYOND = "beyond the budget"
 
 
 class Features(Protocol):
-    """A vector of every candidate, in memory or read from a file block by block."""
+    """A vector of every candidate, in memory or read from a file part by part."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """(N, D)."""
 
-    def blocks(self, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield positions (B,) and their rows (B, D) float32, each position once: in the order given where it can be."""
+    @property
+    def ordered(self) -> bool:
+        """Whether parts come in the order that is asked for."""
+
+    def parts(self, rows: int, order_n: np.ndarray) -> Sequence[Part]:
+        """Return parts of so many rows at most, each position once: in the order given where it can be, else of all there are."""
 
     def array(self) -> np.ndarray:
         """Return all rows, (N, D) float32.
@@ -51,11 +56,14 @@ class ArrayFeatures:
         """(N, D)."""
         return self._values_nd.shape[0], self._values_nd.shape[1]
 
-    def blocks(self, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield positions and their rows in the order given."""
-        for start in range(0, len(order_n), rows):
-            here = order_n[start : start + rows]
-            yield here, self._values_nd[here]
+    ordered = True
+
+    def parts(self, rows: int, order_n: np.ndarray) -> Sequence[Part]:
+        """Return parts in the order given."""
+        return [self._part(order_n[start : start + rows]) for start in range(0, len(order_n), rows)]
+
+    def _part(self, positions: np.ndarray) -> Part:
+        return Part(positions, lambda: self._values_nd[positions])
 
     def array(self) -> np.ndarray:
         """Return all rows, not a copy."""
@@ -64,6 +72,12 @@ class ArrayFeatures:
     def take(self, positions: np.ndarray) -> ArrayFeatures:
         """Return a copy of some rows."""
         return ArrayFeatures(self._values_nd[positions])
+
+
+def read_parts(features: Features, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions (B,) and their vectors (B, D) float32, of so many rows at most, as `Features.parts` has them."""
+    for part in features.parts(rows, order_n):
+        yield part.positions, part.read()
 
 
 @dataclass(frozen=True)

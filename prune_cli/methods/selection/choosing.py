@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import MapBlocks
+from prune_cli.core.blocks import MapBlocks, named
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.registry import find_method
@@ -43,7 +43,7 @@ def choose(
         device: where methods that use torch run.
         progress: told how far it is.
         memory: bytes that may be used, for methods that go by it; None: most of what is free.
-        map_blocks: hands out partitions, for methods that run by them; None: they run here, one after the other.
+        map_blocks: hands out blocks of work, for methods that have some; None: they run in this process.
     Returns:
         Choice with one ranking a count, of at least that many positions.
     Raises:
@@ -55,7 +55,7 @@ def choose(
     run: Callable[..., Choice] = found.load()
     if found.asks_memory:
         run = functools.partial(run, memory=memory)
-    if found.in_parts:
+    if found.in_blocks:
         run = functools.partial(run, map_blocks=map_blocks)
     if found.classes_itself:
         return run(candidates, params, counts=counts, seed=seed, device=device, progress=progress, per_class=per_class)
@@ -64,13 +64,16 @@ def choose(
     codes = class_numbers(candidates)
     turns, quotas = in_each_class(candidates, counts, seed)
     members = [np.flatnonzero(codes == code) for code in range(quotas.shape[1])]
-    choices = [
-        run(
-            candidates.take(members[code]), params, counts=quotas[:, code].tolist(),
-            seed=stream_seed(seed, "class", code), device=device, progress=progress,
-        )
-        for code in range(quotas.shape[1])
-    ]  # fmt: skip
+    choices = []
+    for code in range(quotas.shape[1]):
+        if found.in_blocks and map_blocks is not None:
+            run = functools.partial(run, map_blocks=named(map_blocks, f"class {code}: "))
+        choices.append(
+            run(
+                candidates.take(members[code]), params, counts=quotas[:, code].tolist(),
+                seed=stream_seed(seed, "class", code), device=device, progress=progress,
+            )
+        )  # fmt: skip
     rankings: list[Ranking] = []
     for i, count in enumerate(counts):
         of_classes = [choice.rankings[i] for choice in choices]

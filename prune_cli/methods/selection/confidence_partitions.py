@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,18 +12,18 @@ from prune_cli.core.blocks import Arrays, Block, MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
+from prune_cli.methods.here import Here
 from prune_cli.methods.partition import Region
-from prune_cli.methods.selection.candidates import Candidates, Features, class_turns
+from prune_cli.methods.selection.candidates import Candidates, Features, class_turns, read_parts
 from prune_cli.methods.selection.confidence_run import ConfidenceRun, Graph, GraphSettings, Rule, find_graph
 from prune_cli.methods.selection.partitions import (
     cut,
     gather,
     join_edges,
-    map_here,
     shares,
     taken_by_turns,
 )
-from prune_cli.methods.selection.similarity_graph import edge_bytes, prepare_similarity
+from prune_cli.methods.selection.similarity import edge_bytes, prepare_similarity
 
 _CHUNK = 65_536
 _ROOM = 2
@@ -143,8 +142,8 @@ def run_over_partitions(
         nbytes = settings.memory // len(regions) + 24 * n_members * n_features
         flops = 2.0 * n_members**2 * n_features
         blocks.append(Block(f"partition {number}", values, arrays_of(region, picks_c), nbytes, flops))
-    hand_out = map_blocks or functools.partial(map_here, progress=progress)
-    answers = hand_out(f"{__name__}:pick_in_partition", blocks)
+    hand_out = map_blocks or Here(progress)
+    answers = [*hand_out("partitions", f"{__name__}:pick_in_partition", blocks)]
     _check_room(answers, blocks, settings.memory, width)
     load_n = np.zeros(len(by_id))
     for region, answer in zip(regions, answers, strict=True):
@@ -179,9 +178,9 @@ def _spread(features: Features, by_id: np.ndarray) -> Arrays:
     """Return the mean of all samples and their mean squared distance to it: what a euclidean similarity goes by."""
     n_samples, width = features.shape
     total_d, squares = np.zeros(width), 0.0
-    for _, block in features.blocks(_CHUNK, by_id):
+    for _, block in read_parts(features, _CHUNK, by_id):
         total_d += block.sum(axis=0, dtype=np.float64)
     mean_d = total_d / max(1, n_samples)
-    for _, block in features.blocks(_CHUNK, by_id):
+    for _, block in read_parts(features, _CHUNK, by_id):
         squares += float(((block - mean_d) ** 2).sum())
     return {"mean": mean_d, "scale": np.array([squares / max(1, n_samples)])}

@@ -8,23 +8,16 @@ from typing import Literal
 
 import numpy as np
 
+from prune_cli.core.blocks import MapBlocks
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
 from prune_cli.methods.selection import confidence_greedy as greedy
+from prune_cli.methods.selection.cells import make_cells
 from prune_cli.methods.selection.lazy_greedy import compile_heap
 from prune_cli.methods.selection.neighbors import Metric
-from prune_cli.methods.selection.similarity_graph import (
-    Precision,
-    Rows,
-    RowsOnDemand,
-    Similarity,
-    build_graph,
-    edge_bytes,
-    make_cells,
-    mean_degree,
-    ranges,
-    recall,
-)
+from prune_cli.methods.selection.rows_on_demand import RowsOnDemand, mean_degree, recall
+from prune_cli.methods.selection.similarity import Precision, Rows, Similarity, edge_bytes, ranges
+from prune_cli.methods.selection.similarity_graph import build_graph
 
 EXACT_ROWS = 262_144
 """Up to this many samples ``neighbors=auto`` compares all pairs."""
@@ -118,15 +111,26 @@ class Graph:
         return counts_k, samples[:fits], similarities[:fits]
 
 
-def find_graph(similarity: Similarity, settings: GraphSettings, progress: Progress = silent) -> Graph:
-    """Return the graph of the samples, built where its edges fit the memory, else to be computed as rows are needed."""
+def find_graph(
+    similarity: Similarity, settings: GraphSettings, progress: Progress = silent, map_blocks: MapBlocks | None = None
+) -> Graph:
+    """Return the graph of the samples, built where its edges fit the memory, else to be computed as rows are needed.
+
+    Args:
+        similarity: N samples.
+        settings: how.
+        progress: told how far it is.
+        map_blocks: hands out blocks of the graph that is built; rows that are needed one by one are computed here.
+    """
     n_samples, seed, memory = len(similarity), settings.seed, settings.memory
     approximate = settings.approximate(n_samples)
     cells = make_cells(similarity, settings.probes, seed, progress) if approximate and n_samples else None
     expected = mean_degree(similarity, settings.tau, seed) * n_samples * edge_bytes(similarity.rows_nd.dtype)
     rows = None
     if expected < 1.2 * memory:
-        rows = build_graph(similarity, settings.tau, max_bytes=memory, cells=cells, progress=progress)
+        rows = build_graph(
+            similarity, settings.tau, max_bytes=memory, cells=cells, progress=progress, map_blocks=map_blocks
+        )
     if rows is not None:
         figures = {"edges": float(len(rows.samples_e) // 2)}
         if approximate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from prune_cli.core.blocks import Arrays, Block, MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
+from prune_cli.methods.here import Here
 from prune_cli.methods.partition import Region
 from prune_cli.methods.selection import lazy_greedy
 from prune_cli.methods.selection.candidates import Candidates, Choice, Extra, Features, Ranking, nested
@@ -21,11 +21,10 @@ from prune_cli.methods.selection.partitions import (
     cut,
     gather,
     join_edges,
-    map_here,
     shares,
     sizes_of,
 )
-from prune_cli.methods.selection.similarity_graph import Rows, ranges
+from prune_cli.methods.selection.similarity import Rows, ranges
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def facility_location_order(
         seed: draws what an approximate search for neighbors draws, beyond 131,072 samples, and what partitions are cut by.
         device: where the search for neighbors runs.
         progress: told of the search, or of the partitions.
-        map_blocks: hands out partitions; None: they run here, one after the other.
+        map_blocks: hands out partitions, or blocks of an exact search; None: they run here.
     Returns:
         Choice of one ranking with gains that never rise; with ``parts`` also the figures ``objective``, ``edges`` (to what the partitions
         picked) and ``partitions``.
@@ -107,7 +106,13 @@ def facility_location_order(
     else:
         rows_nd = rows_by_id(candidates, "facility_location", "cosine")
         near = nearest_neighbors(
-            rows_nd, params.neighbors, metric="euclidean", seed=seed, device=device, progress=progress
+            rows_nd,
+            params.neighbors,
+            metric="euclidean",
+            seed=seed,
+            device=device,
+            progress=progress,
+            map_blocks=map_blocks,
         )
         del rows_nd
         graph = _covers(*near)
@@ -204,8 +209,8 @@ def _over_partitions(
         )
         for number, (region, picks) in enumerate(zip(regions, picks_p, strict=True))
     ]
-    hand_out = map_blocks or functools.partial(map_here, progress=progress)
-    answers = hand_out(f"{__name__}:pick_in_partition", blocks)
+    hand_out = map_blocks or Here(progress)
+    answers = [*hand_out("partitions", f"{__name__}:pick_in_partition", blocks)]
     _drop_far(regions, answers)
     picked = [r.members[a["owners"][: int(a["picks"][0])]] for r, a in zip(regions, answers, strict=True)]
     free = np.sort(np.concatenate(picked))

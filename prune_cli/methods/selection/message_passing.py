@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from prune_cli.core.blocks import MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking, nested
@@ -39,6 +40,7 @@ def d2_order(
     seed: int = 0,
     device: str = "auto",
     progress: Progress = silent,
+    map_blocks: MapBlocks | None = None,
 ) -> Choice:
     r"""Return the samples by difficulty and density, each pick making its neighbors less wanted.
 
@@ -53,6 +55,7 @@ def d2_order(
         seed: draws what an approximate search for neighbors draws, beyond 131,072 samples.
         device: where the search for neighbors runs.
         progress: told of the search.
+        map_blocks: hands out blocks of an exact search; None: they run here.
     Returns:
         Choice of one ranking of all samples that are free; its gain is v when picked.
     Raises:
@@ -78,7 +81,13 @@ def d2_order(
     spread = np.ptp(values_n)
     values_n = (values_n - values_n.min()) / (spread if spread > 0 else 1.0)
     near_nk, distances_nk = nearest_neighbors(
-        rows_nd, params.neighbors, metric=params.metric, seed=seed, device=device, progress=progress
+        rows_nd,
+        params.neighbors,
+        metric=params.metric,
+        seed=seed,
+        device=device,
+        progress=progress,
+        map_blocks=map_blocks,
     )
     away = distances_nk.astype(np.float64)
     values_n = values_n + (np.exp(-params.forward_gamma * away) * values_n[near_nk]).sum(axis=1)

@@ -21,10 +21,11 @@ from prune_cli.methods.selection.candidates import (
     Ranking,
     class_numbers,
     in_each_class,
+    read_parts,
 )
 from prune_cli.methods.selection.confidence_partitions import run_over_partitions
 from prune_cli.methods.selection.confidence_run import EXACT_ROWS, ConfidenceRun, Graph, GraphSettings, find_graph
-from prune_cli.methods.selection.similarity_graph import prepare_similarity, resolve_precision
+from prune_cli.methods.selection.similarity import prepare_similarity, resolve_precision
 
 _CHUNK = 65_536
 _SHARE_OF_EDGES = 0.8  # of the memory that may be used
@@ -80,7 +81,7 @@ def confidences(probabilities: Features, which: str, order_n: np.ndarray) -> np.
         [[0.5, 1.0], [0.25, 1.0], [0.054, 1.0]]
     """
     found = np.empty(probabilities.shape[0])
-    for positions, block in probabilities.blocks(_CHUNK, order_n):
+    for positions, block in read_parts(probabilities, _CHUNK, order_n):
         probs_bc = block.astype(np.float64)
         if which == "max":
             found[positions] = probs_bc.max(axis=1)
@@ -124,7 +125,7 @@ def neighbor_confidence_order(
         device: where products run.
         progress: told of the products, then of the picks.
         per_class: classes take turns in proportion to their sizes, whatever ``balance`` says.
-        map_blocks: hands out partitions; None: they run here, one after the other.
+        map_blocks: hands out partitions, or blocks of the graph; None: they run here.
         memory: bytes the edges may take; None: most of what is free. Where they do not fit, rows are computed as they are
             needed, in blocks.
     Returns:
@@ -178,7 +179,7 @@ def neighbor_confidence_order(
             overlap=params.overlap, oversample=params.oversample, map_blocks=map_blocks, progress=progress,
         )  # fmt: skip
     else:
-        run, graph = _run_over_all(candidates, c_n, classes_n, turns_k, settings, params, count, progress)
+        run, graph = _run_over_all(candidates, c_n, classes_n, turns_k, settings, params, count, progress, map_blocks)
     extras = {}
     for k in sorted(set(counts)):
         run.until(k)
@@ -199,13 +200,14 @@ def _run_over_all(
     params: NeighborConfidenceParams,
     count: int,
     progress: Progress,
+    map_blocks: MapBlocks | None,
 ) -> tuple[ConfidenceRun, Graph]:
     by_id = candidates.order_n
     features_nd = candidates.vectors("neighbor_confidence").array()
     if not np.array_equal(by_id, np.arange(len(by_id))):
         features_nd = features_nd[by_id]
     similarity = prepare_similarity(features_nd, settings.metric, settings.precision, settings.device)
-    graph = find_graph(similarity, settings, progress)
+    graph = find_graph(similarity, settings, progress, map_blocks)
     kept_n = candidates.kept[by_id]
     load_n = graph.loads_of(np.flatnonzero(kept_n), c_n)
     free = np.flatnonzero(~kept_n)

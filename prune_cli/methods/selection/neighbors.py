@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 
+from prune_cli.core.blocks import Arrays, Block, MapBlocks
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.here import Here, tensor_of
 
 Metric = Literal["cosine", "euclidean"]
 EXACT_ROWS = 131_072
 """Up to this many samples all pairs are compared."""
 
-_BLOCK_NUMBERS = 1 << 26  # similarities in a block
+_BLOCK_NUMBERS, _DEVICE_NUMBERS = (
+    1 << 25,
+    1 << 29,
+)  # similarities in a block on a CPU, and on a device, which is sent all rows for it
 _SPARE = 8
 
 
@@ -26,6 +32,7 @@ def nearest_neighbors(
     seed: int = 0,
     device: str = "auto",
     progress: Progress = silent,
+    map_blocks: MapBlocks | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest other samples of each sample, and how far they are.
 
@@ -37,11 +44,12 @@ def nearest_neighbors(
             some of the neighbors.
         seed: draws the samples the inverted file is trained on, and its first centroids.
         device: where the exact products run.
-        progress: told of the rows that are done.
+        progress: told of the blocks of rows that are done.
+        map_blocks: hands out blocks of the exact search; None: they run here.
     Returns:
         (N, K) int32 positions, nearest first, and (N, K) float32 distances. Equal distances go by position.
     Cost:
-        Exact: 2 N^2 D flops, blocks of 256 MiB. Otherwise about N^1.5 D.
+        Exact: 2 N^2 D flops, blocks of 128 MiB. Otherwise about N^1.5 D.
     Source:
         Johnson, Douze, Jegou 2017, arXiv:1702.08734, for the inverted file.
     Example:
@@ -56,7 +64,7 @@ def nearest_neighbors(
     rows_nd = unit_rows(features_nd) if metric == "cosine" else np.ascontiguousarray(features_nd, np.float32)
     more = min(n_neighbors + _SPARE, n_samples - 1)  # rounding decides who of nearly equal ones is found: sort them out
     if exact if exact is not None else n_samples <= EXACT_ROWS:
-        found = _exact(rows_nd, more, device, progress)
+        found = _exact(rows_nd, more, device, map_blocks or Here(progress, resolve_device(device).type == "cpu"))
     else:
         found = _inverted_file(rows_nd, more, seed, progress)
     return _nearest(rows_nd, found, n_neighbors)
@@ -77,21 +85,53 @@ def unit_rows(features_nd: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _exact(rows_nd: np.ndarray, n_neighbors: int, device: str, progress: Progress) -> np.ndarray:
+def _exact(rows_nd: np.ndarray, n_neighbors: int, device: str, hand_out: MapBlocks) -> np.ndarray:
+    n_samples, width = rows_nd.shape
+    on_cpu = resolve_device(device).type == "cpu" and not hand_out.elsewhere
+    height = max(1, (_BLOCK_NUMBERS if on_cpu else _DEVICE_NUMBERS) // n_samples)
+    blocks = []
+    for start in range(0, n_samples, height):
+        rows = min(height, n_samples - start)
+        values = {"start": start, "stop": start + rows, "neighbors": n_neighbors, "device": device}
+        blocks.append(
+            Block(
+                f"neighbors of rows {start}-{start + rows}",
+                values,
+                dict,
+                5 * rows * n_samples,
+                2.0 * rows * n_samples * width,
+            )
+        )
+    found = hand_out("neighbors", f"{__name__}:nearest_of_rows", blocks, shared={"rows": rows_nd}, in_threads=True)
+    return np.concatenate([answer["found"] for answer in found])
+
+
+def nearest_of_rows(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, np.ndarray]:
+    """Return who is nearest to some rows of all.
+
+    Args:
+        values: ``start`` and ``stop`` of the rows, ``neighbors`` K, ``device``.
+        arrays: ``rows`` (N, D) float32.
+        progress: told nothing: a block is small.
+    Returns:
+        ``found`` (B, K) int32, in any order where distances are nearly the same.
+    Cost:
+        2 B N D flops.
+    """
     import torch
 
-    place = resolve_device(device)
-    rows = torch.from_numpy(rows_nd).to(place)
+    device, height = resolve_device(values["device"]), max(1, _BLOCK_NUMBERS // len(arrays["rows"]))
+    rows = tensor_of(arrays["rows"]).to(device)
     half_squares = rows.square().sum(dim=1) / 2
-    found = np.empty((len(rows), n_neighbors), np.int32)
-    height = max(1, _BLOCK_NUMBERS // len(rows))
-    for start in range(0, len(rows), height):
-        near = torch.addmm(half_squares, rows[start : start + height], rows.T, beta=-1.0)  # larger = nearer
-        own = torch.arange(start, start + len(near), device=place)
+    found = []
+    for start in range(values["start"], values["stop"], height):
+        near = torch.addmm(
+            half_squares, rows[start : min(start + height, values["stop"])], rows.T, beta=-1.0
+        )  # larger = nearer
+        own = torch.arange(start, start + len(near), device=device)
         near[own - start, own] = -torch.inf
-        found[start : start + len(near)] = near.topk(n_neighbors, dim=1).indices.cpu().numpy()
-        progress("neighbors", start + len(near), len(rows))
-    return found
+        found.append(near.topk(values["neighbors"], dim=1).indices.to(torch.int32).cpu().numpy())
+    return {"found": np.concatenate(found)}
 
 
 def _inverted_file(rows_nd: np.ndarray, n_neighbors: int, seed: int, progress: Progress) -> np.ndarray:

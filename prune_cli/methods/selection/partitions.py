@@ -3,36 +3,22 @@
 A partition picks its share of the budget times ``oversample``, and returns the edges from its samples, those of its halo included, to
 its picks. The second round goes over these edges alone: all samples count, and no features are needed.
 
-A partition's work is a block: any process may do it. `map_here` runs them in this process, one after the other.
+A partition's work is a block: any process may do it.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.partition import Region, two_means_parts
-from prune_cli.methods.selection.candidates import Candidates, Features
-from prune_cli.methods.selection.similarity_graph import Rows
+from prune_cli.methods.selection.candidates import Candidates, Features, read_parts
+from prune_cli.methods.selection.similarity import Rows
 
 _BLOCK_NUMBERS = 1 << 20  # numbers of a block of features
-
-
-def map_here(function: str, blocks: Sequence[Block], progress: Progress = silent) -> list[dict[str, np.ndarray]]:
-    """Return the answers of a function on each block, run in this process."""
-    module, _, name = function.partition(":")
-    run: Callable[[Mapping[str, Any], Arrays], dict[str, np.ndarray]] = getattr(importlib.import_module(module), name)
-    answers = []
-    for done, block in enumerate(blocks, 1):
-        answers.append(run(block.values, block.gather()))
-        progress("partitions", done, len(blocks))
-    return answers
 
 
 class _Directions:
@@ -76,7 +62,7 @@ def _read(features: Features, positions: np.ndarray) -> Iterator[tuple[np.ndarra
     """Yield places among some positions and their vectors; a file yields its other rows too, and they are left out."""
     place_n = np.full(features.shape[0], -1, np.int64)
     place_n[positions] = np.arange(len(positions))
-    for here, block in features.blocks(max(1, _BLOCK_NUMBERS // features.shape[1]), positions):
+    for here, block in read_parts(features, max(1, _BLOCK_NUMBERS // features.shape[1]), positions):
         meant = place_n[here] >= 0
         yield (place_n[here], block) if meant.all() else (place_n[here[meant]], block[meant])
 

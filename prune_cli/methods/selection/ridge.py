@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prune_cli.core.blocks import Arrays, Block, MapBlocks
 from prune_cli.core.errors import NumericalError
+from prune_cli.core.parts import Part
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.here import Here, tensor_of
 from prune_cli.methods.selection.candidates import Features
 
 if TYPE_CHECKING:
     import torch
 
-_BLOCK_NUMBERS = 1 << 24  # numbers in a block of features, and in a block of outputs
+_BLOCK_NUMBERS = 1 << 23  # numbers in a block of features
+_OUTPUT_NUMBERS = 1 << 22  # outputs that are computed together
+_SORTED_NUMBERS = 1 << 25  # numbers of features in a file that are sorted at a time, at most
 _GRAM_BYTES = 256 * 2**20  # Gram matrices that are solved together
 _WEIGHT_BYTES = 512 * 2**20  # weights of subsets whose outputs share a pass over the features
 _TIE = 1e-10  # outputs this close, relative to the lengths of features and weights, are a tie
@@ -72,6 +76,8 @@ def ridge_right_counts(
     bias: bool = False,
     device: str = "auto",
     progress: Progress = silent,
+    map_blocks: MapBlocks | None = None,
+    name: str = "proxy",
 ) -> np.ndarray:
     r"""Return how many of ALL samples the ridge classifier of each subset gets right.
 
@@ -89,7 +95,9 @@ def ridge_right_counts(
         ridge: 0 or more.
         bias: add a feature that is 1 everywhere, penalised as the others.
         device: where the products run.
-        progress: told of both passes.
+        progress: told of both passes, where no ``map_blocks`` is given.
+        map_blocks: hands out blocks of both passes, some rows each; None: they run here.
+        name: what their names begin with.
     Returns:
         (W,) int64. A tie of the label's class with another is not right.
     Raises:
@@ -100,28 +108,101 @@ def ridge_right_counts(
     Source:
         The proxy of Choi, Ki, Chung, ICML 2024, arXiv:2406.03057. Deviation: cells in place of one fit a window.
     """
+    hand_out = map_blocks or Here(progress, resolve_device(device).type == "cpu")
     if order_n is None:
         order_n = np.argsort(subsets.cell_n, kind="stable")
-    grams = _accumulate(features, codes_n, subsets, order_n, bias, device, progress)
+    name = f"{name} of {'sorted' if features.ordered else 'stored'} rows"
+    n_classes = int(codes_n.max(initial=0)) + 1
+    grams = accumulate(features, codes_n, subsets, order_n, n_classes, bias, device, hand_out, name)
     n_subsets = len(subsets.member_wk)
     right_w = np.zeros(n_subsets, np.int64)
-    together = max(1, _WEIGHT_BYTES // (8 * grams.width * grams.n_classes))
+    together = max(1, _WEIGHT_BYTES // (8 * grams.width * n_classes))
     for start in range(0, n_subsets, together):
         part = slice(start, min(start + together, n_subsets))
         weights_wdc = grams.solve(part, ridge)
-        right_w[part] = _count_right(features, codes_n, weights_wdc, order_n, bias, part, n_subsets, progress)
+        right_w[part] = _count_right(
+            features, codes_n, weights_wdc, order_n, bias, device, hand_out, f"{name}: {start}"
+        )
     return right_w
 
 
-def _blocks(features: Features, order_n: np.ndarray, bias: bool, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for positions, rows_bd in features.blocks(rows, order_n):
-        if bias:
-            rows_bd = np.concatenate([rows_bd, np.ones((len(rows_bd), 1), rows_bd.dtype)], axis=1)
-        yield positions, rows_bd
+def sum_cells(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, np.ndarray]:
+    """Return ``F'F`` and ``F'Y`` of the cells that some samples are in, summed over these.
+
+    Args:
+        values: ``n_classes``, ``bias``, ``device``.
+        arrays: ``rows`` (B, D) float32, ``codes`` and ``cells`` (B,) int64, of samples by cell.
+        progress: told nothing: a block is small.
+    Returns:
+        ``cells`` (K,) int64, ``ff`` (K, D, D) and ``fy`` (K, D, C) float64.
+    Cost:
+        2 B D^2.
+    """
+    import torch
+
+    device, n_classes = resolve_device(values["device"]), values["n_classes"]
+    rows = _with_bias(tensor_of(arrays["rows"]).to(device), values["bias"])
+    edges = np.flatnonzero(np.diff(arrays["cells"], prepend=-1, append=-1))
+    ff, fy = [], []
+    for start, end in itertools.pairwise(edges):
+        rows64 = rows[start:end].to(torch.float64)
+        ff.append((rows64.T @ rows64).cpu().numpy())
+        fy.append((rows64.T @ _one_hot(arrays["codes"][start:end], n_classes, device)).cpu().numpy())
+    return {"cells": arrays["cells"][edges[:-1]], "ff": np.stack(ff), "fy": np.stack(fy)}
 
 
-class _Grams:
-    """``F'F`` and ``F'Y`` of the large cells, and the rows of the small ones."""
+def count_right(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, np.ndarray]:
+    """Return how many of some samples each of several classifiers gets right.
+
+    Args:
+        values: ``bias``, ``device``.
+        arrays: ``rows`` (B, D) float32 and ``codes`` (B,) int64; ``weights`` (W, D, C) float64, the same as ``weights32`` (C W, D) float32,
+            and ``lengths`` (W,), the largest length of a class's weights.
+        progress: told nothing: a block is small.
+    Returns:
+        ``right`` (W,) int64.
+    Cost:
+        2 B D C W.
+    """
+    import torch
+
+    device = resolve_device(values["device"])
+    weights_wdc, weights32, lengths_w = (
+        tensor_of(arrays[name]).to(device) for name in ("weights", "weights32", "lengths")
+    )
+    n_subsets, width, n_classes = weights_wdc.shape
+    # Any order of summation in float32 errs by less than this, relative to the lengths; twice, for two outputs.
+    unit = 2.0 * (width + 2) * 2.0**-24
+    right = torch.zeros(n_subsets, dtype=torch.int64, device=device)
+    rows, codes_b = tensor_of(arrays["rows"]).to(device), tensor_of(arrays["codes"]).to(device)
+    height = max(256, _OUTPUT_NUMBERS // (n_classes * n_subsets))
+    for start in range(0, len(rows), height):
+        block, codes = _with_bias(rows[start : start + height], values["bias"]), codes_b[start : start + height]
+        gap = _gap((weights32 @ block.T).view(n_classes, n_subsets, len(codes)), codes)
+        block64 = block.to(torch.float64)
+        bound = torch.outer(lengths_w, block64.norm(dim=1))
+        unsure = gap.abs() <= bound * unit
+        right += ((gap > 0) & ~unsure).sum(dim=1)
+        which, samples = unsure.nonzero(as_tuple=True)
+        if len(which):
+            edges = torch.searchsorted(which, torch.arange(n_subsets + 1, device=device)).tolist()
+            for w in torch.unique(which).tolist():
+                mine = samples[edges[w] : edges[w + 1]]
+                exact_cb = (block64[mine] @ weights_wdc[w]).T.contiguous()
+                exact_gap = _gap(exact_cb[:, None, :], codes[mine])[0]
+                right[w] += (exact_gap > bound[w, mine] * _TIE).sum()
+    return {"right": right.cpu().numpy()}
+
+
+class Grams:
+    """``F'F`` and ``F'Y`` of the large cells, and the rows of the small ones; what subsets are solved from.
+
+    Args:
+        subsets: W subsets of K cells.
+        width: D, the bias included.
+        n_classes: C.
+        device: where subsets are solved.
+    """
 
     def __init__(self, subsets: Subsets, width: int, n_classes: int, device: str) -> None:
         import torch
@@ -136,40 +217,20 @@ class _Grams:
         kind = {"dtype": torch.float64, "device": self.device}
         self.ff = torch.zeros((len(self.large), width, width), **kind)  # type: ignore[call-overload]
         self.fy = torch.zeros((len(self.large), width, n_classes), **kind)  # type: ignore[call-overload]
-        self.rows: list[torch.Tensor] = []
-        self.row_cells: list[np.ndarray] = []
-        self.row_codes: list[np.ndarray] = []
+        self.rows = torch.zeros((0, width), device=self.device)
+        self.row_cells = self.row_codes = np.zeros(0, np.int64)
 
-    def add(self, cell: int, rows_bd: torch.Tensor, codes_b: np.ndarray) -> None:
-        import torch
+    def add(self, sums: Arrays) -> None:
+        """Add what `sum_cells` returned of some samples."""
+        for cell, ff, fy in zip(sums["cells"], sums["ff"], sums["fy"], strict=True):
+            self.ff[self.slot_k[cell]] += tensor_of(ff).to(self.device)
+            self.fy[self.slot_k[cell]] += tensor_of(fy).to(self.device)
 
-        slot = int(self.slot_k[cell])
-        if slot < 0:
-            self.rows.append(rows_bd)
-            self.row_cells.append(np.full(len(codes_b), cell))
-            self.row_codes.append(codes_b)
-            return
-        rows64 = rows_bd.to(torch.float64)
-        self.ff[slot].addmm_(rows64.T, rows64)
-        self.fy[slot].addmm_(rows64.T, self._one_hot(codes_b))
-
-    def _one_hot(self, codes_b: np.ndarray) -> torch.Tensor:
-        import torch
-
-        codes = torch.from_numpy(codes_b).to(self.device)
-        return torch.nn.functional.one_hot(codes, self.n_classes).to(torch.float64)
-
-    def finish(self) -> None:
-        """Put the rows of the small cells together, by cell."""
-        import torch
-
-        if self.rows:
-            cells = np.concatenate(self.row_cells)
-            by_cell = np.argsort(cells, kind="stable")
-            rows = torch.cat(self.rows)
-            self.rows = [rows[torch.from_numpy(by_cell).to(self.device)]]
-            self.row_cells = [cells[by_cell]]
-            self.row_codes = [np.concatenate(self.row_codes)[by_cell]]
+    def keep(self, rows_bd: np.ndarray, cells_b: np.ndarray, codes_b: np.ndarray) -> None:
+        """Keep the rows of the small cells, by cell."""
+        by_cell = np.argsort(cells_b, kind="stable")
+        self.rows = tensor_of(rows_bd[by_cell]).to(self.device)
+        self.row_cells, self.row_codes = cells_b[by_cell], codes_b[by_cell]
 
     def solve(self, part: slice, ridge: float) -> torch.Tensor:
         """Return (w, D, C) float64 weights of some of the subsets."""
@@ -190,28 +251,167 @@ class _Grams:
         a = (picked[primal] @ self.ff.flatten(1)).unflatten(1, (self.width, self.width))
         b = (picked[primal] @ self.fy.flatten(1)).unflatten(1, (self.width, self.n_classes))
         for place, w in enumerate(primal):
-            rows, codes = self._small_rows(member_wk[w])
-            if len(codes):
+            rows, one_hot = self._small_rows(member_wk[w])
+            if len(rows):
                 a[place].addmm_(rows.T, rows)
-                b[place].addmm_(rows.T, self._one_hot(codes))
+                b[place].addmm_(rows.T, one_hot)
         if len(primal):
             a.diagonal(dim1=1, dim2=2).add_(ridge)
             weights[torch.from_numpy(primal).to(self.device)] = _solve(a, b)
         for w in np.flatnonzero(sizes_w < self.width):
-            rows, codes = self._small_rows(member_wk[w])
-            if len(codes):
+            rows, one_hot = self._small_rows(member_wk[w])
+            if len(rows):
                 kernel = rows @ rows.T
                 kernel.diagonal().add_(ridge)
-                weights[w] = rows.T @ _solve(kernel[None], self._one_hot(codes)[None])[0]
+                weights[w] = rows.T @ _solve(kernel[None], one_hot[None])[0]
         return weights
 
-    def _small_rows(self, member_k: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    def _small_rows(self, member_k: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
-        if not self.rows:
-            return torch.zeros((0, self.width), dtype=torch.float64), np.zeros(0, np.int64)
-        mine = np.flatnonzero(member_k[self.row_cells[0]])
-        return self.rows[0][torch.from_numpy(mine).to(self.device)].to(torch.float64), self.row_codes[0][mine]
+        mine = np.flatnonzero(member_k[self.row_cells])
+        rows = self.rows[torch.from_numpy(mine).to(self.device)].to(torch.float64)
+        return rows, _one_hot(self.row_codes[mine], self.n_classes, self.device)
+
+
+def accumulate(
+    features: Features,
+    codes_n: np.ndarray,
+    subsets: Subsets,
+    order_n: np.ndarray,
+    n_classes: int,
+    bias: bool,
+    device: str,
+    hand_out: MapBlocks,
+    name: str = "proxy",
+) -> Grams:
+    """Return the sums of the cells; see `ridge_right_counts`."""
+    grams = Grams(subsets, features.shape[1] + bias, n_classes, device)
+    by_cell = _ByCell(features, subsets.cell_n, order_n, grams.slot_k)
+    blocks = by_cell.blocks(codes_n, {"n_classes": n_classes, "bias": bias, "device": device}, f"{name}: sums")
+    for sums in hand_out("proxy Gram matrices", f"{__name__}:sum_cells", blocks, in_threads=True):
+        grams.add(sums)
+    positions, rows_bd = by_cell.small_rows()
+    if bias:
+        rows_bd = np.concatenate([rows_bd, np.ones((len(rows_bd), 1), rows_bd.dtype)], axis=1)
+    grams.keep(rows_bd, subsets.cell_n[positions], codes_n[positions])
+    return grams
+
+
+class _ByCell:
+    """Vectors sorted by cell, of all samples or, where they stay in a file, of as many as are sorted at a time.
+
+    Args:
+        features: of N samples.
+        cell_n: (N,) int64, -1 for samples of no cell.
+        order_n: (N,) the samples by cell.
+        slot_k: (K,) less than 0 for cells whose rows are kept in place of their sums.
+    """
+
+    def __init__(self, features: Features, cell_n: np.ndarray, order_n: np.ndarray, slot_k: np.ndarray) -> None:
+        self._width, self._cell_n = features.shape[1], cell_n
+        self._rows = _block_rows(self._width)
+        together = self._rows
+        if not features.ordered:  # so many that what is of one cell is about as large as its sums
+            together = max(together, min(_SORTED_NUMBERS // self._width, 4 * len(slot_k) * self._width))
+        self._parts = features.parts(together, order_n)
+        self._large, self._small = [], []  # places in each part, by cell
+        for part in self._parts:
+            cells = cell_n[part.positions]
+            places = np.argsort(cells, kind="stable")
+            places = places[cells[places] >= 0]
+            is_large = slot_k[cells[places]] >= 0
+            self._large.append(places[is_large])
+            self._small.append(places[~is_large])
+        self._kept: dict[int, np.ndarray] = {}
+
+    def blocks(self, codes_n: np.ndarray, values: dict[str, Any], name: str) -> list[Block]:
+        """Return blocks of rows of large cells for `sum_cells`."""
+        found = []
+        for number, (part, large) in enumerate(zip(self._parts, self._large, strict=True)):
+            for start in range(0, len(large), self._rows):
+                places = large[start : start + self._rows]
+                here = part.positions[places]
+                n_rows, n_sums = len(here), len(np.unique(self._cell_n[here])) * (self._width + 1) ** 2
+                found.append(
+                    Block(
+                        f"{name} {number}/{start}", values, self._gatherer(number, places, codes_n),
+                        16 * n_rows * self._width + 16 * n_sums, 2.0 * n_rows * self._width**2,
+                        kept=8 * n_sums <= 4 * n_rows * self._width,
+                    )
+                )  # fmt: skip
+        return found
+
+    def small_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the samples of small cells and their vectors; parts that no block was gathered from are read now."""
+        for number, small in enumerate(self._small):
+            if len(small) and number not in self._kept:
+                self._read(number)
+        numbers = sorted(self._kept)
+        positions = [self._parts[n].positions[self._small[n]] for n in numbers]
+        empty = np.zeros(0, np.int64), np.zeros((0, self._width), np.float32)
+        return np.concatenate([empty[0], *positions]), np.concatenate([empty[1], *(self._kept[n] for n in numbers)])
+
+    def _gatherer(self, number: int, places: np.ndarray, codes_n: np.ndarray) -> Callable[[], Arrays]:
+        def gather() -> Arrays:
+            here = self._parts[number].positions[places]
+            rows = self._read(number)
+            sorted_already = len(places) == len(rows) and bool((np.diff(places) == 1).all())
+            return {
+                "rows": rows if sorted_already else rows[places],
+                "codes": codes_n[here],
+                "cells": self._cell_n[here],
+            }
+
+        return gather
+
+    def _read(self, number: int) -> np.ndarray:
+        rows = self._parts[number].read()
+        if len(self._small[number]) and number not in self._kept:
+            self._kept[number] = rows[self._small[number]]
+        return rows
+
+
+def _count_right(
+    features: Features,
+    codes_n: np.ndarray,
+    weights_wdc: torch.Tensor,
+    order_n: np.ndarray,
+    bias: bool,
+    device: str,
+    hand_out: MapBlocks,
+    name: str,
+) -> np.ndarray:
+    """Return (w,) int64 samples each of the classifiers gets right."""
+    import torch
+
+    n_subsets, width, n_classes = weights_wdc.shape
+    weights32 = weights_wdc.permute(2, 0, 1).reshape(n_classes * n_subsets, width).to(torch.float32)
+    shared = {
+        "weights": weights_wdc.cpu().numpy(),
+        "weights32": weights32.cpu().numpy(),
+        "lengths": weights_wdc.norm(dim=1).amax(dim=1).cpu().numpy(),
+    }
+    blocks = []
+    for number, part in enumerate(features.parts(_block_rows(features.shape[1]), order_n)):
+        flops = 2.0 * len(part.positions) * weights_wdc.numel()
+        nbytes = sum(values.nbytes for values in shared.values()) + 24 * len(part.positions) * width
+        nbytes += 16 * max(_OUTPUT_NUMBERS, 256 * n_classes * n_subsets)
+        gather = _labelled(part, codes_n)
+        blocks.append(Block(f"{name}: outputs {number}", {"bias": bias, "device": device}, gather, nbytes, flops))
+    right_w = np.zeros(n_subsets, np.int64)
+    for found in hand_out("proxy accuracy", f"{__name__}:count_right", blocks, shared=shared, in_threads=True):
+        right_w += found["right"]
+    return right_w
+
+
+def _labelled(part: Part, codes_n: np.ndarray) -> Callable[[], Arrays]:
+    return lambda: {"rows": part.read(), "codes": codes_n[part.positions]}
+
+
+def _block_rows(width: int) -> int:
+    """Return the rows of a block: enough that its sums are smaller than itself."""
+    return max(_BLOCK_NUMBERS // width, 4 * width)
 
 
 def _solve(a_wdd: torch.Tensor, b_wdc: torch.Tensor) -> torch.Tensor:
@@ -223,79 +423,17 @@ def _solve(a_wdd: torch.Tensor, b_wdc: torch.Tensor) -> torch.Tensor:
     return torch.cholesky_solve(b_wdc, factor)
 
 
-def _accumulate(
-    features: Features,
-    codes_n: np.ndarray,
-    subsets: Subsets,
-    order_n: np.ndarray,
-    bias: bool,
-    device: str,
-    progress: Progress,
-) -> _Grams:
+def _with_bias(rows: torch.Tensor, bias: bool) -> torch.Tensor:
     import torch
 
-    width, n_classes = features.shape[1] + bias, int(codes_n.max()) + 1
-    grams = _Grams(subsets, width, n_classes, device)
-    done, rows = 0, max(1024, _BLOCK_NUMBERS // width)
-    for positions, rows_bd in _blocks(features, order_n, bias, rows):
-        cells = subsets.cell_n[positions]
-        if (np.diff(cells) < 0).any():
-            by_cell = np.argsort(cells, kind="stable")
-            positions, rows_bd, cells = positions[by_cell], rows_bd[by_cell], cells[by_cell]
-        codes_b = codes_n[positions]
-        block = torch.from_numpy(rows_bd).to(grams.device)
-        edges = np.flatnonzero(np.r_[True, cells[1:] != cells[:-1], True])
-        for start, end in itertools.pairwise(edges):
-            if cells[start] >= 0:
-                grams.add(int(cells[start]), block[start:end], codes_b[start:end])
-        done += len(positions)
-        progress("proxy Gram matrices", done, len(order_n))
-    grams.finish()
-    return grams
+    return torch.cat([rows, rows.new_ones((len(rows), 1))], dim=1) if bias else rows
 
 
-def _count_right(
-    features: Features,
-    codes_n: np.ndarray,
-    weights_wdc: torch.Tensor,
-    order_n: np.ndarray,
-    bias: bool,
-    part: slice,
-    of: int,
-    progress: Progress,
-) -> np.ndarray:
-    """Return (w,) int64 samples each of the classifiers gets right."""
+def _one_hot(codes_b: np.ndarray, n_classes: int, device: torch.device) -> torch.Tensor:
     import torch
 
-    n_subsets, width, n_classes = weights_wdc.shape
-    device = weights_wdc.device
-    weights32 = weights_wdc.permute(2, 0, 1).reshape(n_classes * n_subsets, width).to(torch.float32)
-    lengths_w = weights_wdc.norm(dim=1).amax(dim=1)  # the longest class weight of each
-    # Any order of summation in float32 errs by less than this, relative to the lengths; twice, for two outputs.
-    unit = 2.0 * (width + 2) * 2.0**-24
-    right = torch.zeros(n_subsets, dtype=torch.int64, device=device)
-    rows, done = max(256, _BLOCK_NUMBERS // max(width, n_classes * n_subsets)), 0
-    for positions, rows_bd in _blocks(features, order_n, bias, rows):
-        block = torch.from_numpy(rows_bd).to(device)
-        codes = torch.from_numpy(codes_n[positions]).to(device)
-        outputs_cwb = (weights32 @ block.T.to(torch.float32)).view(n_classes, n_subsets, len(positions))
-        gap = _gap(outputs_cwb, codes)
-        block64 = block.to(torch.float64)
-        bound = torch.outer(lengths_w, block64.norm(dim=1))
-        unsure = gap.abs() <= bound * unit
-        right += ((gap > 0) & ~unsure).sum(dim=1)
-        which, samples = unsure.nonzero(as_tuple=True)
-        if len(which):
-            edges = torch.searchsorted(which, torch.arange(n_subsets + 1, device=device)).tolist()
-            for w in torch.unique(which).tolist():
-                mine = samples[edges[w] : edges[w + 1]]
-                exact_cb = (block64[mine] @ weights_wdc[w]).T.contiguous()
-                exact_gap = _gap(exact_cb[:, None, :], codes[mine])[0]
-                right[w] += (exact_gap > bound[w, mine] * _TIE).sum()
-        done += len(positions)
-        share = part.start + (part.stop - part.start) * done / len(order_n)
-        progress("proxy accuracy", math.floor(100 * share / of), 100)
-    return right.cpu().numpy()
+    codes = tensor_of(codes_b).to(device)
+    return torch.nn.functional.one_hot(codes, n_classes).to(torch.float64)
 
 
 def _gap(outputs_cwb: torch.Tensor, codes_b: torch.Tensor) -> torch.Tensor:

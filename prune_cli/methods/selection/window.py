@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from prune_cli.core.blocks import MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.selection.candidates import (
@@ -119,6 +120,7 @@ def select_window(
     device: str = "auto",
     progress: Progress = silent,
     per_class: bool = False,
+    map_blocks: MapBlocks | None = None,
 ) -> Choice:
     r"""Return, for each count, the window of difficulty whose ridge classifier gets most of ALL samples right.
 
@@ -136,6 +138,7 @@ def select_window(
         device: where the proxy runs.
         progress: told of the passes.
         per_class: cut the windows inside each class.
+        map_blocks: hands out the proxy's blocks of rows; None: they run here.
     Returns:
         Choice of one ranking a count (its window, hardest first), and the curve of all windows.
     Raises:
@@ -177,6 +180,8 @@ def select_window(
         bias=params.bias,
         device=device,
         progress=progress,
+        map_blocks=map_blocks,
+        name="window",
     )
     best = np.zeros(len(right_w), bool)
     rankings = []

@@ -88,6 +88,22 @@ def rebuild(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]
     return network
 
 
+def ready_network(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any], device_name: str) -> Network:
+    """Return a trained network where and as `predict` runs it.
+
+    Args:
+        tensors, model: as `rebuild` takes them.
+        device_name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+    import torch
+
+    network = rebuild(tensors, model)
+    memory_format = torch.channels_last if network.is_convolutional else torch.contiguous_format
+    device = resolve_device(device_name)
+    ready: Network = network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
+    return ready
+
+
 def predict(
     tensors: Mapping[str, NDArray[np.float32]],
     model: Mapping[str, Any],
@@ -102,6 +118,7 @@ def predict(
     augmentation: Augmentation | None = None,
     draws_nk: NDArray[np.float32] | None = None,
     places_n: IntArray | None = None,
+    network: Network | None = None,
 ) -> Prediction:
     """Return the logits, and the embeddings if wanted, of a trained network on un-augmented inputs.
 
@@ -119,6 +136,7 @@ def predict(
         draws_nk: (N, K) float32 in [0, 1), K as the augmentation wants them; see `augmentation_draws`.
         places_n: (N,) int64, ascending: where each input stands in its data set. A batch is of so many places that follow one another,
             so that a part of a data set goes through the network as it does within all of it. None: 0 to N - 1.
+        network: what `ready_network` returned for these tensors; None: it is made.
     Returns:
         See `Prediction`; rows in the order of the inputs.
     Raises:
@@ -142,9 +160,7 @@ def predict(
     if runtime.precision not in {"auto", "float32", "bfloat16"}:
         raise InputError(f"prediction does not run in precision {runtime.precision!r}", "use float32 or bfloat16")
     device = resolve_device(runtime.device)
-    network = rebuild(tensors, model)
-    memory_format = torch.channels_last if network.is_convolutional else torch.contiguous_format
-    network = network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
+    network = ready_network(tensors, model, runtime.device) if network is None else network
     n, size = inputs.shape[0], runtime.batch_size or BATCH_SIZE
     mean, std = (np.asarray(model["normalization"][key], dtype=np.float64) for key in ("mean", "std"))
     prepare = input_preparation(input_shape, mean, std, device)

@@ -9,6 +9,7 @@ import pytest
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.selection.cells import make_cells
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.confidence_greedy import log_gain
 from prune_cli.methods.selection.neighbor_confidence import (
@@ -16,15 +17,9 @@ from prune_cli.methods.selection.neighbor_confidence import (
     confidences,
     neighbor_confidence_order,
 )
-from prune_cli.methods.selection.similarity_graph import (
-    Rows,
-    RowsOnDemand,
-    build_graph,
-    make_cells,
-    mean_degree,
-    prepare_similarity,
-    recall,
-)
+from prune_cli.methods.selection.rows_on_demand import RowsOnDemand, mean_degree, recall
+from prune_cli.methods.selection.similarity import Rows, prepare_similarity
+from prune_cli.methods.selection.similarity_graph import build_graph
 
 PLENTY = 10**9
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from handing import Elsewhere
 
-from prune_cli.core.blocks import Block
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import silent
+from prune_cli.methods.here import Here
 from prune_cli.methods.partition import Region, two_means_parts
 from prune_cli.methods.scores.rows import make_rows
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Choice
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.facility_location import FacilityLocationParams
 from prune_cli.methods.selection.neighbor_confidence import NeighborConfidenceParams
-from prune_cli.methods.selection.partitions import cut, map_here, shares, taken_by_turns
+from prune_cli.methods.selection.partitions import cut, shares, taken_by_turns
 
 PLENTY = 10**9
 METHODS = ("neighbor_confidence", "facility_location")
@@ -271,9 +271,9 @@ def test_euclidean_similarities_of_a_partition_are_those_of_all_samples() -> Non
     candidates = samples(200)
     rows = rows_of(candidates)
     square = ((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean()
-    handed: list[Block] = []
-    pick("neighbor_confidence", candidates, 50, parts=3, metric="euclidean", tau=0.8, map_blocks=record(handed))
-    answers = map_here("prune_cli.methods.selection.confidence_partitions:pick_in_partition", handed)
+    elsewhere = Elsewhere()
+    pick("neighbor_confidence", candidates, 50, parts=3, metric="euclidean", tau=0.8, map_blocks=elsewhere)
+    answers = [*Here()("", "prune_cli.methods.selection.confidence_partitions:pick_in_partition", elsewhere.handed)]
     for region, answer in zip(regions_in_space(candidates, 3), answers, strict=True):
         owners = region.members[np.repeat(answer["owners"], answer["counts"])]
         away = ((rows[owners] - rows[region.members[answer["samples"]]]) ** 2).sum(axis=1)
@@ -320,29 +320,12 @@ def test_classes_take_turns_as_in_the_single_run(count: int) -> None:
     assert np.abs(single - found).max() <= (0 if count < 500 else 10)
 
 
-def record(into: list[Block]) -> Callable[[str, Sequence[Block]], list[dict[str, np.ndarray]]]:
-    def map_blocks(function: str, blocks: Sequence[Block]) -> list[dict[str, np.ndarray]]:
-        into.extend(blocks)
-        # Values go through JSON, arrays are copied: as to another process. The last part is done first.
-        sent = [Block(p.name, json.loads(json.dumps(p.values)), p.gather) for p in blocks]
-        answers = map_here(function, [Block(p.name, p.values, lambda p=p: copied(p)) for p in sent[::-1]])  # type: ignore[misc]
-        return answers[::-1]
-
-    return map_blocks
-
-
-def copied(block: Block) -> dict[str, np.ndarray]:
-    arrays = {name: values.copy() for name, values in block.gather().items()}
-    for values in arrays.values():
-        values.flags.writeable = False
-    return arrays
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_parts_handed_out_give_the_same_bits_and_pick_nobody_twice(method: str) -> None:
     candidates = keeping(samples(), np.arange(600) % 20 == 0)
-    handed: list[Block] = []
-    there = pick(method, candidates, 80, parts=5, map_blocks=record(handed))
+    elsewhere = Elsewhere()
+    there = pick(method, candidates, 80, parts=5, map_blocks=elsewhere)
+    handed = elsewhere.handed
     here = pick(method, candidates, 80, parts=5)
     assert there.rankings[0].order_n.tobytes() == here.rankings[0].order_n.tobytes()
     assert there.rankings[0].gain_n.tobytes() == here.rankings[0].gain_n.tobytes()  # type: ignore[union-attr]
@@ -350,7 +333,7 @@ def test_parts_handed_out_give_the_same_bits_and_pick_nobody_twice(method: str) 
     regions = regions_of(candidates, 5, 0.1)
     module = f"prune_cli.methods.selection.{'confidence_partitions' if method == METHODS[0] else 'facility_location'}"
     picked: list[int] = []
-    for region, part, answer in zip(regions, handed, map_here(f"{module}:pick_in_partition", handed), strict=True):
+    for region, part, answer in zip(regions, handed, Here()("", f"{module}:pick_in_partition", handed), strict=True):
         arrays = part.gather()
         assert arrays["core"].sum() == len(region.core) < len(region.members) == len(arrays["core"])
         owners = answer["owners"]

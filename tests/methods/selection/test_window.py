@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 from prune_cli.core.errors import InputError, NumericalError
+from prune_cli.core.parts import Part
+from prune_cli.methods.here import Here
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.ridge import Subsets, _accumulate, ridge_right_counts, subsets_of
+from prune_cli.methods.selection.ridge import Subsets, accumulate, ridge_right_counts, subsets_of
 from prune_cli.methods.selection.window import WindowParams, cut_windows, select_window
 
 
@@ -68,7 +68,7 @@ def test_weights_are_those_of_a_fit_to_1e_9(n: int, d: int) -> None:
     windows = cut_windows(candidates, [n // 8, n // 2], 0.05, False, 0)
     subsets = windows.subsets(n)
     order_n = np.argsort(subsets.cell_n, kind="stable")
-    grams = _accumulate(ArrayFeatures(features), codes, subsets, order_n, False, "cpu", lambda *_: None)
+    grams = accumulate(ArrayFeatures(features), codes, subsets, order_n, 3, False, "cpu", Here())
     weights = grams.solve(slice(0, len(subsets.member_wk)), 0.5).numpy()
     for w in range(len(weights)):
         members = windows.members(w)
@@ -139,12 +139,16 @@ def test_what_is_kept_already_is_part_of_every_window() -> None:
 class FromFile:
     """Features in the order of a file, whatever is asked for."""
 
+    ordered = False
+
     def __init__(self, values: np.ndarray) -> None:
         self.values, self.shape = values, (values.shape[0], values.shape[1])
 
-    def blocks(self, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(self.values), 7):
-            yield np.arange(start, min(start + 7, len(self.values))), self.values[start : start + 7]
+    def parts(self, rows: int, order_n: np.ndarray) -> list[Part]:
+        return [self.part(start, start + 7) for start in range(0, len(self.values), 7)]
+
+    def part(self, start: int, end: int) -> Part:
+        return Part(np.arange(start, min(end, len(self.values))), lambda: self.values[start:end])
 
     def array(self) -> np.ndarray:
         raise InputError("not in memory")
