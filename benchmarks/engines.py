@@ -94,26 +94,33 @@ def main() -> None:
 def measure(rows: int, block_size: int, turns: int, cluster: LocalCluster) -> tuple[dict[str, list[float]], set[str]]:
     """Return seconds of each way, turn by turn, and the digests of what came out."""
     words = ["score", "data.parquet", "--method", "cg", "-p", "mode=partition", "-p", f"block_size={block_size}"]
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    digests = set()
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-c", MAKE, str(rows)], cwd=folder, check=True)
+        return in_turns(words, WAYS, Path(folder), turns, cluster)
 
-        def run(more: list[str]) -> None:
-            command = [sys.executable, "-m", "prune_cli", *words, *more, "-o", "out.parquet", "--force", "-q"]
-            environment = cluster.environment if "--address" in more else own
-            subprocess.run(command, cwd=folder, check=True, env=environment, stdout=subprocess.DEVNULL)
 
-        run(["--workers", "2", "--work-dir", "finished"])
-        for _ in range(turns):
-            for way, options in WAYS.items():
-                more = [cluster.address if word == "ADDRESS" else word for word in options]
-                start = time.perf_counter()
-                run(more)
-                seconds[way].append(time.perf_counter() - start)
-                digests.add(hashlib.sha256((Path(folder) / "out.parquet").read_bytes()).hexdigest())
-                print(f"{rows:,}", way, f"{seconds[way][-1]:.1f}", flush=True)
+def in_turns(
+    words: list[str], ways: dict[str, list[str]], folder: Path, turns: int, cluster: LocalCluster
+) -> tuple[dict[str, list[float]], set[str]]:
+    """Return the seconds of a command in each way, turn by turn, and the digests of what came out; blocks are finished once before."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    digests = set()
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+    def run(more: list[str]) -> None:
+        command = [sys.executable, "-m", "prune_cli", *words, *more, "-o", "out.parquet", "--force", "-q"]
+        environment = cluster.environment if "--address" in more else own
+        subprocess.run(command, cwd=folder, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+    run(["--workers", "2", "--work-dir", "finished"])
+    for _ in range(turns):
+        for way, options in ways.items():
+            more = [cluster.address if word == "ADDRESS" else word for word in options]
+            start = time.perf_counter()
+            run(more)
+            seconds[way].append(time.perf_counter() - start)
+            digests.add(hashlib.sha256((folder / "out.parquet").read_bytes()).hexdigest())
+            print(" ".join(words[1:4]), way, f"{seconds[way][-1]:.1f}", flush=True)
     return seconds, digests
 
 

@@ -38,6 +38,25 @@ class Block:
     kept: bool = True
 
 
+@dataclass(frozen=True)
+class BlockWork:
+    """What blocks will come to.
+
+    Args:
+        count: how many, about.
+        nbytes: memory of the largest.
+        flops: of all.
+    """
+
+    count: int
+    nbytes: int
+    flops: float
+
+    def __add__(self, other: BlockWork) -> BlockWork:
+        """Return what both come to, one after the other."""
+        return BlockWork(self.count + other.count, max(self.nbytes, other.nbytes), self.flops + other.flops)
+
+
 class MapBlocks(Protocol):
     """Calls a function on the values and arrays of every block, somewhere."""
 

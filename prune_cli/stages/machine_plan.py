@@ -30,6 +30,10 @@ def minutes_of(blocks: int, flops: float, rate: float, at_a_time: int) -> float:
     return math.ceil(blocks / at_a_time) * flops / blocks / rate / 60
 
 
+def _shown(minutes: float) -> str:
+    return f"{minutes:.1f}" if minutes >= 0.1 else "under 0.1"
+
+
 def machine_figures(
     blocks: int, block_bytes: int, held: int, flops: float, dtype: str, runtime: Runtime, shards: int | None
 ) -> dict[str, Any]:
@@ -61,6 +65,6 @@ def machine_figures(
         on_cards = minutes_of(blocks, flops, GPU_RATES[dtype], machines)
         name = f"minutes_on_{machines}_machine{'s' if machines > 1 else ''}"
         figures[name] = (
-            f"{minutes:.1f}; with a GPU each {on_cards:.1f} (at {GPU_RATES[dtype] / 1e12:.0f} TFLOP/s, stated)"
+            f"{_shown(minutes)}; with a GPU each {_shown(on_cards)} (at {GPU_RATES[dtype] / 1e12:.0f} TFLOP/s, stated)"
         )
     return figures

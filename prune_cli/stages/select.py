@@ -31,12 +31,9 @@ from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry import Method, find_method, methods_of, preset_params
 from prune_cli.methods.selection.baselines import TopParams
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.neighbor_confidence import neighbor_plan
-from prune_cli.methods.selection.partitions import plan_words
 from prune_cli.stages.budgets import Budget, budgets_of, check_counts, check_stated
 from prune_cli.stages.engine_blocks import blocks_on_engine
 from prune_cli.stages.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.row_memory import PROCESS_BYTES, RowMemory
 from prune_cli.stages.score_key import Key, parse_directions, read_key, read_tie
 from prune_cli.stages.selection_files import (
     RankedRows,
@@ -47,21 +44,16 @@ from prune_cli.stages.selection_files import (
     tell_curve,
     tell_extras,
 )
+from prune_cli.stages.selection_plan import plan_of, row_memory
 from prune_cli.stages.selection_vectors import (
-    LIBRARY_BYTES,
     candidates_of,
+    engine_bytes,
     feature_file,
-    held_bytes,
     memory_left,
-    partitions_of,
     probability_file,
     read_features,
-    streams,
 )
 from prune_cli.stages.wishes import read_wishes
-
-ROW_BYTES, OTHER_FILE_ROW_BYTES, CLASS_ROW_BYTES, FEATURE_ROW_BYTES = 36, 20, 90, 200
-"""Memory of a row: of a choice by one score, and what another file, ``--per-class`` and a method with features add; upper bounds."""
 
 _STATED_BY_STAGE = ("key", "tie")
 
@@ -127,7 +119,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
             f"leave out --engine, or use one of: {', '.join(n for n, m in methods_of('selection').items() if m.in_blocks)}",
         )
     scores = Joined(options.scores, id_column=options.id_column, label_column=options.label_column)
-    memory = _row_memory(options, method, len(scores.ids))
+    memory = row_memory(options, method, len(scores.ids))
     if not options.plan:
         memory.check()
         scores.match(memory.for_sorting)
@@ -149,7 +141,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     budgets = budgets_of(options.fractions, options.counts, options.threshold, len(scores.ids), base)
     curve = None if base == STDIN else beside(base, ".curve.parquet")
     if options.plan:
-        return plan_outcome(options.command, _plan(options, memory, method, params, features, len(budgets)))
+        return plan_outcome(options.command, plan_of(options, memory, method, params, features, scores, budgets))
     _check_outputs(options, method, budgets, curve)
 
     ledger = Ledger()
@@ -266,7 +258,7 @@ def _engine(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if base == STDIN else local
         store = BlockFolder(folder, {**identity, **read})
-        held = PROCESS_BYTES + LIBRARY_BYTES + held_bytes(options, method, params, features)
+        held = engine_bytes(options, method, params, features)
         with blocks_on_engine(options.runtime, held, store, options.work_dir is not None, progress) as map_blocks:
             yield map_blocks
         if options.work_dir is None:
@@ -319,46 +311,6 @@ def _beyond_threshold(threshold: float, params: object, rows: SelectionRows, ran
         beyond = difficulty <= bound if params.order == "easiest" else difficulty >= bound
     chosen: np.ndarray = beyond & rows.eligible & ~ranked.skipped_n
     return chosen
-
-
-def _row_memory(options: SelectOptions, method: Method, rows: int) -> RowMemory:
-    """Return what the rows take beside their vectors."""
-    row_bytes = ROW_BYTES + OTHER_FILE_ROW_BYTES * (len(options.scores) - 1)
-    if "features" in method.uses:
-        row_bytes += FEATURE_ROW_BYTES
-    if options.per_class:
-        row_bytes += CLASS_ROW_BYTES
-    return RowMemory(rows, row_bytes, options.runtime.memory_budget())
-
-
-def _plan(
-    options: SelectOptions, of_rows: RowMemory, method: Method, params: Any, features: FeatureFile | None, budgets: int
-) -> dict[str, Any]:
-    rows, memory, passes = of_rows.rows, of_rows.peak, 1
-    more: dict[str, Any] = {}
-    if features is not None:
-        streamed, partitions = streams(options, method, params, features), partitions_of(params)
-        memory += LIBRARY_BYTES + (0 if streamed else 2 * features.nbytes)
-        passes = 1
-        if streamed:
-            passes = 4 if partitions == 1 else 3 * partitions
-        if partitions > 1:
-            more["partitions"] = plan_words(partitions, params.overlap, params.oversample, rows)
-        if hasattr(params, "extra_bytes"):
-            memory += params.extra_bytes(rows, features.width, budgets)
-        if method.asks_memory:
-            allowed = memory_left(options, method, params, features)
-            memory += held_bytes(options, method, params, features) + allowed
-            more |= {"neighbors": neighbor_plan(params, rows), "edges_at_most_bytes": allowed}
-    return {
-        "rows": rows,
-        "passes_over_data": passes,
-        "algorithm": f"{method.name}: {method.cost}",
-        "ids": of_rows.sorting(),
-        **more,
-        "peak_memory_bytes": memory,
-        "disk_bytes": 48 * rows * budgets,
-    }
 
 
 def _check_outputs(options: SelectOptions, method: Method, budgets: list[Budget], curve: str | None) -> None:

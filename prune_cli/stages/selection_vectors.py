@@ -17,6 +17,7 @@ from prune_cli.io.tables import ParquetSource
 from prune_cli.methods.registry import Method
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Features
 from prune_cli.methods.selection.partitions import sizes_of
+from prune_cli.stages.row_memory import PROCESS_BYTES
 from prune_cli.stages.score_key import Key, sub_terms
 from prune_cli.stages.selection_files import SelectionRows
 
@@ -126,6 +127,11 @@ def held_bytes(options: SelectOptions, method: Method, params: Any, features: Fe
     if partitions_of(params) == 1:
         return 0
     return 4 * features.width * sum(sizes_of(params.parts, params.overlap, features.rows))
+
+
+def engine_bytes(options: SelectOptions, method: Method, params: Any, features: FeatureFile) -> int:
+    """Return the bytes of this process while blocks of work run, those of the blocks aside."""
+    return PROCESS_BYTES + LIBRARY_BYTES + held_bytes(options, method, params, features)
 
 
 def memory_left(options: SelectOptions, method: Method, params: Any, features: FeatureFile | None) -> int:

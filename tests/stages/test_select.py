@@ -395,6 +395,22 @@ def test_the_plan_says_how_many_partitions(difficult: tuple[Path, Path]) -> None
     assert "partitions" not in choose_rows(scores, features, params=(), **options).summary["plan"]
 
 
+def test_the_plan_says_what_blocks_come_to(difficult: tuple[Path, Path]) -> None:
+    """60 samples of a few numbers in classes; of 15 and 30 there are 16 and 11 windows."""
+    scores, features = difficult
+    classes = len(set(pq.read_table(scores)["label"].to_pylist()))
+    width = len(pq.read_table(features)["embedding"][0])
+    plan = choose_rows(scores, features, fractions=(0.25, 0.5), plan=True).summary["plan"]
+    assert plan["flops"] == 2 * 60 * width**2 + 2 * 60 * width * classes * (16 + 11)
+    assert plan["blocks"] == 2 and plan["block_bytes"] > 0 and "GFLOP/s (measured here)" in plan["blocks_at_a_time"]
+    assert plan["minutes_on_4_machines"].startswith("under 0.1; with a GPU each under 0.1 (at 30 TFLOP/s")
+    pairs = choose_rows(scores, features, method="d2", plan=True).summary["plan"]
+    assert (pairs["blocks"], pairs["flops"]) == (1, 2 * 60**2 * width)
+    parts = choose_rows(scores, features, method="facility_location", params=("parts=3", "overlap=0"), plan=True)
+    assert (parts.summary["plan"]["blocks"], parts.summary["plan"]["flops"]) == (3, 3 * 2 * 20**2 * width)
+    assert "flops" not in choose_rows(scores, features, method="kcenter", params=(), plan=True).summary["plan"]
+
+
 def test_without_features_the_error_is_a_line_to_copy(difficult: tuple[Path, Path]) -> None:
     scores, _ = difficult
     table = pq.read_table(scores)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune_cli.core.blocks import MapBlocks
+from prune_cli.core.blocks import BlockWork, MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.registry import find_method
 from prune_cli.methods.selection.candidates import Candidates, Choice, Curve, Ranking
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.ridge import ridge_right_counts, subsets_of
+from prune_cli.methods.selection.ridge import proxy_work, ridge_right_counts, subsets_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,16 @@ class BestParams:
     methods: str = param("window+stratified+moderate+random", "what is compared, joined by +")
     ridge: float = param(1.0, "penalty of the proxy's squared weights", low=0.0)
     bias: bool = param(False, "give the proxy a feature that is 1 everywhere")
+
+    def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork:
+        """Return what the blocks of the methods and of the proxy come to."""
+        names = [name for name in self.methods.split("+") if name]
+        found = proxy_work(rows, width + self.bias, classes, len(counts) * max(1, len(names)))
+        for name in names:
+            kind = find_method("selection", name.strip()).params_class()
+            if hasattr(kind, "block_work"):
+                found += kind().block_work(rows, width, classes, counts) or BlockWork(0, 0, 0.0)
+        return found
 
 
 def select_best(

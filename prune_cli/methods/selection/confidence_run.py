@@ -25,6 +25,11 @@ EXACT_ROWS = 262_144
 Rule = Literal["exact", "reference"]
 
 
+def is_approximate(neighbors: str, n_samples: int) -> bool:
+    """Return whether the neighbors of so many samples are looked for in cells, where ``auto``, ``exact`` or ``ivf`` says how."""
+    return neighbors == "ivf" or (neighbors == "auto" and n_samples > EXACT_ROWS)
+
+
 @dataclass(frozen=True)
 class GraphSettings:
     """What a graph of neighbors depends on beside the samples: plain values.
@@ -49,7 +54,7 @@ class GraphSettings:
 
     def approximate(self, n_samples: int) -> bool:
         """Return whether the neighbors of so many samples are looked for in cells."""
-        return self.neighbors == "ivf" or (self.neighbors == "auto" and n_samples > EXACT_ROWS)
+        return is_approximate(self.neighbors, n_samples)
 
 
 @dataclass(frozen=True)

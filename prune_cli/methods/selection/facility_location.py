@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, MapBlocks
+from prune_cli.core.blocks import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.here import Here
@@ -16,7 +16,7 @@ from prune_cli.methods.partition import Region
 from prune_cli.methods.selection import lazy_greedy
 from prune_cli.methods.selection.candidates import Candidates, Choice, Extra, Features, Ranking, nested
 from prune_cli.methods.selection.coverage import rows_by_id
-from prune_cli.methods.selection.neighbors import nearest_neighbors, search_bytes, unit_rows
+from prune_cli.methods.selection.neighbors import EXACT_ROWS, nearest_neighbors, search_bytes, search_work, unit_rows
 from prune_cli.methods.selection.partitions import (
     cut,
     gather,
@@ -50,6 +50,19 @@ class FacilityLocationParams:
         inside = sum(sizes_of(self.parts, self.overlap, rows))
         to_picks = 16 * inside * self.parts * self.neighbors  # at most, and once more while they are put together
         return 24 * inside * self.neighbors + 2 * search_bytes(inside, width) + to_picks
+
+    def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork | None:
+        """Return what the partitions, or the blocks of an exact search, come to."""
+        if self.parts is None or self.parts == 1:
+            return search_work(rows, width)
+        inside = sum(sizes_of(self.parts, self.overlap, rows))
+        flops = 2.0 * self.parts * inside * min(inside, EXACT_ROWS) * width
+        return BlockWork(self.parts, partition_bytes(inside, width, self.neighbors), flops)
+
+
+def partition_bytes(n_samples: int, width: int, n_neighbors: int) -> int:
+    """Return the memory of a partition of so many samples, those of its halo among them."""
+    return n_samples * (16 * width + 48 * n_neighbors) + 2**28
 
 
 def facility_location_order(
@@ -204,7 +217,7 @@ def _over_partitions(
             f"partition {number}",
             {"neighbors": params.neighbors, "count": int(picks), "seed": seed, "device": device},
             arrays_of(region),
-            len(region.members) * (16 * features.shape[1] + 48 * params.neighbors) + 2**28,
+            partition_bytes(len(region.members), features.shape[1], params.neighbors),
             2.0 * len(region.members) ** 2 * features.shape[1],
         )
         for number, (region, picks) in enumerate(zip(regions, picks_p, strict=True))

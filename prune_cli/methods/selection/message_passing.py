@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from prune_cli.core.blocks import MapBlocks
+from prune_cli.core.blocks import BlockWork, MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking, nested
 from prune_cli.methods.selection.lazy_greedy import compile_message_passing
-from prune_cli.methods.selection.neighbors import nearest_neighbors, search_bytes
+from prune_cli.methods.selection.neighbors import nearest_neighbors, search_bytes, search_work
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class D2Params:
     def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
         """Return the bytes of the graph of neighbors, and of the search for them."""
         return 24 * rows * self.neighbors + search_bytes(rows, width)
+
+    def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork | None:
+        """Return what the blocks of an exact search come to."""
+        return search_work(rows, width)
 
 
 def d2_order(

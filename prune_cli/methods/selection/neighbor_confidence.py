@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from prune_cli.core.blocks import MapBlocks
+from prune_cli.core.blocks import BlockWork, MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
@@ -24,8 +24,17 @@ from prune_cli.methods.selection.candidates import (
     read_parts,
 )
 from prune_cli.methods.selection.confidence_partitions import run_over_partitions
-from prune_cli.methods.selection.confidence_run import EXACT_ROWS, ConfidenceRun, Graph, GraphSettings, find_graph
+from prune_cli.methods.selection.confidence_run import (
+    EXACT_ROWS,
+    ConfidenceRun,
+    Graph,
+    GraphSettings,
+    find_graph,
+    is_approximate,
+)
+from prune_cli.methods.selection.partitions import sizes_of
 from prune_cli.methods.selection.similarity import prepare_similarity, resolve_precision
+from prune_cli.methods.selection.similarity_graph import graph_work
 
 _CHUNK = 65_536
 _SHARE_OF_EDGES = 0.8  # of the memory that may be used
@@ -65,6 +74,15 @@ class NeighborConfidenceParams:
         high=1.0,
     )
     oversample: float = param(2.0, "with parts, how many times its share of the budget a partition picks", low=1.0)
+
+    def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork:
+        """Return what the blocks of the graph, or the partitions, come to."""
+        inside = rows if self.parts is None else sum(sizes_of(self.parts, self.overlap, rows))
+        approximate = is_approximate(self.neighbors, inside)
+        found = graph_work(inside, width, self.probes if approximate else None)
+        if self.parts is None or self.parts == 1:
+            return found
+        return BlockWork(self.parts, found.nbytes + 20 * inside * width, self.parts * found.flops)
 
 
 def confidences(probabilities: Features, which: str, order_n: np.ndarray) -> np.ndarray:
@@ -218,6 +236,6 @@ def neighbor_plan(params: NeighborConfidenceParams, n_samples: int) -> str:
     """Return in words how the neighbors of so many samples are found."""
     if params.parts is not None and params.parts > 1:
         n_samples = -(-n_samples // params.parts)
-    approximate = params.neighbors == "ivf" or (params.neighbors == "auto" and n_samples > EXACT_ROWS)
+    approximate = is_approximate(params.neighbors, n_samples)
     found = "cells near each other (ivf)" if approximate else "all pairs"
     return f"{found}; all pairs up to {EXACT_ROWS:,} rows. Where the edges do not fit, rows are computed as they are needed"

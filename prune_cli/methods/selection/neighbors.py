@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, MapBlocks
+from prune_cli.core.blocks import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.here import Here, tensor_of
@@ -73,6 +73,14 @@ def nearest_neighbors(
 def search_bytes(rows: int, width: int) -> int:
     """Return the bytes a search takes beside its answer: rows at length 1 and, beyond `EXACT_ROWS`, their inverted file."""
     return 4 * rows * width * (2 if rows > EXACT_ROWS else 1)
+
+
+def search_work(rows: int, width: int) -> BlockWork | None:
+    """Return what the blocks of a search come to, None where it is not exact and has none."""
+    if rows > EXACT_ROWS:
+        return None
+    blocks = -(-(rows**2) // _BLOCK_NUMBERS)
+    return BlockWork(blocks, 5 * _BLOCK_NUMBERS + 4 * rows * width, 2.0 * rows**2 * width)
 
 
 def unit_rows(features_nd: np.ndarray) -> np.ndarray:

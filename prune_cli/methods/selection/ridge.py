@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, MapBlocks
+from prune_cli.core.blocks import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.core.errors import NumericalError
 from prune_cli.core.parts import Part
 from prune_cli.core.progress import Progress, silent
@@ -124,6 +124,17 @@ def ridge_right_counts(
             features, codes_n, weights_wdc, order_n, bias, device, hand_out, f"{name}: {start}"
         )
     return right_w
+
+
+def proxy_work(n_samples: int, width: int, n_classes: int, n_subsets: int) -> BlockWork:
+    """Return what the blocks of so many subsets' classifiers come to, one for each cell's sums aside."""
+    rows = min(n_samples, _block_rows(width))
+    blocks = -(-n_samples // max(1, rows))
+    sums = BlockWork(blocks, 16 * rows * width + 16 * (width + 1) ** 2, 2.0 * n_samples * width**2)
+    group = min(n_subsets, max(1, _WEIGHT_BYTES // (8 * width * n_classes)))
+    nbytes = _outputs_bytes(rows, width, n_classes, group)
+    outputs = BlockWork(blocks * -(-n_subsets // group), nbytes, 2.0 * n_samples * width * n_classes * n_subsets)
+    return sums + outputs
 
 
 def sum_cells(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, np.ndarray]:
@@ -395,14 +406,18 @@ def _count_right(
     blocks = []
     for number, part in enumerate(features.parts(_block_rows(features.shape[1]), order_n)):
         flops = 2.0 * len(part.positions) * weights_wdc.numel()
-        nbytes = sum(values.nbytes for values in shared.values()) + 24 * len(part.positions) * width
-        nbytes += 16 * max(_OUTPUT_NUMBERS, 256 * n_classes * n_subsets)
+        nbytes = _outputs_bytes(len(part.positions), width, n_classes, n_subsets)
         gather = _labelled(part, codes_n)
         blocks.append(Block(f"{name}: outputs {number}", {"bias": bias, "device": device}, gather, nbytes, flops))
     right_w = np.zeros(n_subsets, np.int64)
     for found in hand_out("proxy accuracy", f"{__name__}:count_right", blocks, shared=shared, in_threads=True):
         right_w += found["right"]
     return right_w
+
+
+def _outputs_bytes(n_rows: int, width: int, n_classes: int, n_subsets: int) -> int:
+    weights, outputs = 12 * width * n_classes * n_subsets, 16 * max(_OUTPUT_NUMBERS, 256 * n_classes * n_subsets)
+    return weights + outputs + 24 * n_rows * width
 
 
 def _labelled(part: Part, codes_n: np.ndarray) -> Callable[[], Arrays]:

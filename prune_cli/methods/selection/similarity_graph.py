@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, MapBlocks
+from prune_cli.core.blocks import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.here import Here
@@ -84,6 +85,15 @@ def build_graph(
             held -= len(piece.values)
         used = int(ends[-1]) if len(ends) else used
     return Rows(begin_n, end_n, samples[:used], similarities[:used])
+
+
+def graph_work(n_samples: int, width: int, probes: int | None) -> BlockWork:
+    """Return what the blocks of a graph come to: of all pairs, or (about) of those in cells of which each is compared with some."""
+    if probes is None:
+        flops = float(n_samples) ** 2 * width
+    else:  # 2 sqrt(N) cells of sqrt(N) / 2; three quarters of the pairs of near cells are met from one side alone
+        flops = min(0.75 * probes * float(n_samples) ** 1.5 * width, float(n_samples) ** 2 * width)
+    return BlockWork(math.ceil(flops / _FLOPS_THERE), _TILE_BYTES + 4 * n_samples * width, flops)
 
 
 def _tiles_of(

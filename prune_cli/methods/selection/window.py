@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from prune_cli.core.blocks import MapBlocks
+from prune_cli.core.blocks import BlockWork, MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.selection.candidates import (
@@ -19,7 +19,7 @@ from prune_cli.methods.selection.candidates import (
     class_numbers,
     in_each_class,
 )
-from prune_cli.methods.selection.ridge import Subsets, ridge_right_counts
+from prune_cli.methods.selection.ridge import Subsets, proxy_work, ridge_right_counts
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class WindowParams:
     def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
         """Return the bytes of the cells' Gram matrices."""
         return int((1 / self.step + 1) * budgets**0.5) * 8 * width**2
+
+    def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork:
+        """Return what the proxy's blocks come to."""
+        windows = sum(len(_starts(count, rows, self.step)) for count in counts)
+        return proxy_work(rows, width + self.bias, classes, windows)
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,8 @@ def cut_windows(candidates: Candidates, counts: Sequence[int], step: float, per_
     sizes = np.array([len(r) for r in ranked])
     budgets, starts, edges = [], [], []
     for budget, count in enumerate(counts):
-        last = 1 - count / max(1, len(ranked_all))
-        grid = [s for s in np.arange(int(last / step + 1e-9) + 1) * step if s < last - 1e-9]
         seen: set[tuple[int, ...]] = set()
-        for start in [*grid, last]:
+        for start in _starts(count, len(ranked_all), step):
             first = np.minimum(np.floor(start * sizes + 0.5 + 1e-9).astype(np.int64), sizes - quotas[budget])
             if tuple(first) not in seen:
                 seen.add(tuple(first))
@@ -109,6 +112,12 @@ def cut_windows(candidates: Candidates, counts: Sequence[int], step: float, per_
                 starts.append(start)
                 edges.append(np.stack([first, first + quotas[budget]], axis=1))
     return Windows(ranked, np.array(budgets), np.array(starts), np.array(edges).reshape(len(budgets), len(ranked), 2))
+
+
+def _starts(count: int, n_samples: int, step: float) -> list[float]:
+    """Return the shares of the samples before the windows of a count."""
+    last = 1 - count / max(1, n_samples)
+    return [*(s for s in np.arange(int(last / step + 1e-9) + 1) * step if s < last - 1e-9), last]
 
 
 def select_window(

@@ -12,7 +12,7 @@ from handing import Elsewhere
 from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.parts import Part
 from prune_cli.methods.here import Here
-from prune_cli.methods.registry import find_method
+from prune_cli.methods.registry import find_method, methods_of
 from prune_cli.methods.selection import neighbors, ridge, similarity_graph
 from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Choice, Features
 from prune_cli.methods.selection.choosing import choose
@@ -74,6 +74,24 @@ def test_blocks_handed_out_give_the_same_bits(case: str, per_class: bool) -> Non
     assert told(there) == told(chosen(case, candidates, per_class=per_class))
     assert len(elsewhere.handed) >= 3 and len({block.name for block in elsewhere.handed}) == len(elsewhere.handed)
     assert all(block.flops > 0 and block.nbytes > 0 for block in elsewhere.handed)
+
+
+@pytest.mark.parametrize("case", METHODS)
+def test_what_blocks_will_come_to_is_known_ahead(case: str) -> None:
+    candidates, elsewhere = samples(), Elsewhere()
+    chosen(case, candidates, map_blocks=elsewhere)
+    params = find_method("selection", case.split(",")[0]).params_class()(**METHODS[case])
+    ahead = params.block_work(400, 8, 3, [40, 130])
+    flops = sum(block.flops for block in elsewhere.handed)
+    assert (
+        0.5 < flops / ahead.flops < (2.0 if "cells" in case else 1.3)
+    )  # a bias is a feature more, small cells have no sums
+    assert max(block.nbytes for block in elsewhere.handed) <= 3 * ahead.nbytes
+
+
+def test_methods_with_blocks_say_what_they_come_to() -> None:
+    for method in methods_of("selection").values():
+        assert method.in_blocks == hasattr(method.params_class(), "block_work"), method.name
 
 
 @pytest.mark.parametrize("parts", [None, 3])
