@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from prune_cli.core.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while the filters of warnings are others: they are those of all threads."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ def tensor_of(values: np.ndarray) -> torch.Tensor:
     """Return an array as a tensor of the same memory, which is only read: what came from elsewhere may be protected."""
     import torch
 
-    with warnings.catch_warnings():
+    if values.flags.writeable:
+        return torch.from_numpy(values)
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(values)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from prune_cli.core.blocks import Block, in_order
-from prune_cli.methods.here import Here
+from prune_cli.methods.here import Here, tensor_of
 
 
 @pytest.mark.parametrize(("in_threads", "on_threads"), [(False, True), (True, True), (True, False)])
@@ -68,3 +68,12 @@ def test_what_a_task_raises_ends_it() -> None:
     answers = in_order(compute, iter(range(100)), 2)
     with pytest.raises(ValueError, match="two"):
         list(answers)
+
+
+def test_a_protected_array_is_no_copy_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    values = np.arange(6.0)
+    values.flags.writeable = False
+    for given in (values, np.arange(6.0)):
+        tensor = tensor_of(given)
+        assert tensor.data_ptr() == given.ctypes.data and tensor.tolist() == given.tolist()
+    assert not recwarn.list
