@@ -35,7 +35,7 @@ WAYS = {
     "a Ray cluster of two cores": ["--engine", "ray", "--address", "ADDRESS"],
 }
 CASES = {
-    "window": ((100_000, 1024, 200), ["--method", "window", "--fraction", "0.3"]),
+    "window": ((100_000, 1024, 1000), ["--method", "window", "--fraction", "0.3"]),
     "d2": ((60_000, 512, 10), ["--method", "d2", "--fraction", "0.3"]),
 }
 """Method -> rows, numbers of a vector and classes; its words."""

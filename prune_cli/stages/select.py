@@ -247,7 +247,9 @@ def _engine(
         yield None
         return
     stated = provenance.to_dict()
-    identity = {name: stated[name] for name in ("method", "parameters", "seed", "device", "versions")}
+    identity = {
+        name: stated[name] for name in ("method", "parameters", "score_direction", "seed", "device", "versions")
+    }
     read = {
         "inputs": [i["sha256"] for i in stated["inputs"]],
         "rows": [stated[name] for name in ("rows_in", "rows_bad")],

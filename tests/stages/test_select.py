@@ -365,6 +365,31 @@ def test_blocks_of_a_selection_are_finished_once(difficult: tuple[Path, Path], m
         choose_rows(scores, features, "c.parquet", work_dir=folder / "w", params=("key=forgetting", "step=0.2"))
 
 
+def test_blocks_of_other_settings_are_not_taken(difficult: tuple[Path, Path]) -> None:
+    scores, features = difficult
+    folder, kept = scores.parent, list[int]()
+    wishes = folder / "wishes.txt"
+    wishes.write_text("\n".join(map(str, pq.read_table(scores)["id"].to_pylist()[:9])))
+    changes: list[dict[str, Any]] = [
+        {},
+        {"directions": ("forgetting=easier",)},
+        {"params": ("key=loss",)},
+        {"params": ("key=forgetting", "tie=none")},
+        {"params": ("key=forgetting", "ridge=2")},
+        {"fractions": (0.3,)},
+        {"per_class": True},
+        {"keep": str(wishes)},
+        {"drop": str(wishes)},
+    ]
+    for number, change in enumerate(changes):
+        choose_rows(scores, features, f"fresh-{number}.parquet", **change)
+        choose_rows(scores, features, f"kept-{number}.parquet", work_dir=folder / "w", **change)
+        same = [(folder / f"{name}-{number}.parquet").read_bytes() for name in ("fresh", "kept")]
+        assert same[0] == same[1], change
+        kept.append(len(list((folder / "w").glob("*.safetensors"))))
+    assert kept == sorted(set(kept)), "each has blocks of its own"
+
+
 def test_much_work_is_kept_until_the_selection_is_whole(
     difficult: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
