@@ -54,7 +54,7 @@ def main() -> None:
     heading = ("seconds, median", "block work: one thread, times", "block work of two threads, times")
     table = [("method", "rows x numbers, classes", "blocks run in", *heading)]
     alike = True
-    with LocalCluster() as cluster:
+    with LocalCluster(2 * 2**30) as cluster:
         cluster.add("first")
         cluster.add("second")
         for name, (shape, words) in CASES.items():

@@ -18,17 +18,18 @@ SETTINGS = {
 }
 _SERVE = """
 import json, os, sys
+store = int(sys.argv[1])
 from ray.cluster_utils import Cluster
 from ray._raylet import GcsClient
 replies = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": store})
 nodes = {}
 for line in sys.stdin:
     word, name, more = json.loads(line)
     if word == "add":
         os.environ.update(more)
-        nodes[name] = cluster.add_node(num_cpus=1, memory=8 * 2**30, object_store_memory=200 * 2**20)
+        nodes[name] = cluster.add_node(num_cpus=1, memory=8 * 2**30, object_store_memory=store)
         for key in more:
             os.environ.pop(key)
     elif word == "kill":
@@ -44,12 +45,19 @@ cluster.shutdown()
 
 
 class LocalCluster:
-    """A cluster whose head has no cores; nodes of one core each are added, and lost without a word."""
+    """A cluster whose head has no cores; nodes of one core each are added, and lost without a word.
+
+    Args:
+        store: bytes of each node's object store.
+    """
+
+    def __init__(self, store: int = 200 * 2**20) -> None:
+        self._store = store
 
     def __enter__(self) -> LocalCluster:
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")} | SETTINGS
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            [sys.executable, "-c", _SERVE, str(self._store)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, env=self.environment,
         )  # fmt: skip
         self.address = self._ask("address")
