@@ -18,6 +18,8 @@ from pathlib import Path
 
 from selection_files import PRUNE, run
 
+ROWS = 20_000_000
+
 MAKE = """
 import sys, numpy as np, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 rows, kind, step, rng = int(sys.argv[1]), sys.argv[2], 131072, np.random.default_rng(0)
@@ -58,13 +60,12 @@ def planned(words: list[str], folder: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--memory-limit", action="append", help="limits to run under, beside none")
     parser.add_argument("--ids", choices=("string", "integer"), default="string")
     parser.add_argument("--folder", type=Path, help="where the files are made, a temporary folder by default")
     parser.add_argument("--only", action="append", help="commands to run, all by default")
-    parser.add_argument("--note", action="append", default=[], help="a sentence for the page")
-    parser.add_argument("--write", action="store_true", help="update docs/results/many_rows.md")
+    parser.add_argument("--write", action="store_true", help="update docs/results/many_rows.md, or many_rows-ROWS.md")
     arguments = parser.parse_args()
     heading = ("command", "--memory-limit", "seconds", "seconds of reading and writing", "peak memory, GiB")
     table = [(*heading, "of reading and writing", "as --plan says")]
@@ -96,7 +97,8 @@ def main() -> None:
     print(markdown(table))
     if arguments.write:
         stated = f"{arguments.rows:,} rows, {arguments.ids} ids, {size:.1f} GiB in two files."
-        write_page("many_rows", "Selections and merges of many rows", table, [stated, *arguments.note])
+        page = "many_rows" if arguments.rows == ROWS else f"many_rows-{arguments.rows}"
+        write_page("many_rows", "Selections and merges of many rows", table, [stated], page)
 
 
 if __name__ == "__main__":
