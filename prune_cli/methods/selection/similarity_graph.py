@@ -18,9 +18,10 @@ from prune_cli.methods.selection.similarity import Rows, Similarity, edge_bytes
 from prune_cli.methods.selection.tiles import Piece, Products, compile_tile
 
 _TILE_ROWS = 1024
-_TILE_BYTES = 2**28  # of a block's tiles, at a guess
-_FLOPS_HERE, _FLOPS_THERE = 1e10, 1e11
-"""Work of a block: so little that threads end together, and so much that it is worth sending; a device is sent all rows, too."""
+_PAIRS_HERE, _PAIRS_THERE, _PAIRS_DEVICE = 1 << 24, 1 << 26, 1 << 28
+"""Pairs of a block, all of which may be edges: few for threads, more where they are sent, and most for a device, which is sent all rows."""
+
+_PAIR_BYTES = 24  # two edges of 12 bytes
 
 
 def build_graph(
@@ -93,7 +94,8 @@ def graph_work(n_samples: int, width: int, probes: int | None) -> BlockWork:
         flops = float(n_samples) ** 2 * width
     else:  # 2 sqrt(N) cells of sqrt(N) / 2; three quarters of the pairs of near cells are met from one side alone
         flops = min(0.75 * probes * float(n_samples) ** 1.5 * width, float(n_samples) ** 2 * width)
-    return BlockWork(math.ceil(flops / _FLOPS_THERE), _TILE_BYTES + 4 * n_samples * width, flops)
+    blocks = math.ceil(flops / (2.0 * width * _PAIRS_THERE))
+    return BlockWork(blocks, _PAIR_BYTES * min(n_samples**2, _PAIRS_THERE) + 4 * n_samples * width, flops)
 
 
 def _tiles_of(
@@ -107,9 +109,9 @@ def _tiles_of(
     """Yield the edges of every tile, those back too where its sides are not the same."""
     on_cpu = resolve_device(similarity.device).type == "cpu"
     hand_out = map_blocks or Here(progress, on_cpu)
-    width, wanted = similarity.rows_nd.shape[1], _FLOPS_HERE if on_cpu and not hand_out.elsewhere else _FLOPS_THERE
-    flops_t = np.array([2.0 * width * _rows(slices[a]) * _rows(slices[b]) for a, b in tiles])
-    number_t = (np.cumsum(flops_t) // wanted).astype(np.int64)
+    wanted = _PAIRS_THERE if hand_out.elsewhere else _PAIRS_HERE if on_cpu else _PAIRS_DEVICE
+    pairs_t = np.array([_rows(slices[a]) * _rows(slices[b]) for a, b in tiles], np.int64)
+    number_t = np.cumsum(pairs_t) // wanted
     of_blocks = np.split(np.arange(len(tiles)), np.flatnonzero(np.diff(number_t)) + 1) if len(tiles) else []
     blocks = []
     for mine in of_blocks:
@@ -125,8 +127,8 @@ def _tiles_of(
                 f"edges of tiles {mine[0]}-{mine[-1]}",
                 values,
                 dict,
-                _TILE_BYTES,
-                float(flops_t[mine].sum()),
+                _PAIR_BYTES * int(pairs_t[mine].sum()),
+                2.0 * similarity.rows_nd.shape[1] * int(pairs_t[mine].sum()),
                 kept=hand_out.elsewhere,
             )
         )

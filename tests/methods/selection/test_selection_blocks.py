@@ -39,8 +39,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbors, "_BLOCK_NUMBERS", 30_000)
     monkeypatch.setattr(neighbors, "_DEVICE_NUMBERS", 50_000)
     monkeypatch.setattr(similarity_graph, "_TILE_ROWS", 32)
-    monkeypatch.setattr(similarity_graph, "_FLOPS_HERE", 1.5e4)
-    monkeypatch.setattr(similarity_graph, "_FLOPS_THERE", 2e4)
+    monkeypatch.setattr(similarity_graph, "_PAIRS_HERE", 1000)
+    monkeypatch.setattr(similarity_graph, "_PAIRS_THERE", 1300)
 
 
 def samples(n: int = 400, width: int = 8) -> Candidates:
