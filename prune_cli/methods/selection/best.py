@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune_cli.core.blocks import BlockWork, MapBlocks
+from prune_cli.core.blocks import BlockWork, MapBlocks, named
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
@@ -25,12 +25,16 @@ class BestParams:
     ridge: float = param(1.0, "penalty of the proxy's squared weights", low=0.0)
     bias: bool = param(False, "give the proxy a feature that is 1 everywhere")
 
+    def names(self) -> list[str]:
+        """Return the names of what is compared."""
+        return [name.strip() for name in self.methods.split("+") if name.strip()]
+
     def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork:
         """Return what the blocks of the methods and of the proxy come to."""
-        names = [name for name in self.methods.split("+") if name]
+        names = self.names()
         found = proxy_work(rows, width + self.bias, classes, len(counts) * max(1, len(names)))
         for name in names:
-            kind = find_method("selection", name.strip()).params_class()
+            kind = find_method("selection", name).params_class()
             if hasattr(kind, "block_work"):
                 found += kind().block_work(rows, width, classes, counts) or BlockWork(0, 0, 0.0)
         return found
@@ -69,7 +73,7 @@ def select_best(
     Source:
         Ours: the proxy of BWS (Choi, Ki, Chung, ICML 2024, arXiv:2406.03057), over methods instead of windows.
     """
-    names = [name.strip() for name in params.methods.split("+") if name.strip()]
+    names = params.names()
     if not names or "best" in names or len(set(names)) < len(names):
         raise InputError(
             f"best compares other methods, each once; methods={params.methods}", "pass -p methods=window+random"
@@ -77,7 +81,8 @@ def select_best(
     choices = {
         name: choose(
             name, candidates, find_method("selection", name).params_class()(),
-            counts=counts, per_class=per_class, seed=seed, device=device, progress=progress, map_blocks=map_blocks,
+            counts=counts, per_class=per_class, seed=seed, device=device, progress=progress,
+            map_blocks=named(map_blocks, f"{name}: ") if map_blocks is not None else None,
         )
         for name in names
     }  # fmt: skip

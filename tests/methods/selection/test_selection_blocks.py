@@ -23,6 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "window": {},
     "window, the classes as one": {"scope": "global", "bias": True},
     "best": {},
+    "best, of two that search for neighbors": {"methods": "d2+facility_location"},
     "neighbor_confidence": {"tau": 0.8},
     "neighbor_confidence, cells": {"tau": 0.8, "neighbors": "ivf", "probes": 3},
     "neighbor_confidence, bfloat16": {"tau": 0.8, "precision": "bfloat16"},
