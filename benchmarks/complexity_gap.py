@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from prune_cli.methods.scores.complexity_gap import (
+from prune_cli.methods.scores.kernel.complexity_gap import (
     Block,
     BlockResult,
     ComplexityGapParams,
@@ -40,8 +40,8 @@ from prune_cli.methods.scores.complexity_gap import (
     complexity_gap_scores,
     score_block,
 )
-from prune_cli.methods.scores.kernels import ReluKernel
-from prune_cli.methods.scores.rows import make_rows
+from prune_cli.methods.scores.kernel.kernels import ReluKernel
+from prune_cli.methods.scores.kernel.rows import make_rows
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 PARAMS = ComplexityGapParams()

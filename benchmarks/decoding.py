@@ -31,7 +31,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from prune_cli.io.images import decode_images  # noqa: E402
+from prune_cli.io.images.column import decode_images  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 PAGE = ROOT / "docs" / "results" / "decoding.md"

@@ -25,8 +25,8 @@ from label_errors import people
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from prune_cli.methods.registry import find_method
-from prune_cli.methods.scores.dynamics import epochs_needed
+from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.scores.record.dynamics import epochs_needed
 
 DYNAMICS = (
     "el2n",

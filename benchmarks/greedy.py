@@ -19,11 +19,11 @@ from collections.abc import Callable
 import numpy as np
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates
-from prune_cli.methods.selection.coverage import graph_cut_order, herding_order, k_center_order
-from prune_cli.methods.selection.facility_location import _covers
-from prune_cli.methods.selection.lazy_greedy import compile_facility_location
-from prune_cli.methods.selection.neighbors import nearest_neighbors, unit_rows
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+from prune_cli.methods.selection.coverage.coverage import graph_cut_order, herding_order, k_center_order
+from prune_cli.methods.selection.coverage.facility_location import _covers
+from prune_cli.methods.selection.greedy.lazy import compile_facility_location
+from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors, unit_rows
 
 
 def problem(rows: int, width: int) -> np.ndarray:

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from prune_cli.core.rng import generator
-from prune_cli.methods.scores.complexity_gap import ComplexityGapParams, complexity_gap_scores
-from prune_cli.methods.scores.kernels import MatrixKernel, fill_matrix
-from prune_cli.methods.scores.ntk_margin import NtkParams, choose_ridge, margins, residuals
-from prune_cli.methods.scores.samples import Samples, make_samples
-from prune_cli.methods.scores.whole_set import Problem, Solution, solve_all
+from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
+from prune_cli.methods.scores.kernel.kernels import MatrixKernel, fill_matrix
+from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, choose_ridge, margins, residuals
+from prune_cli.methods.scores.kernel.samples import Samples, make_samples
+from prune_cli.methods.scores.kernel.whole_set import Problem, Solution, solve_all
 
 FLIPPED = 0.2
 Found = dict[str, NDArray[np.float64]]
@@ -212,7 +212,7 @@ def prune(arguments: argparse.Namespace) -> Table:
     from budgets import accuracy
 
     from prune_cli.core.runtime import Runtime
-    from prune_cli.stages.select import SelectOptions, select
+    from prune_cli.stages.select.command import SelectOptions, select
 
     rows, fractions, seeds = 10_000, (0.3, 0.6), range(2)
     work = arguments.work

@@ -29,10 +29,13 @@ import pyarrow.parquet as pq
 import torch
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates
-from prune_cli.methods.selection.neighbor_confidence import NeighborConfidenceParams, neighbor_confidence_order
-from prune_cli.methods.selection.similarity import prepare_similarity
-from prune_cli.methods.selection.similarity_graph import build_graph
+from prune_cli.methods.selection.confidence.neighbor_confidence import (
+    NeighborConfidenceParams,
+    neighbor_confidence_order,
+)
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+from prune_cli.methods.selection.neighbors.graph import build_graph
+from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
 
 TAU = 0.975
 CROWDS = {"10 crowds": 10, "200 crowds": 200}

@@ -21,10 +21,10 @@ import numpy as np
 from complexity_gap import Table, markdown, write_page
 from neighbor_confidence import TAU, cloud, objective_of, problem
 
-from prune_cli.methods.registry import find_method
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates
+from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.neighbors import nearest_neighbors, unit_rows
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors, unit_rows
 
 METHODS = ("neighbor_confidence", "facility_location")
 RUNS = ((1, 0.1), (2, 0.1), (7, 0.1), (16, 0.1), (16, 0.0))

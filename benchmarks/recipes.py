@@ -20,10 +20,10 @@ from recording import Nobody
 from throughput import finished
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.registry import find_method
-from prune_cli.methods.training.inputs import TrainingSet
-from prune_cli.methods.training.job import TrainingJob
-from prune_cli.methods.training.timetable import Budget
+from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.training.data.inputs import TrainingSet
+from prune_cli.methods.training.loop.job import TrainingJob
+from prune_cli.methods.training.loop.timetable import Budget
 
 RECIPES: dict[str, dict[str, Any]] = {
     "standard": {},

@@ -17,11 +17,11 @@ import numpy as np
 from complexity_gap import Table, markdown, write_page
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.inputs import TrainingSet
-from prune_cli.methods.training.job import TrainingJob
-from prune_cli.methods.training.record import Watch
-from prune_cli.methods.training.standard import StandardParams, train_standard
-from prune_cli.methods.training.timetable import Budget
+from prune_cli.methods.training.data.inputs import TrainingSet
+from prune_cli.methods.training.loop.job import TrainingJob
+from prune_cli.methods.training.loop.recording import Watch
+from prune_cli.methods.training.loop.timetable import Budget
+from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 
 class Nobody:

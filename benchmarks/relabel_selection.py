@@ -21,13 +21,13 @@ from complexity_gap import Table, markdown, write_page
 from difficulty import people
 
 from prune_cli.methods.selection.baselines import RandomParams, TopParams
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.neighbor_confidence import (
+from prune_cli.methods.selection.confidence.neighbor_confidence import (
     NeighborConfidenceParams,
     confidences,
     neighbor_confidence_order,
 )
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
 KINDS = {"random1": "random_label1", "worse": "worse_label"}

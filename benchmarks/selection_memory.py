@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.registry import methods_of
+from prune_cli.methods.registry.lookup import methods_of
 
 
 def make(folder: Path, rows: int, width: int) -> None:

@@ -20,12 +20,12 @@ from complexity_gap import Table, markdown, write_page
 from recording import Nobody
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.inputs import TrainingSet
-from prune_cli.methods.training.job import TrainingJob
-from prune_cli.methods.training.networks import build_network, network_cost
-from prune_cli.methods.training.predict import predict
-from prune_cli.methods.training.standard import StandardParams, train_standard
-from prune_cli.methods.training.timetable import Budget
+from prune_cli.methods.training.data.inputs import TrainingSet
+from prune_cli.methods.training.loop.job import TrainingJob
+from prune_cli.methods.training.loop.timetable import Budget
+from prune_cli.methods.training.networks.networks import build_network, network_cost
+from prune_cli.methods.training.networks.predict import predict
+from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 
 def finished(device: torch.device, run: Callable[[], object]) -> float:

@@ -27,13 +27,13 @@ import torch
 import torch.nn.functional as F
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.inputs import TrainingSet
-from prune_cli.methods.training.job import TrainingJob
-from prune_cli.methods.training.networks import build_network
-from prune_cli.methods.training.pass_ledger import READ_EVERY
-from prune_cli.methods.training.recipe import BATCH_SIZE, choose_precision
-from prune_cli.methods.training.standard import StandardParams, train_standard
-from prune_cli.methods.training.timetable import Budget
+from prune_cli.methods.training.data.inputs import TrainingSet
+from prune_cli.methods.training.loop.job import TrainingJob
+from prune_cli.methods.training.loop.pass_ledger import READ_EVERY
+from prune_cli.methods.training.loop.timetable import Budget
+from prune_cli.methods.training.networks.networks import build_network
+from prune_cli.methods.training.recipes.recipe import BATCH_SIZE, choose_precision
+from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "training_overhead.md"
 SAMPLES = 6_000

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Features
-from prune_cli.methods.selection.window import WindowParams, select_window
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Features
+from prune_cli.methods.selection.window.window import WindowParams, select_window
 
 FRACTIONS = [k / 20 for k in range(1, 20)]
 

@@ -21,9 +21,9 @@ from torch.utils.data import Dataset, Sampler, Subset
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.rng import generator
-from prune_cli.io.columns import ID, locate, position_ids
-from prune_cli.io.selection import SELECTED
-from prune_cli.io.tables import ParquetSource
+from prune_cli.io.ids.columns import ID, locate, position_ids
+from prune_cli.io.manifests.selection import SELECTED
+from prune_cli.io.parquet.tables import ParquetSource
 
 __all__ = ["WeightedSampler", "selected_positions", "subset"]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 
-from prune_cli.io.images import decode_images
+from prune_cli.io.images.column import decode_images
 
 FOLDER = Path(__file__).parents[1] / "sample_data"
 NAMES = ("digits_train.parquet", "digits_test.parquet", "digits_noisy_train.parquet")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import typer
 
 from prune_cli.core.runtime import ENGINES
-from prune_cli.methods.registry import EXPORTS, PRESETS, Kind, methods_of
+from prune_cli.methods.registry.lookup import EXPORTS, PRESETS, Kind, methods_of
 
 _KINDS: dict[str, Kind] = {
     "score": "score",
@@ -51,7 +51,7 @@ def presets(context: typer.Context) -> list[Choice]:
 
 def architectures() -> list[Choice]:
     """Return the networks that we have; torchvision's are named after a colon."""
-    from prune_cli.methods.training.architectures import DEFAULT_WIDTHS
+    from prune_cli.methods.training.networks.architectures import DEFAULT_WIDTHS
 
     return [(name, f"width {width}" if width is not None else "no width") for name, width in DEFAULT_WIDTHS.items()]
 

@@ -14,7 +14,7 @@ from prune_cli.cli.running import run
 from prune_cli.core.errors import InputError
 
 if TYPE_CHECKING:
-    from prune_cli.io.manifest import DataOptions
+    from prune_cli.io.manifests.data import DataOptions
 
 
 @opt.spread
@@ -139,8 +139,8 @@ def compare(
 
     Example: prune compare kept.parquet --data photos.parquet --test test.parquet --gate "accuracy >= random"
     """
-    from prune_cli.stages.compare import compare as stage
-    from prune_cli.stages.comparison_options import CompareOptions
+    from prune_cli.stages.compare.command import compare as stage
+    from prune_cli.stages.compare.options import CompareOptions
 
     if gate_undecided not in {"fail", "pass"}:
         raise InputError(f"--gate-undecided {gate_undecided!r} is neither fail nor pass", "use one of them")

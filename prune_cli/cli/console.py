@@ -13,7 +13,7 @@ from prune_cli.core.errors import ClosedPipeError
 from prune_cli.core.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from prune_cli.stages.outcome import Outcome
+    from prune_cli.stages.frame.outcome import Outcome
 
 _PAGE = 120
 """Columns of a table that people paste elsewhere."""

@@ -57,8 +57,8 @@ def evaluate(
 
     Example: prune evaluate run test.parquet
     """
-    from prune_cli.stages.evaluate import EvaluateOptions
-    from prune_cli.stages.evaluate import evaluate as stage
+    from prune_cli.stages.evaluate.command import EvaluateOptions
+    from prune_cli.stages.evaluate.command import evaluate as stage
 
     options = EvaluateOptions(
         run=run,

@@ -65,9 +65,9 @@ def import_file(
 
     Example: prune manifest import coreset.npy --from indices --data photos.parquet
     """
-    from prune_cli.io.manifest import DataOptions
-    from prune_cli.stages.imports import ImportOptions
-    from prune_cli.stages.imports import import_file as stage
+    from prune_cli.io.manifests.data import DataOptions
+    from prune_cli.stages.manifest.imports import ImportOptions
+    from prune_cli.stages.manifest.imports import import_file as stage
 
     options = ImportOptions(
         file=file,

@@ -34,8 +34,8 @@ def create(
 
     Example: prune manifest create photos/
     """
-    from prune_cli.stages.manifest import CreateOptions
-    from prune_cli.stages.manifest import create as stage
+    from prune_cli.stages.manifest.command import CreateOptions
+    from prune_cli.stages.manifest.command import create as stage
 
     options = CreateOptions(folder=folder, paths=paths, output=output, force=force, plan=plan)
     run(lambda progress: stage(options, progress), printing)
@@ -54,7 +54,7 @@ def check(
 
     Example: prune manifest check photos.parquet
     """
-    from prune_cli.stages.manifest import check as stage
+    from prune_cli.stages.manifest.command import check as stage
 
     options = columns.options(data, max_errors="100%")
     run(lambda progress: stage(options, workers, progress), printing)
@@ -111,12 +111,12 @@ def merge(
     from prune_cli.core.combinations import JOIN
     from prune_cli.core.errors import InputError
     from prune_cli.core.runtime import Runtime, parse_size
-    from prune_cli.stages.manifest import MergeOptions
-    from prune_cli.stages.manifest import merge as stage
+    from prune_cli.stages.manifest.command import MergeOptions
+    from prune_cli.stages.manifest.command import merge as stage
 
     if relabel:
-        from prune_cli.stages.relabels import RelabelOptions
-        from prune_cli.stages.relabels import relabel as clean
+        from prune_cli.stages.evaluate.relabels import RelabelOptions
+        from prune_cli.stages.evaluate.relabels import relabel as clean
 
         if how != JOIN or quota or selected_only:
             raise InputError("--relabel goes with none of --how, --quota, --selected-only", "leave them out")
@@ -130,7 +130,7 @@ def merge(
         run(lambda progress: clean(cleaning), printing)
         return
     if how != JOIN:
-        from prune_cli.stages.combine import CombineOptions, combine
+        from prune_cli.stages.manifest.combine import CombineOptions, combine
 
         combining = CombineOptions(
             tuple(files),
@@ -191,8 +191,8 @@ def export(
     Example: prune manifest export kept.parquet --data photos.parquet --to webdataset -o shards
     """
     from prune_cli.core.runtime import parse_size
-    from prune_cli.stages.export import ExportOptions
-    from prune_cli.stages.export import export as stage
+    from prune_cli.stages.manifest.exports import ExportOptions
+    from prune_cli.stages.manifest.exports import export as stage
 
     options = ExportOptions(
         selection,

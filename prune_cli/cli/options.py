@@ -18,8 +18,8 @@ from prune_cli.core.runtime import ENGINES
 
 if TYPE_CHECKING:
     from prune_cli.core.runtime import Runtime
-    from prune_cli.io.manifest import DataOptions
-    from prune_cli.methods.registry import Kind
+    from prune_cli.io.manifests.data import DataOptions
+    from prune_cli.methods.registry.lookup import Kind
 
 Data = Annotated[
     str,
@@ -231,8 +231,8 @@ class DataFlags:
         self, location: str, *, max_errors: str, image_size: str | None = None, true_label_column: str = "true_label"
     ) -> DataOptions:
         """Return how the manifest is read, from the texts of the command line."""
-        from prune_cli.io.ledger import ErrorAllowance
-        from prune_cli.io.manifest import DataOptions
+        from prune_cli.io.manifests.data import DataOptions
+        from prune_cli.io.manifests.ledger import ErrorAllowance
 
         if self.input not in (None, "image", "embedding"):
             raise InputError(f"--input {self.input!r} is neither image nor embedding", "use one of them")
@@ -330,7 +330,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 def _require_local_paths(values: dict[str, Any]) -> None:
     """Raise where an option that takes a path of this machine is given a location in a store."""
-    from prune_cli.io.locations import require_local
+    from prune_cli.io.stores.locations import require_local
 
     for name, value in values.items():
         for path in value if isinstance(value, list) else [value]:

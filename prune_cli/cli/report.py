@@ -47,8 +47,8 @@ def report(
 
     Example: prune report photos.scores.parquet photos.selection.parquet --data photos.parquet
     """
-    from prune_cli.stages.report import ReportOptions
-    from prune_cli.stages.report import report as stage
+    from prune_cli.stages.report.command import ReportOptions
+    from prune_cli.stages.report.command import report as stage
 
     options = ReportOptions(
         files=tuple(files),

@@ -16,7 +16,7 @@ from prune_cli.core.errors import InterruptedRun
 if TYPE_CHECKING:
     from prune_cli.cli.options import PrintFlags
     from prune_cli.core.progress import Progress
-    from prune_cli.stages.outcome import Outcome
+    from prune_cli.stages.frame.outcome import Outcome
 
 
 def run(stage: Callable[[Progress], Outcome], printing: PrintFlags) -> None:

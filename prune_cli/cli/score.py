@@ -102,8 +102,8 @@ def score(
 
     Example: prune score photos.parquet --method forgetting,el2n --preset fast
     """
-    from prune_cli.stages.score import score as stage
-    from prune_cli.stages.score_sources import ScoreOptions
+    from prune_cli.stages.score.command import score as stage
+    from prune_cli.stages.score.options import ScoreOptions
 
     options = ScoreOptions(
         data=columns.options(data, image_size=image_size, max_errors=max_errors) if data is not None else None,

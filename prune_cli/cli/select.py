@@ -72,9 +72,9 @@ def select(
     Example: prune select photos.scores.parquet --features photos.features.parquet --fraction 0.3
     """
     from prune_cli.core.runtime import Runtime, parse_size
-    from prune_cli.io.ledger import ErrorAllowance
-    from prune_cli.stages.select import SelectOptions
-    from prune_cli.stages.select import select as stage
+    from prune_cli.io.manifests.ledger import ErrorAllowance
+    from prune_cli.stages.select.command import SelectOptions
+    from prune_cli.stages.select.command import select as stage
 
     options = SelectOptions(
         scores=tuple(scores),

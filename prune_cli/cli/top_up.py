@@ -64,9 +64,9 @@ def top_up(
     Example: prune manifest top-up kept.parquet --scores photos.scores.parquet --count 1200
     """
     from prune_cli.core.runtime import Runtime, parse_size
-    from prune_cli.io.ledger import ErrorAllowance
-    from prune_cli.stages.select import SelectOptions
-    from prune_cli.stages.top_up import top_up as stage
+    from prune_cli.io.manifests.ledger import ErrorAllowance
+    from prune_cli.stages.select.command import SelectOptions
+    from prune_cli.stages.select.top_up import top_up as stage
 
     options = SelectOptions(
         scores=tuple(scores),

@@ -101,8 +101,8 @@ def train(
 
     Example: prune train photos.parquet --subset photos.selection.parquet --steps 2000 -o run
     """
-    from prune_cli.stages.train import TrainOptions
-    from prune_cli.stages.train import train as stage
+    from prune_cli.stages.train.command import TrainOptions
+    from prune_cli.stages.train.command import train as stage
 
     options = TrainOptions(
         data=columns.options(data, image_size=image_size, max_errors=max_errors),

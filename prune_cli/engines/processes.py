@@ -1,6 +1,6 @@
 """Work in processes of this machine: jobs, each a JSON value in and a JSON value out, and blocks, which have arrays.
 
-A worker is a fresh Python, started by `subprocess` for the reasons given in `prune_cli.io.decode_workers`. It calls functions of ours,
+A worker is a fresh Python, started by `subprocess` for the reasons given in `prune_cli.io.images.workers`. It calls functions of ours,
 named by their import paths, on what it is sent. It is ended with SIGTERM, so that a training in it can save its
 checkpoint; where the system allows, it gets that signal too when this process dies.
 """

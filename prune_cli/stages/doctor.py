@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prune_cli import __version__
+from prune_cli.core.distribution import NAME, Requirement, read_requirements
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime, available_memory, format_size
-from prune_cli.io.distribution import NAME, Requirement, read_requirements
 from prune_cli.methods.health import Findings, examine_packages
-from prune_cli.stages.outcome import Outcome
+from prune_cli.stages.frame.outcome import Outcome
 
 _SHOWN_VARIABLES = re.compile(r"(OMP|PRUNE)_.*|CUDA_VISIBLE_DEVICES|NO_COLOR")
 """Variables whose values are shown; a report is pasted in public, so no others are."""

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from making import write
 
-from prune_cli.io.provenance import read_provenance
+from prune_cli.io.parquet.provenance import read_provenance
 
 Prune = Any
 

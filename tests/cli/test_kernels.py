@@ -87,7 +87,7 @@ def test_every_mode_twice_to_the_same_bytes_and_near_exact(
 
 
 def test_a_killed_run_goes_on_and_keeps_its_blocks(prune: Prune, vectors: Path, tmp_path: Path) -> None:
-    from prune_cli.io.blocks import BlockFolder
+    from prune_cli.io.runs.finished import BlockFolder
 
     arguments = ["score", vectors, "--method", "cg", "-p", "mode=partition", "-p", "block_size=15"]
     prune(*arguments, "-o", "whole.parquet")
@@ -156,8 +156,8 @@ def test_provenance_says_which_kernel_was_taken(prune: Prune, vectors: Path, tmp
 
 
 def test_a_kernel_file_goes_on_after_a_kill(tmp_path: Path) -> None:
-    from prune_cli.io.kernel_file import read_kernel, write_kernel
-    from prune_cli.io.provenance import Provenance
+    from prune_cli.io.parquet.provenance import Provenance
+    from prune_cli.io.runs.kernel_matrix import read_kernel, write_kernel
 
     rng = np.random.default_rng(0)
     expected = rng.normal(size=(10, 10))
@@ -185,7 +185,7 @@ def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(
 ) -> None:
     if importlib.util.find_spec("neural_tangents") is None:
         pytest.skip("the extra ntk is not installed")
-    from prune_cli.stages import kernel_work
+    from prune_cli.stages.score.command.sources.kernel import work as kernel_work
 
     arguments = ["score", pictures, "--method", "cg,ntk_margin", "-p", "kernel=nt:cnn5", "-p", "ntk_margin.ridge=0.1"]
     filled = []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from prune_cli.core.params import describe_params
-from prune_cli.methods.registry import PRESETS, Kind, methods_of
+from prune_cli.methods.registry.lookup import PRESETS, Kind, methods_of
 
 KINDS: dict[str, tuple[Kind, ...]] = {"score": ("score",), "select": ("selection",), "train": ("recipe", "structure")}
 

@@ -136,7 +136,7 @@ def test_embeddings_are_projected(prune: Prune, vectors: Path, tmp_path: Path) -
 
 
 def test_principal_components_by_hand() -> None:
-    from prune_cli.stages.report_sections.projection import principal_components
+    from prune_cli.stages.report.sections.projection import principal_components
 
     points, share = principal_components(np.array([[-3.0, 0, 1], [3, 0, 1], [0, -1, 1], [0, 1, 1]]))
     assert np.abs(points) == pytest.approx(np.array([[3, 0], [3, 0], [0, 1], [0, 1]]), abs=1e-12)

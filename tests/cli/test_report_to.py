@@ -81,7 +81,7 @@ def test_a_resumed_run_goes_on_with_its_curve(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """60 rows in batches of 20 are 3 steps a pass. Checkpoint after pass 1, death after pass 4: passes 2 to 4 are void."""
-    from prune_cli.stages.training import RunObserver
+    from prune_cli.stages.train.run import RunObserver
 
     more = ["--epochs", 6, "--arch", "linear", "--batch-size", 20, "-o", "run", "--report-to", "tensorboard"]
     passed = RunObserver.on_pass
@@ -106,7 +106,7 @@ def test_a_resumed_run_goes_on_with_its_curve(
 def test_a_run_that_is_resumed_with_a_report_has_all_of_its_curve(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prune_cli.stages.training import RunObserver
+    from prune_cli.stages.train.run import RunObserver
 
     more = ["--epochs", 4, "--arch", "linear", "-o", "run"]
     with monkeypatch.context() as patch:
@@ -173,7 +173,7 @@ def test_a_missing_package_is_told_before_any_work(prune: Prune, vectors: Path, 
 
 
 def test_a_full_disk_does_not_end_the_training(prune: Prune, vectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prune_cli.io.event_files import EventWriter
+    from prune_cli.io.runs.events import EventWriter
 
     def full(self: EventWriter, row: Any) -> None:
         raise OSError(28, "No space left on device")

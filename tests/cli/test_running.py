@@ -9,7 +9,7 @@ import typer
 from prune_cli.cli.options import PrintFlags
 from prune_cli.cli.running import run
 from prune_cli.core.errors import InterruptedRun
-from prune_cli.stages.outcome import Outcome
+from prune_cli.stages.frame.outcome import Outcome
 
 
 def test_a_swallowed_ctrl_c_stops_the_run_at_the_next_progress() -> None:

@@ -192,8 +192,8 @@ def test_a_run_killed_ten_times_goes_on(prune: Prune, larger: Path, tmp_path: Pa
 def test_embeddings_that_do_not_fit_are_mapped_from_a_file(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prune_cli.io import vectors as module
-    from prune_cli.stages import score_inputs
+    from prune_cli.io.parquet import vectors as module
+    from prune_cli.stages.score.command import inputs as score_inputs
 
     table = pq.read_table(vectors)
     values = np.stack(table["embedding"].to_numpy())

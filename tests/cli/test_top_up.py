@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from making import write
 
-from prune_cli.io.provenance import read_provenance
-from prune_cli.methods.registry import methods_of
+from prune_cli.io.parquet.provenance import read_provenance
+from prune_cli.methods.registry.lookup import methods_of
 
 Prune = Any
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from prune_cli.core.params import build_params, describe_params
-from prune_cli.methods.registry import PRESETS, TRAINING, Method, find_method, methods_of, training_params
-from prune_cli.methods.scores.dynamics import ArrayRecord
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.registry.lookup import PRESETS, TRAINING, Method, find_method, methods_of, training_params
+from prune_cli.methods.scores.record.dynamics import ArrayRecord
 from prune_cli.methods.selection.choosing import choose
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice
 
 SCORES, SELECTIONS, RECIPES = (list(methods_of(kind).values()) for kind in ("score", "selection", "recipe"))
 ALL = [*SCORES, *SELECTIONS, *RECIPES]
@@ -61,8 +61,8 @@ def test_presets_are_of_known_methods_and_parameters(preset: str) -> None:
 
 def record_of(p_label_tn: np.ndarray) -> ArrayRecord:
     """Return the record of a two-class training in which the label had these probabilities."""
-    from prune_cli.core.record import GRADIENT_NORM, MEASURES, PROB_CHANGE
-    from prune_cli.methods.training.record import measure
+    from prune_cli.core.measures import GRADIENT_NORM, MEASURES, PROB_CHANGE
+    from prune_cli.methods.training.loop.recording import measure
 
     probs = torch.from_numpy(np.stack([p_label_tn, 1 - p_label_tn], axis=-1))
     labels = torch.zeros(p_label_tn.shape[1], dtype=torch.int64)

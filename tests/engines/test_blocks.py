@@ -22,7 +22,7 @@ from prune_cli.engines import processes
 from prune_cli.engines.blocks import map_blocks, run_block
 from prune_cli.engines.local import LocalEngine
 from prune_cli.engines.wire import read_parcel, write_parcel
-from prune_cli.io.blocks import BlockFolder
+from prune_cli.io.runs.finished import BlockFolder
 
 MADE = """
 import os, signal

@@ -313,7 +313,7 @@ def test_a_selection_without_blocks_needs_no_engine(prune: Prune, scored: list[o
 
 
 def test_finished_partitions_are_taken(prune: Prune, scored: list[object], tmp_path: Path) -> None:
-    from prune_cli.methods.selection import confidence_partitions as module
+    from prune_cli.methods.selection.confidence import partitions as module
 
     prune(*scored, "-o", "whole.parquet", "--work-dir", "w")
     with pytest.MonkeyPatch.context() as patch:

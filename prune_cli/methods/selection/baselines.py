@@ -11,7 +11,7 @@ import numpy as np
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator
-from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking, nested
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, nested
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ def moderate_order(
         Distances to the class median 2: 2, 1, 0, 1, 8.
 
         >>> line = np.array([[0.0], [1.0], [2.0], [3.0], [10.0]], np.float32)
-        >>> from prune_cli.methods.selection.candidates import ArrayFeatures
+        >>> from prune_cli.methods.selection.contract import ArrayFeatures
         >>> samples = Candidates(np.arange(5), codes_n=np.zeros(5, np.int64), features=ArrayFeatures(line))
         >>> moderate_order(samples, counts=[1]).rankings[0].order_n.tolist()
         [3, 1, 0, 2, 4]
     """
-    from prune_cli.methods.scores.geometry import moderate_scores
+    from prune_cli.methods.scores.features.geometry import moderate_scores
 
     features, codes = candidates.vectors("moderate").array(), candidates.codes("moderate")
     distance_n = moderate_scores(features, codes, order_n=candidates.order_n, progress=progress)["moderate"]

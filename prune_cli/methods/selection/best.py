@@ -11,10 +11,10 @@ from prune_cli.core.blocks import BlockWork, MapBlocks, named
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
-from prune_cli.methods.registry import find_method
-from prune_cli.methods.selection.candidates import Candidates, Choice, Curve, Ranking
+from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.ridge import proxy_work, ridge_right_counts, subsets_of
+from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking
+from prune_cli.methods.selection.window.ridge import proxy_work, ridge_right_counts, subsets_of
 
 
 @dataclass(frozen=True)

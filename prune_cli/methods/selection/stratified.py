@@ -12,7 +12,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator
-from prune_cli.methods.selection.candidates import Candidates, Choice, Ranking
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking
 
 _MIS_RATES = {
     "cifar10": ((0.1, 0.3), (0.2, 0.1), (0.3, 0.1), (0.5, 0.0), (0.7, 0.0)),

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.structure.blocks import residual_blocks
-from prune_cli.methods.training.networks import Network, zero_input
+from prune_cli.methods.structure.residual import residual_blocks
+from prune_cli.methods.training.networks.networks import Network, zero_input
 
 
 @dataclass(frozen=True)

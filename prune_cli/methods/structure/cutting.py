@@ -15,8 +15,8 @@ from prune_cli.core.errors import InputError
 from prune_cli.methods.structure.blueprint import Blueprint, draw_blueprint
 from prune_cli.methods.structure.cost import CostModel
 from prune_cli.methods.structure.surgery import cut_units, remove_blocks, take_shape
-from prune_cli.methods.training.networks import Network
-from prune_cli.methods.training.structure import Change, Structure
+from prune_cli.methods.training.loop.structure import Change, Structure
+from prune_cli.methods.training.networks.networks import Network
 
 
 class Shape:

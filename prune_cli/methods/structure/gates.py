@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from prune_cli.methods.structure.blueprint import Blueprint
-from prune_cli.methods.training.networks import Network
+from prune_cli.methods.training.networks.networks import Network
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from prune_cli.core.rng import generator
 from prune_cli.methods.structure.complexity_aware import ComplexityAwareParams
 from prune_cli.methods.structure.cutting import Shape, ShrinkingStructure
 from prune_cli.methods.structure.gates import Gates
-from prune_cli.methods.training.networks import Network
-from prune_cli.methods.training.structure import Change
+from prune_cli.methods.training.loop.structure import Change
+from prune_cli.methods.training.networks.networks import Network
 
 GONE = 0.01
 """A structure is cut out when its probability is this low."""

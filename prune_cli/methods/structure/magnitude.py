@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prune_cli.core.params import param
-from prune_cli.methods.training.structure import Structure, StructureMaker
+from prune_cli.methods.training.loop.structure import Structure, StructureMaker
 
 if TYPE_CHECKING:
     import torch
 
-    from prune_cli.methods.training.networks import Network
+    from prune_cli.methods.training.networks.networks import Network
 
 
 @dataclass(frozen=True)

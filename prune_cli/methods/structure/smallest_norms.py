@@ -13,8 +13,8 @@ from torch import Tensor
 
 from prune_cli.methods.structure.cutting import Shape, ShrinkingStructure
 from prune_cli.methods.structure.magnitude import MagnitudeParams
-from prune_cli.methods.training.networks import Network
-from prune_cli.methods.training.structure import Change
+from prune_cli.methods.training.loop.structure import Change
+from prune_cli.methods.training.networks.networks import Network
 
 
 class SmallestNorms(ShrinkingStructure):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.structure.blocks import residual_blocks
 from prune_cli.methods.structure.blueprint import Blueprint
-from prune_cli.methods.training.networks import Network
+from prune_cli.methods.structure.residual import residual_blocks
+from prune_cli.methods.training.networks.networks import Network
 
 
 def cut_units(

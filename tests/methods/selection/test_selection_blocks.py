@@ -12,12 +12,14 @@ from handing import Elsewhere
 from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.parts import Part
 from prune_cli.methods.here import Here
-from prune_cli.methods.registry import find_method, methods_of
-from prune_cli.methods.selection import neighbors, ridge, similarity_graph
-from prune_cli.methods.selection.candidates import ArrayFeatures, Candidates, Choice, Features
+from prune_cli.methods.registry.lookup import find_method, methods_of
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.neighbors import nearest_neighbors
-from prune_cli.methods.selection.ridge import Subsets, accumulate, count_right, ridge_right_counts, sum_cells
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Features
+from prune_cli.methods.selection.neighbors.nearest import graph as similarity_graph
+from prune_cli.methods.selection.neighbors.nearest import nearest as neighbors
+from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors
+from prune_cli.methods.selection.window.ridge import Subsets, accumulate, count_right, ridge_right_counts, sum_cells
+from prune_cli.methods.selection.window.window import ridge
 
 METHODS: dict[str, dict[str, Any]] = {
     "window": {},
@@ -237,7 +239,7 @@ def test_neighbors_of_equal_samples_do_not_depend_on_threads() -> None:
 
 
 def test_edges_that_do_not_fit_stop_the_blocks() -> None:
-    from prune_cli.methods.selection.similarity import prepare_similarity
+    from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
 
     similarity = prepare_similarity(samples().vectors("test").array(), device="cpu")
     closed: list[Block] = []

@@ -12,7 +12,7 @@ from prune_cli.methods.structure.blueprint import draw_blueprint
 from prune_cli.methods.structure.complexity_aware import ComplexityAwareParams
 from prune_cli.methods.structure.cutting import Shape
 from prune_cli.methods.structure.learned_gates import LearnedGates
-from prune_cli.methods.training.networks import ConvBlock, Network, Residual
+from prune_cli.methods.training.networks.networks import ConvBlock, Network, Residual
 
 CPU = torch.device("cpu")
 UNITS = 8

@@ -13,7 +13,7 @@ from prune_cli.methods.structure.cost import CostModel
 from prune_cli.methods.structure.cutting import Shape
 from prune_cli.methods.structure.gates import Gates
 from prune_cli.methods.structure.surgery import take_shape
-from prune_cli.methods.training.networks import Network, build_network, network_cost, zero_input
+from prune_cli.methods.training.networks.networks import Network, build_network, network_cost, zero_input
 
 CPU = torch.device("cpu")
 NETWORKS = [

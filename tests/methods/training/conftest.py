@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prune_cli.methods.training.inputs import Inputs, TrainingSet
-from prune_cli.methods.training.observer import Checkpoint
+from prune_cli.methods.training.data.inputs import Inputs, TrainingSet
+from prune_cli.methods.training.loop.observer import Checkpoint
 
 
 class Recorder:

@@ -1,0 +1,1 @@
+"""Ids and labels: read, checked, ordered."""

@@ -1,0 +1,1 @@
+"""Images: folders of them, columns of them, and their pixels."""

@@ -1,0 +1,1 @@
+"""The kinds of manifests, read and written."""

@@ -1,0 +1,186 @@
+"""A file of features beside a manifest: its vectors by the manifest's rows, at once or block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from prune_cli.core.errors import InputError
+from prune_cli.core.parts import Part
+from prune_cli.core.progress import Progress, silent
+from prune_cli.core.runtime import format_size
+from prune_cli.io.ids.columns import ID
+from prune_cli.io.ids.rows import RowIds
+from prune_cli.io.manifests.ledger import Ledger
+from prune_cli.io.parquet.tables import ParquetSource
+from prune_cli.io.parquet.vectors import fill_vectors, vector_blocks, vector_type
+
+
+class FeatureFile:
+    """The vectors of a manifest's rows in another file (or the same), joined by id.
+
+    Args:
+        source: the file with the vectors.
+        ids: the manifest's ids; each must be in the file, which may have more.
+        id_column, embedding_column: names of the columns.
+    Raises:
+        InputError: an id that the file has not, or no column of vectors.
+    """
+
+    def __init__(
+        self,
+        source: ParquetSource,
+        ids: RowIds,
+        *,
+        id_column: str = ID,
+        embedding_column: str = "embedding",
+        option: str = "--embedding-column",
+    ) -> None:
+        self.source = source
+        self.column = embedding_column
+        vector_type(source.require(embedding_column, option), source.location, option)
+        rows = ids.rows_in(RowIds(source, id_column, ids.memory))
+        self._position = np.full(source.rows, -1, np.int64)  # of the manifest, for each row of the file
+        self._position[slice(None) if rows is None else rows] = np.arange(len(ids))
+        self.rows = len(ids)
+        self.width = 0
+        self.width = next((block.shape[1] for _, block in self._read(Ledger(), 1024)), 0)
+        if not self.width:
+            raise InputError(f"{source.location}: no row has a vector in '{self.column}'", "check the column")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all vectors as float32."""
+        return 4 * self.rows * self.width
+
+    def load(self, ledger: Ledger, progress: Progress = silent) -> np.ndarray:
+        """Return (N, D) float32 vectors of the manifest's rows; bad ones go to the ledger."""
+        vectors = fill_vectors(self._read(ledger, 8192, progress), self.rows, np.float32)
+        assert vectors is not None
+        return vectors
+
+    def check(self, ledger: Ledger, progress: Progress = silent) -> None:
+        """List the bad vectors, keeping none in memory."""
+        for _ in self._read(ledger, 8192, progress):
+            pass
+
+    def places(self, rows: int) -> list[np.ndarray]:
+        """Return the positions in the manifest that each block of so many rows of the file has, as `blocks` yields them."""
+        found = []
+        for start in range(0, len(self._position), rows):
+            here = self._position[start : start + rows]
+            found.append(here[here >= 0])
+        return found
+
+    def blocks(self, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield positions in the manifest and their vectors, of so many rows of the file at a time."""
+        return self._read(Ledger(), rows)
+
+    def _read(self, ledger: Ledger, rows: int, progress: Progress = silent) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        wanted = self._position >= 0
+        arrays = self._arrays(wanted, rows, progress)
+        return vector_blocks(arrays, self._position[wanted], ledger, np.float32, self.width)
+
+    def _arrays(self, wanted: np.ndarray, rows: int, progress: Progress) -> Iterator[pa.Array]:
+        start = 0
+        for array in _of_length(self.source.batches([self.column], rows), rows):
+            here = wanted[start : start + len(array)]
+            start += len(array)
+            yield array if here.all() else array.filter(pa.array(here))
+            progress("reading features", start, len(wanted))
+
+
+def _of_length(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Array]:
+    """Yield the first columns of some batches in arrays of so many rows, the last as many as are left."""
+    held: list[pa.Array] = []
+    for batch in batches:
+        array = batch.column(0)
+        while len(array):
+            taken = array.slice(0, rows - sum(len(part) for part in held))
+            held.append(taken)
+            array = array.slice(len(taken))
+            if sum(len(part) for part in held) == rows:
+                yield held[0] if len(held) == 1 else pa.concat_arrays(held)
+                held = []
+    if held:
+        yield pa.concat_arrays(held)
+
+
+class ProbabilityFile(FeatureFile):
+    """The probabilities of a manifest's rows, as `FeatureFile` has their vectors; rows that do not sum to 1 are bad."""
+
+    def _read(self, ledger: Ledger, rows: int, progress: Progress = silent) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for here, block in super()._read(ledger, rows, progress):
+            outside = ((block < -1e-6) | (block > 1 + 1e-6)).any(axis=1)
+            ledger.add_all(here[outside], f"'{self.column}': a probability below 0 or above 1")
+            wrong = ~outside & ~(np.abs(block.sum(axis=1, dtype=np.float64) - 1) <= 1e-3)
+            ledger.add_all(here[wrong], f"'{self.column}': probabilities that do not sum to 1")
+            yield here, block
+
+
+class StreamedFeatures:
+    """Features of some of a manifest's rows that stay in the file and are read anew for every pass.
+
+    Args:
+        file: where they are.
+        positions: (M,) the manifest's rows that are meant, in the order that numbers them.
+    """
+
+    def __init__(self, file: FeatureFile, positions: np.ndarray) -> None:
+        self._file, self._positions = file, positions
+        self._number = np.full(file.rows, -1, np.int64)
+        self._number[positions] = np.arange(len(positions))
+
+    ordered = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, D)."""
+        return len(self._positions), self._file.width
+
+    def parts(self, rows: int, order_n: np.ndarray) -> list[Part]:
+        """Return parts of so many rows of the file, in its order."""
+        reader = _Reader(self._file, rows)
+        return [self._part(reader, number, here) for number, here in enumerate(self._file.places(rows))]
+
+    def _part(self, reader: _Reader, number: int, positions: np.ndarray) -> Part:
+        numbers = self._number[positions]
+        meant = numbers >= 0
+        if meant.all():
+            return Part(numbers, lambda: reader.block(number))
+        return Part(numbers[meant], lambda: reader.block(number)[meant])
+
+    def array(self) -> np.ndarray:
+        """Refuse: they are in the file because they do not fit.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"the features take {format_size(4 * len(self._positions) * self._file.width)} and this method needs them in memory",
+            "use --method window, which reads them block by block, or raise --memory-limit",
+        )
+
+    def take(self, positions: np.ndarray) -> StreamedFeatures:
+        """Return the features of some of these, numbered as the positions are."""
+        return StreamedFeatures(self._file, self._positions[positions])
+
+
+class _Reader:
+    """Blocks of a file by their number: of those behind it, it reads on, and of others from the beginning; it holds the last one."""
+
+    def __init__(self, file: FeatureFile, rows: int) -> None:
+        self._file, self._rows = file, rows
+        self._number, self._vectors = -1, np.zeros((0, file.width), np.float32)
+        self._blocks: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
+
+    def block(self, number: int) -> np.ndarray:
+        """Return the vectors of a block."""
+        if number < self._number or self._number < 0:
+            self._number, self._blocks = -1, self._file.blocks(self._rows)
+        while self._number < number:
+            _, self._vectors = next(self._blocks)
+            self._number += 1
+        return self._vectors

@@ -1,0 +1,231 @@
+"""Parquet in and out: opening files, folders and standard input; writing whole files with a stated schema."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prune_cli.core.errors import ClosedPipeError, InputError
+from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_file, hash_stream, with_provenance
+from prune_cli.io.stores.atomic import atomic_file
+from prune_cli.io.stores.locations import STDIN as STDIN
+from prune_cli.io.stores.locations import is_remote, name_of, stem_of
+from prune_cli.io.stores.reading import parquet_files
+
+ROW_GROUP_ROWS = 131_072
+
+
+class ParquetSource:
+    """One dataset of one or more Parquet files with the same columns, read by row group and never wholly held.
+
+    Args:
+        location: a file, a folder (its ``*.parquet`` in name order), or ``-`` for Parquet bytes on standard input; of a store an
+            object or a prefix, read by the ranges that are asked for.
+    Raises:
+        InputError: missing, empty, truncated, not Parquet, or files whose columns differ.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._opened: list[BinaryIO | Path] = []
+        if location == STDIN:
+            self._opened = [_spool_stdin()]
+            places = ["standard input"]
+            self.names = [STDIN]
+        elif is_remote(location):
+            found = parquet_files(location)
+            self._opened = [file for _, file in found]
+            places = [place for place, _ in found]
+            self.names = [name_of(place) for place in places]
+        else:
+            paths = _parquet_paths(Path(location))
+            self._opened = [*paths]
+            places = [str(path) for path in paths]
+            self.names = [path.name for path in paths]
+        self._files = [_open_parquet(file, place) for file, place in zip(self._opened, places, strict=True)]
+        self.schema: pa.Schema = self._files[0].schema_arrow
+        for name, file in zip(self.names[1:], self._files[1:], strict=True):
+            if not file.schema_arrow.equals(self.schema, check_metadata=False):
+                raise InputError(
+                    f"{name} has other columns than {self.names[0]}: {_columns(file.schema_arrow)} against {_columns(self.schema)}",
+                    "put only files of one dataset in the folder",
+                )
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of all files."""
+        return sum(f.metadata.num_rows for f in self._files)
+
+    @property
+    def stem(self) -> str:
+        """Name that default outputs are made from."""
+        return stem_of(self.location)
+
+    @property
+    def folder(self) -> Path:
+        """Folder that relative image paths are under when no ``--root`` is given: the current one unless it is a local file."""
+        if self.location == STDIN or is_remote(self.location):
+            return Path.cwd()
+        place = Path(self.location)
+        return place if place.is_dir() else place.resolve().parent
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files; of standard input 0, which takes no part in what a plan says."""
+        if self.location == STDIN:
+            return 0
+        return sum(f.stat().st_size if isinstance(f, Path) else f.seek(0, 2) for f in self._opened)
+
+    @cached_property
+    def inputs(self) -> tuple[InputFile, ...]:
+        """Name and SHA-256 of each file."""
+        found = []
+        for name, opened in zip(self.names, self._opened, strict=True):
+            if isinstance(opened, Path):
+                found.append(hash_file(opened))
+            else:
+                found.append(InputFile(name, hash_stream(opened)))
+        return tuple(found)
+
+    def require(self, column: str, option: str | None = None) -> pa.Field:
+        """Return the field of a column.
+
+        Raises:
+            InputError: there is no such column; names those there are.
+        """
+        if column not in self.schema.names:
+            hint = f"name it with {option}" if option else "add it"
+            raise InputError(f"{self.location}: no column '{column}'; it has {_columns(self.schema)}", hint)
+        return self.schema.field(column)
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Return whole columns; for the small ones (ids, labels, scores)."""
+        schema = pa.schema([self.schema.field(c) for c in columns])
+        return pa.Table.from_batches(list(self.batches(columns)), schema=schema)
+
+    def batches(self, columns: Sequence[str], rows: int = 8192) -> Generator[pa.RecordBatch, None, None]:
+        """Yield batches of the columns in file order, one row group in memory at a time.
+
+        Raises:
+            InputError: the file's bytes are damaged.
+        """
+        for name, file in zip(self.names, self._files, strict=True):
+            try:
+                for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+                    yield batch.select(list(columns)).replace_schema_metadata(None)
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"{name} is damaged: {_first_line(error)}", "make or fetch the file again") from error
+
+
+def write_table(
+    output: str,
+    table: pa.Table,
+    provenance: Provenance,
+    source: ParquetSource | None = None,
+    *,
+    row_group_rows: int = ROW_GROUP_ROWS,
+) -> None:
+    """Write one Parquet file, whole or not at all, with the provenance in its metadata.
+
+    Args:
+        output: a path, or ``-`` for standard output.
+        table: the rows; its schema is written as it is.
+        provenance: how it was made.
+        source: where it came from; what that says of its classes is kept.
+        row_group_rows: rows a row group.
+    """
+    metadata = source.schema.metadata if source is not None else None
+    write_batches(
+        output, table.schema, table.to_batches(row_group_rows), provenance, metadata, row_group_rows=row_group_rows
+    )
+
+
+def write_batches(
+    output: str,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    provenance: Provenance,
+    source_metadata: Mapping[bytes, bytes] | None = None,
+    *,
+    row_group_rows: int = ROW_GROUP_ROWS,
+) -> None:
+    """Write one Parquet file from a stream of batches; ``source_metadata`` says what is known of the classes."""
+    schema = with_provenance(schema, provenance, source_metadata)
+    with open_output(output) as file, pq.ParquetWriter(file, schema, compression="zstd", version="2.6") as writer:
+        for batch in batches:
+            writer.write_batch(batch.replace_schema_metadata(schema.metadata), row_group_size=row_group_rows)
+
+
+@contextlib.contextmanager
+def open_output(output: str) -> Iterator[BinaryIO]:
+    """Yield a file that becomes ``output`` when whole; ``-`` collects it and then hands all of it to standard output."""
+    if output != STDIN:
+        with atomic_file(output) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as spool:
+        yield spool
+        spool.seek(0)
+        try:
+            shutil.copyfileobj(spool, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise ClosedPipeError("standard output is closed") from None
+        except OSError as error:
+            raise InputError(f"cannot write to standard output: {error.strerror}", "free disk space") from error
+
+
+def _spool_stdin() -> BinaryIO:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError(
+            "standard input is a terminal, not Parquet bytes",
+            "pipe a file into it: prune score ... -o - | prune select -",
+        )
+    spool = tempfile.TemporaryFile()  # noqa: SIM115
+    shutil.copyfileobj(sys.stdin.buffer, spool)
+    if spool.tell() == 0:
+        raise InputError("standard input is empty", "look for an error of the command before the pipe")
+    spool.seek(0)
+    return spool
+
+
+def _parquet_paths(place: Path) -> list[Path]:
+    if place.is_dir():
+        paths = sorted(p for p in place.iterdir() if p.suffix == ".parquet" and not p.name.startswith("."))
+        if not paths:
+            raise InputError(
+                f"{place} is a folder without *.parquet files", f"for a folder of images: prune manifest create {place}"
+            )
+        return paths
+    if not place.exists():
+        raise InputError(f"{place} does not exist", "check the path")
+    return [place]
+
+
+def _open_parquet(place: Path | BinaryIO, name: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(place, pre_buffer=False)  # else every row group that was read stays in memory
+    except PermissionError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}", "check its permissions") from error
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{name} is not a whole Parquet file: {_first_line(error)}", "make or fetch the file again"
+        ) from error
+
+
+def _columns(schema: pa.Schema) -> str:
+    shown = ", ".join(f"{field.name} ({field.type})" for field in list(schema)[:20])
+    return shown + (", ..." if len(schema) > 20 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

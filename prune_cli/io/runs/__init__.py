@@ -1,0 +1,1 @@
+"""Folders of runs: trained models, finished blocks, locks."""

@@ -1,0 +1,92 @@
+"""Finished blocks of work in a folder, so that a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from prune_cli.io.stores.atomic import atomic_file
+
+_NAME_LENGTH = 32
+
+
+class BlockFolder:
+    """Blocks as safetensors files, named by a hash of everything their content depends on.
+
+    Args:
+        folder: made when the first block is kept.
+        identity: inputs (by content), parameters, versions, device: a block of other settings is never taken.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._identity = json.dumps(identity, sort_keys=True)
+
+    def has(self, block: str) -> bool:
+        """Return whether a block is finished and whole."""
+        try:
+            with safe_open(self._path(block), "numpy"):
+                return True
+        except (SafetensorError, OSError):
+            return False
+
+    def get(self, block: str) -> dict[str, np.ndarray] | None:
+        """Return a finished block's arrays, or None."""
+        path = self._path(block)
+        if not path.is_file():
+            return None
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError):
+            return None
+
+    def put(self, block: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep a finished block's arrays, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self._path(block)) as file:
+            file.write(save({k: np.asarray(v, order="C") for k, v in arrays.items()}))
+
+    def get_panel(self, name: str) -> np.ndarray | None:
+        """Return a panel that was kept, memory-mapped (what is written to it stays in memory), or None."""
+        path = self._path(name, ".npy")
+        if not path.is_file():
+            return None
+        try:
+            found: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (ValueError, OSError):
+            return None
+        return found
+
+    def put_panel(self, name: str, panel: np.ndarray) -> None:
+        """Keep one large array, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self._path(name, ".npy")) as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(panel), allow_pickle=False)
+
+    def remove(self) -> None:
+        """Remove the blocks and panels, and the folder unless something else is in it."""
+        self._remove("*.safetensors")
+        self.remove_panels()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def remove_panels(self) -> None:
+        """Remove the panels: what they were needed for is finished."""
+        self._remove("*.npy")
+
+    def _remove(self, pattern: str) -> None:
+        for path in self.folder.glob(f"[0-9a-f]{pattern}"):
+            if len(path.stem) == _NAME_LENGTH:
+                path.unlink(missing_ok=True)
+
+    def _path(self, block: str, suffix: str = ".safetensors") -> Path:
+        name = hashlib.sha256(f"{self._identity}/{block}".encode()).hexdigest()[:_NAME_LENGTH]
+        return self.folder / f"{name}{suffix}"

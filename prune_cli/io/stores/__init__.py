@@ -1,0 +1,1 @@
+"""Where bytes are kept: files of this machine and objects of a store."""

@@ -1,0 +1,1 @@
+"""Scores from where a sample lies among the others."""

@@ -1,0 +1,1 @@
+"""Scores from a kernel of the samples: no training."""

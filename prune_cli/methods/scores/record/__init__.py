@@ -1,0 +1,1 @@
+"""Scores from a record of what a network says of each sample."""

@@ -1,0 +1,1 @@
+"""Neighbor confidence (Prune4ReL)."""

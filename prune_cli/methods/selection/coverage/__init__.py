@@ -1,0 +1,1 @@
+"""Selections that cover the feature space."""

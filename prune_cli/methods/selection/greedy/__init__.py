@@ -1,0 +1,1 @@
+"""Greedy selection: lazy, and in partitions."""

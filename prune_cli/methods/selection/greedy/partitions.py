@@ -1,0 +1,188 @@
+"""Greedy selection in two rounds (GreeDi): within partitions of near samples, then among what these picked.
+
+A partition picks its share of the budget times ``oversample``, and returns the edges from its samples, those of its halo included, to
+its picks. The second round goes over these edges alone: all samples count, and no features are needed.
+
+A partition's work is a block: any process may do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from prune_cli.core.progress import Progress, silent
+from prune_cli.core.rng import stream_seed
+from prune_cli.methods.partition import Region, two_means_parts
+from prune_cli.methods.selection.contract import Candidates, Features, read_parts
+from prune_cli.methods.selection.neighbors.similarity import Rows
+
+_BLOCK_NUMBERS = 1 << 20  # numbers of a block of features
+
+
+class _Directions:
+    """The vectors of samples numbered by ascending id, as a tree of two-means asks for them.
+
+    Each product is computed from its own row alone: the same bits in whatever blocks the rows come.
+    """
+
+    def __init__(self, features: Features, by_id: np.ndarray, unit: bool) -> None:
+        self._features, self._by_id, self._unit = features, by_id, unit
+
+    def some(self, positions: np.ndarray) -> np.ndarray:
+        rows_bd = gather(self._features, self._by_id[positions])
+        if not self._unit:
+            return rows_bd
+        lengths = np.linalg.norm(rows_bd.astype(np.float64), axis=1, keepdims=True)
+        unit: np.ndarray = (rows_bd / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        return unit
+
+    def along(self, positions: np.ndarray, direction_d: np.ndarray) -> np.ndarray:
+        found = np.empty(len(positions))
+        for here, block in _read(self._features, self._by_id[positions]):
+            rows_bd = block.astype(np.float64)
+            products = np.einsum("bd,d->b", rows_bd, direction_d)
+            if self._unit:
+                lengths = np.sqrt(np.einsum("bd,bd->b", rows_bd, rows_bd))
+                products /= np.where(lengths > 0, lengths, 1.0)
+            found[here] = products
+        return found
+
+
+def gather(features: Features, positions: np.ndarray) -> np.ndarray:
+    """Return (B, D) float32 vectors of some samples, in the order given, from memory or from a file."""
+    rows_bd = np.empty((len(positions), features.shape[1]), np.float32)
+    for here, block in _read(features, positions):
+        rows_bd[here] = block
+    return rows_bd
+
+
+def _read(features: Features, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield places among some positions and their vectors; a file yields its other rows too, and they are left out."""
+    place_n = np.full(features.shape[0], -1, np.int64)
+    place_n[positions] = np.arange(len(positions))
+    for here, block in read_parts(features, max(1, _BLOCK_NUMBERS // features.shape[1]), positions):
+        meant = place_n[here] >= 0
+        yield (place_n[here], block) if meant.all() else (place_n[here[meant]], block[meant])
+
+
+def cut(
+    candidates: Candidates,
+    features: Features,
+    count: int,
+    overlap: float,
+    seed: int,
+    *,
+    unit: bool = True,
+    progress: Progress = silent,
+) -> list[Region]:
+    """Return the samples, numbered by ascending id, in partitions of near ones with their halos.
+
+    Args:
+        candidates: N samples.
+        features: their vectors.
+        count: partitions; no more than leave each two samples.
+        overlap: samples in a halo for each level of cuts, as a share of the partition's own.
+        seed: draws the rows that centres are fitted to.
+        unit: whether near means in direction.
+        progress: told of the partitions.
+    Cost:
+        As `two_means_parts`; features in a file are read twice for each of count - 1 cuts.
+    """
+    directions = _Directions(features, candidates.order_n, unit)
+    n_samples = len(candidates)
+    n_parts = max(1, min(count, n_samples // 2))
+    return two_means_parts(
+        directions, np.arange(n_samples), n_parts, stream_seed(seed, "select", "partitions"), 0, progress, overlap
+    )
+
+
+def sizes_of(n_parts: int, overlap: float, n_samples: int) -> tuple[int, int]:
+    """Return how many samples a partition has of its own, and about how many its halo has."""
+    own = -(-n_samples // n_parts)
+    return own, min(n_samples - own, round(overlap * np.log2(n_parts) * own))
+
+
+def plan_words(n_parts: int, overlap: float, oversample: float, n_samples: int) -> str:
+    """Return in words how so many samples are cut, for ``--plan``."""
+    own, halo = sizes_of(n_parts, overlap, n_samples)
+    return (
+        f"{n_parts} partitions of about {own:,} rows, each with about {halo:,} more of others near it; each picks {oversample:g} times "
+        "its share of the budget, then one greedy run over what they picked"
+    )
+
+
+def shares(regions: Sequence[Region], codes_n: np.ndarray, wanted_c: np.ndarray, oversample: float) -> np.ndarray:
+    """Return (P, C) int64 how many of each class each partition picks: its share of those wanted times a factor, at most all.
+
+    Args:
+        regions: P partitions.
+        codes_n: (N,) int64 class of each sample; -1 for those that cannot be picked.
+        wanted_c: (C,) int64 how many of each class the answer has.
+        oversample: 1 or more.
+    Example:
+        >>> halves = [Region(np.array([0, 1, 2]), np.array([3])), Region(np.array([3]), np.array([0]))]
+        >>> shares(halves, np.array([0, 0, 1, 0]), np.array([2, 1]), 1.0).tolist()
+        [[2, 1], [1, 0]]
+    """
+    found = []
+    for region in regions:
+        codes = codes_n[region.core]
+        found.append(np.bincount(codes[codes >= 0], minlength=len(wanted_c)))
+    sizes_pc = np.stack(found)
+    # A little less than the quotient: what is a whole number is not raised by rounding.
+    share = np.ceil(oversample * wanted_c * sizes_pc / np.maximum(sizes_pc.sum(axis=0), 1) - 1e-9)
+    result: np.ndarray = np.minimum(sizes_pc, share.astype(np.int64))
+    return result
+
+
+def taken_by_turns(sizes_c: np.ndarray, count: int) -> np.ndarray:
+    """Return (C,) int64 how many of each class are among so many picks when classes take turns, rounded up.
+
+    As many of each until the first is empty, and on until one has given more than 1.5 times what that one had; what is picked after
+    that goes by gain, and is taken here to be in proportion to what is left.
+
+    Example:
+        >>> taken_by_turns(np.array([2, 9, 9]), 8).tolist(), taken_by_turns(np.array([2, 9, 9]), 12).tolist()
+        ([2, 3, 3], [2, 5, 5])
+    """
+    there = sizes_c[sizes_c > 0]
+    if not len(there):
+        return np.zeros(len(sizes_c), np.int64)
+    low, high = 0, int(1.5 * there.min()) + 1
+    while low < high:
+        level = (low + high) // 2
+        low, high = (low, level) if np.minimum(sizes_c, level).sum() >= count else (level + 1, high)
+    taken_c = np.minimum(sizes_c, low)
+    rest, left_c = count - int(taken_c.sum()), sizes_c - taken_c
+    if rest > 0:
+        taken_c = taken_c + np.minimum(left_c, -(-rest * left_c // max(1, int(left_c.sum()))))
+    result: np.ndarray = taken_c
+    return result
+
+
+def join_edges(regions: Sequence[Region], answers: list[dict[str, np.ndarray]]) -> Rows:
+    """Return the edges of all partitions by the numbers of all samples: rows of those that have an owner, others are empty.
+
+    Each answer's edges are taken out of it.
+
+    Args:
+        regions: P partitions.
+        answers: of each, ``owners`` (K,) numbers among its members, ``counts`` (K,) edges of each, ``samples`` and
+            ``similarities`` of these one after the other.
+    """
+    n_samples = sum(len(region.core) for region in regions)
+    total = sum(len(answer["samples"]) for answer in answers)
+    begin_n, end_n = np.zeros(n_samples, np.int64), np.zeros(n_samples, np.int64)
+    samples_e, similarities_e = np.empty(total, np.int32), np.empty(total, answers[0]["similarities"].dtype)
+    used = 0
+    for region, answer in zip(regions, answers, strict=True):
+        members, counts = region.members, answer["counts"]
+        owners, samples = members[answer["owners"]], answer.pop("samples")
+        end_n[owners] = used + np.cumsum(counts)
+        begin_n[owners] = end_n[owners] - counts
+        part = slice(used, used + len(samples))
+        samples_e[part], similarities_e[part] = members[samples], answer.pop("similarities")
+        used = part.stop
+    return Rows(begin_n, end_n, samples_e, similarities_e)

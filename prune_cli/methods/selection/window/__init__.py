@@ -1,0 +1,1 @@
+"""Best window selection and its linear proxy."""

@@ -1,0 +1,1 @@
+"""What training reads, and its augmentation."""

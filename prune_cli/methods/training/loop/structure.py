@@ -1,0 +1,96 @@
+"""What a training does to the structure of its networks; `Structure` leaves them whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from prune_cli.methods.training.networks.networks import Network
+
+Change = Callable[["Network", "torch.optim.Optimizer | None"], None]
+"""Makes a network smaller in place, and cuts its optimiser's state alike; the same for every copy of it."""
+
+
+class Structure:
+    """Decides, while networks train, which of their units and layers stay. This one keeps all.
+
+    Calls come in this order in a step, for each network in turn: `begin_step`, `gated` around each forward pass, `update` after the
+    optimiser's step.
+    """
+
+    asks_losses = False
+    """Whether `probe` wants to be called, with the batch, before each gradient."""
+
+    def gated(self, turn: int, network: Network, *, learning: bool) -> AbstractContextManager[None]:
+        """Return a block within which a network, or a copy of it, computes as its gates are: drawn, or as expected."""
+        return contextlib.nullcontext()
+
+    def begin_step(self, turn: int, step: int) -> None:
+        """Draw the gates of a step."""
+
+    def restart(self, turn: int) -> None:
+        """Forget the gradient of the gates: the batch is done again, in smaller parts."""
+
+    def probe(self, turn: int, loss: Callable[[], float]) -> None:
+        """Ask for losses of the batch under other gates; ``loss()`` is that under the gates as they are, and leaves no trace."""
+
+    def update(self, turn: int, step: int, network: Network) -> Change | None:
+        """Learn from the gradient of the gates, and return what is to be cut now, if anything."""
+        return None
+
+    def finish(self, turn: int, network: Network) -> Change | None:
+        """Return what is to be cut when the last step is done, if anything is undecided."""
+        return None
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return JSON values for a row of the history: the first network's size, what is live in it."""
+        return {}
+
+    def described(self) -> Mapping[str, Any]:
+        """Return JSON values for the model: the first network's size, and what `take_shape` must know to build it."""
+        return {}
+
+    def arrays(self) -> Mapping[str, Tensor]:
+        """Return what a checkpoint must hold, by name."""
+        return {}
+
+    def state(self) -> Any:
+        """Return the JSON values a checkpoint must hold."""
+        return None
+
+    def restore(
+        self, turn: int, network: Network, arrays: Mapping[str, Tensor], state: Any, shapes: Mapping[str, Sequence[int]]
+    ) -> Change | None:
+        """Take up what `arrays` and `state` returned, and return what gives a whole network its shape then.
+
+        Args:
+            turn, network: which one, whole.
+            arrays, state: of the checkpoint.
+            shapes: of the network's tensors in it.
+        """
+        return None
+
+
+class StructureMaker(Protocol):
+    """Makes the structure of a training, once its networks are built."""
+
+    def __call__(
+        self, networks: Sequence[Network], input_shape: tuple[int, ...], n_steps: int, seed: int, device: torch.device
+    ) -> Structure:
+        """Return it.
+
+        Args:
+            networks: whole, on the CPU.
+            input_shape: (H, W, C) or (D,).
+            n_steps: of the whole budget.
+            seed: of the run.
+            device: where they will train.
+        Raises:
+            InputError: nothing can be cut out of them.
+        """

@@ -1,0 +1,1 @@
+"""Networks: built, loaded, asked for predictions."""

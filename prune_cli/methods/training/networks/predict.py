@@ -1,0 +1,209 @@
+"""Predictions of a saved network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prune_cli.core.errors import InputError, NumericalError
+from prune_cli.core.progress import Progress, silent
+from prune_cli.core.rng import generator
+from prune_cli.core.runtime import Runtime
+from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.training.data.augment import Augmentation, augment
+from prune_cli.methods.training.data.inputs import Inputs, IntArray, check_inputs, input_batches
+from prune_cli.methods.training.loop.pieces import Pieces, in_pieces, joined
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prune_cli.methods.training.networks.networks import Network
+
+BATCH_SIZE = 256
+"""Samples a step where ``--batch-size`` says nothing."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of N samples.
+
+    Args:
+        logits_nc: (N, C) float32.
+        embeddings_nd: (N, D) float32, the input of the last linear layer; None if not asked for.
+        gradient_norms_n: (N,) float32, see `prune_cli.methods.scores.record.grand`; None if not asked for.
+    """
+
+    logits_nc: NDArray[np.float32]
+    embeddings_nd: NDArray[np.float32] | None
+    gradient_norms_n: NDArray[np.float32] | None = None
+
+    def probs_nc(self) -> NDArray[np.float32]:
+        """Return the softmax of the logits, (N, C) float32, computed in float64."""
+        shifted = self.logits_nc.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        np.exp(shifted, out=shifted)
+        shifted /= shifted.sum(axis=1, keepdims=True)
+        return shifted.astype(np.float32)
+
+
+def augmentation_draws(augmentation: Augmentation, ranks_n: IntArray, n_ranks: int, seed: int) -> NDArray[np.float32]:
+    """Return the draws of N samples for one look at augmented pictures, by rank: the order of the rows changes nothing.
+
+    Args:
+        augmentation: what the draws are for.
+        ranks_n: (N,) int64, the place of each sample in the order of the ids, 0 to ``n_ranks`` - 1.
+        n_ranks: samples of the whole data set.
+        seed: the run's seed.
+    Returns:
+        (N, K) float32 in [0, 1).
+    """
+    draws = generator(seed, "features").random((n_ranks, augmentation.n_draws), dtype=np.float32)
+    return draws[ranks_n]
+
+
+def rebuild(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]) -> Network:
+    """Return a trained network, on the CPU, as small as it has become.
+
+    Args:
+        tensors, model: as `prune_cli.methods.training.loop.job.TrainedModel` has them.
+    Raises:
+        InputError: weights that do not fit the architecture.
+    """
+    from prune_cli.methods.training.networks.networks import build_network, load_tensors
+
+    input_shape = tuple(int(size) for size in model["input_size"])
+    network = build_network(model["architecture"], input_shape, int(model["n_classes"]), seed=0)
+    if "structure" in model:
+        from prune_cli.methods.structure.surgery import take_shape
+
+        names = [*dict(network.named_parameters()), *dict(network.named_buffers())]
+        shapes = {n: tensors[p].shape for n in names if (p := network.published_name(n)) in tensors}
+        take_shape(network, model["structure"]["removed"], shapes)
+    load_tensors(network, tensors)
+    return network
+
+
+def ready_network(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any], device_name: str) -> Network:
+    """Return a trained network where and as `predict` runs it.
+
+    Args:
+        tensors, model: as `rebuild` takes them.
+        device_name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+    import torch
+
+    network = rebuild(tensors, model)
+    memory_format = torch.channels_last if network.is_convolutional else torch.contiguous_format
+    device = resolve_device(device_name)
+    ready: Network = network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
+    return ready
+
+
+def predict(
+    tensors: Mapping[str, NDArray[np.float32]],
+    model: Mapping[str, Any],
+    inputs: Inputs,
+    *,
+    runtime: Runtime,
+    progress: Progress = silent,
+    embeddings: bool = False,
+    labels_n: IntArray | None = None,
+    gradient_norms: Callable[[Network, Tensor, Tensor], Tensor] | None = None,
+    note: Callable[[str], None] = lambda text: None,
+    augmentation: Augmentation | None = None,
+    draws_nk: NDArray[np.float32] | None = None,
+    places_n: IntArray | None = None,
+    network: Network | None = None,
+) -> Prediction:
+    """Return the logits, and the embeddings if wanted, of a trained network on un-augmented inputs.
+
+    Args:
+        tensors, model: as `prune_cli.methods.training.loop.job.TrainedModel` has them.
+        inputs: pictures or vectors of the model's input size, in memory or streamed.
+        runtime: device, batch size (default 256), decoding processes, and precision: ``float32``, which ``auto`` is
+            here so that scores are not rounded, or ``bfloat16``.
+        progress: told after each batch.
+        embeddings: whether to return the penultimate embeddings as well.
+        labels_n: (N,) int64, 0 to C - 1, for the gradients.
+        gradient_norms: network, inputs and labels of a batch -> norms, (B,); None for no gradients.
+        note: told once where batches go through the device in pieces, for want of memory.
+        augmentation: what happens to each picture first; None for nothing.
+        draws_nk: (N, K) float32 in [0, 1), K as the augmentation wants them; see `augmentation_draws`.
+        places_n: (N,) int64, ascending: where each input stands in its data set. A batch is of so many places that follow one another,
+            so that a part of a data set goes through the network as it does within all of it. None: 0 to N - 1.
+        network: what `ready_network` returned for these tensors; None: it is made.
+    Returns:
+        See `Prediction`; rows in the order of the inputs.
+    Raises:
+        InputError: inputs of another size, weights that do not fit the architecture, an unknown precision.
+        NumericalError: a logit is not finite.
+    Cost:
+        One forward pass a sample.
+    """
+    import torch
+
+    from prune_cli.methods.training.loop.loop import input_preparation
+
+    check_inputs(inputs)
+    input_shape = tuple(int(size) for size in model["input_size"])
+    if tuple(inputs.shape[1:]) != input_shape:
+        raise InputError(
+            f"the inputs are {' x '.join(map(str, inputs.shape[1:]))}, and the model was trained on"
+            f" {' x '.join(map(str, input_shape))}",
+            "resize the pictures to the model's input size",
+        )
+    if runtime.precision not in {"auto", "float32", "bfloat16"}:
+        raise InputError(f"prediction does not run in precision {runtime.precision!r}", "use float32 or bfloat16")
+    device = resolve_device(runtime.device)
+    network = ready_network(tensors, model, runtime.device) if network is None else network
+    n, size = inputs.shape[0], runtime.batch_size or BATCH_SIZE
+    mean, std = (np.asarray(model["normalization"][key], dtype=np.float64) for key in ("mean", "std"))
+    prepare = input_preparation(input_shape, mean, std, device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16")
+    logits_nc = np.empty((n, int(model["n_classes"])), dtype=np.float32)
+    embeddings_nd = np.empty((n, network.head.in_features), dtype=np.float32) if embeddings else None
+    norms_n = np.empty(n, dtype=np.float32) if gradient_norms is not None else None
+    labels_n = np.zeros(n, dtype=np.int64) if labels_n is None else labels_n
+    blocks = _batches(np.arange(n, dtype=np.int64) if places_n is None else places_n, size)
+    pieces = Pieces(note)
+
+    def look(inputs_b: Tensor, labels_b: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        with torch.inference_mode():
+            with autocast:
+                features_bd = network.features(inputs_b)
+            features_bd = features_bd.float()
+            logits_bc = network.head(features_bd)
+        norms_b = gradient_norms(network, inputs_b, labels_b) if gradient_norms is not None else None
+        return logits_bc, features_bd, norms_b
+
+    feed = input_batches(inputs, blocks, device, runtime.worker_count())
+    with contextlib.closing(feed):
+        for block, raw in zip(blocks, feed, strict=True):
+            here = slice(int(block[0]), int(block[-1]) + 1)
+            labels_b = torch.from_numpy(np.ascontiguousarray(labels_n[here])).to(device)
+            if augmentation is not None and draws_nk is not None:
+                raw = augment(raw, torch.from_numpy(np.ascontiguousarray(draws_nk[here])).to(device), augmentation)
+            found = in_pieces(prepare(raw), labels_b, pieces, look)
+            logits_nc[here] = joined([part[0] for part in found], 0).cpu().numpy()
+            if embeddings_nd is not None:
+                embeddings_nd[here] = joined([part[1] for part in found], 0).cpu().numpy()
+            if norms_n is not None:
+                norms_n[here] = joined([part[2] for part in found if part[2] is not None], 0).cpu().numpy()
+            progress("predict", here.stop, n)
+    if not np.isfinite(logits_nc).all():
+        row = int(np.flatnonzero(~np.isfinite(logits_nc).all(axis=1))[0])
+        raise NumericalError(f"the prediction of row {row} is not finite", "check the input and the model")
+    return Prediction(logits_nc, embeddings_nd, norms_n)
+
+
+def _batches(places_n: IntArray, size: int) -> list[IntArray]:
+    """Return the numbers of the inputs of each batch, those of ``size`` places that follow one another."""
+    if not len(places_n):
+        return []
+    starts = np.flatnonzero(np.diff(places_n // size, prepend=-1))
+    return np.split(np.arange(len(places_n), dtype=np.int64), starts[1:])

@@ -1,0 +1,95 @@
+"""Weights of networks that others trained: read without running anything that a file may hold."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prune_cli.core.errors import InputError
+from prune_cli.methods.training.networks.architectures import TORCHVISION, parse_architecture
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""What torchvision's weights were trained with, pixels from 0 to 1."""
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+
+
+def tensors_of_torch_file(raw: bytes, name: str) -> dict[str, NDArray[np.float32]]:
+    """Return the tensors of a file that ``torch.save`` wrote of a state dict, by `torch.load` with ``weights_only``.
+
+    Args:
+        raw: the bytes of the file.
+        name: of the file, for messages.
+    Returns:
+        Arrays by name, float32; a wrapper (``state_dict``, ``model``) and a ``module.`` prefix are taken off.
+    Raises:
+        InputError: the file wants to run code when it is read (a pickle), is damaged, or holds no tensors.
+    """
+    import pickle
+    import warnings
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            found = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{name} is a pickle that holds more than tensors: reading it could run any code, so it is refused",
+            "save the weights alone: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{name} is not a file of torch weights: {str(error).splitlines()[0]}", "check it") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
+    if not tensors:
+        raise InputError(f"{name} holds no weights by name", "save a state dict: model.state_dict()")
+    return {str(k).removeprefix("module."): v.float().numpy() for k, v in tensors.items()}
+
+
+def pretrained_model(
+    architecture: str, tensors: dict[str, NDArray[Any]], input_shape: tuple[int, ...]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the weights and what `prune_cli.methods.training.networks.predict.predict` must know of a torchvision network.
+
+    Args:
+        architecture: ``torchvision:NAME``.
+        tensors: under torchvision's names.
+        input_shape: (H, W, C) of the pictures.
+    Raises:
+        InputError: not a network of torchvision's, or the weights have no last layer.
+    """
+    from prune_cli.methods.training.networks.networks import TorchvisionNetwork, build_network
+
+    kind = parse_architecture(architecture)
+    if kind.name != TORCHVISION:
+        raise InputError(
+            f"--weights goes with --model torchvision:NAME, not with '{architecture}'",
+            "name a run folder with --model, or a network of torchvision",
+        )
+    network = build_network(architecture, input_shape, 1000, seed=0)
+    assert isinstance(network, TorchvisionNetwork)
+    head = f"{network.head_name}.weight"
+    if head not in tensors:
+        raise InputError(
+            f"the weights have no '{head}', which {architecture} ends in; they have {', '.join(list(tensors)[-3:])}",
+            "take the weights of that network",
+        )
+    own = network.published_names()
+    model = {
+        "architecture": architecture,
+        "input_size": list(input_shape),
+        "n_classes": int(tensors[head].shape[0]),
+        "normalization": {
+            "mean": list(IMAGENET_MEAN) if input_shape[2] == 3 else [float(np.mean(IMAGENET_MEAN))],
+            "std": list(IMAGENET_STD) if input_shape[2] == 3 else [float(np.mean(IMAGENET_STD))],
+        },
+    }
+    auxiliary = {n for n in tensors if n not in own and (n.endswith("num_batches_tracked") or "aux" in n.lower())}
+    return {n: t for n, t in tensors.items() if n not in auxiliary}, model

@@ -1,0 +1,1 @@
+"""``prune compare``: whether pruning pays, as numbers and a verdict."""

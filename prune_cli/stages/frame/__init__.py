@@ -1,0 +1,1 @@
+"""What every stage shares: its outcome, its engine, its memory."""

@@ -1,0 +1,1 @@
+"""``prune manifest``: make, check, combine, import and export manifests."""

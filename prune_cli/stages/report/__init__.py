@@ -1,0 +1,1 @@
+"""``prune report``: files in, one page of HTML out."""

@@ -1,0 +1,1 @@
+"""``prune score``: a data manifest in, a score manifest out."""

@@ -1,0 +1,1 @@
+"""Where scores come from: a kernel, a training, a trained network, columns of the data, files."""

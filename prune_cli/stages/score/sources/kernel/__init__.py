@@ -1,0 +1,1 @@
+"""Kernel scores: planned, computed in blocks, put together."""

@@ -1,0 +1,1 @@
+"""``prune select`` and ``prune manifest top-up``: score manifests in, selection manifests out."""

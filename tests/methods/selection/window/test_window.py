@@ -1,0 +1,242 @@
+"""Best windows: against a ridge regression fitted on every window by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prune_cli.core.errors import InputError, NumericalError
+from prune_cli.core.parts import Part
+from prune_cli.methods.here import Here
+from prune_cli.methods.selection.choosing import choose
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+from prune_cli.methods.selection.window.ridge import Subsets, accumulate, ridge_right_counts, subsets_of
+from prune_cli.methods.selection.window.window import WindowParams, cut_windows, select_window
+
+
+def problem(n: int, d: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, classes, n)
+    codes[:classes] = np.arange(classes)
+    features = rng.normal(size=(classes, d))[codes] + 1.5 * rng.normal(size=(n, d))
+    return features.astype(np.float32), codes, rng.normal(size=n)
+
+
+def ridge_weights(features: np.ndarray, codes: np.ndarray, classes: int, ridge: float, dual: bool) -> np.ndarray:
+    """The definition, by either form."""
+    f, y = features.astype(np.float64), np.eye(classes)[codes]
+    if dual:
+        return np.asarray(f.T @ np.linalg.solve(f @ f.T + ridge * np.eye(len(f)), y))
+    return np.asarray(np.linalg.solve(f.T @ f + ridge * np.eye(f.shape[1]), f.T @ y))
+
+
+def accuracy(weights: np.ndarray, features: np.ndarray, codes: np.ndarray) -> int:
+    return int(((features.astype(np.float64) @ weights).argmax(axis=1) == codes).sum())
+
+
+@pytest.mark.parametrize(("n", "d", "classes"), [(400, 12, 3), (60, 40, 4), (333, 7, 2), (50, 120, 3)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_windows_are_those_of_a_fit_each(n: int, d: int, classes: int, bias: bool) -> None:
+    features, codes, difficulty = problem(n, d, classes, seed=n)
+    candidates = Candidates(np.arange(n), difficulty, codes_n=codes, features=ArrayFeatures(features))
+    counts = [max(2, n // 10), n // 3, n // 2 + 1, n]
+    choice = select_window(candidates, WindowParams(step=0.1, bias=bias, ridge=0.7, scope="global"), counts=counts)
+    curve = choice.curve
+    assert curve is not None
+    wide = np.c_[features, np.ones(n, np.float32)] if bias else features
+    ranked = np.argsort(-difficulty, kind="stable")
+    for budget, count in enumerate(counts):
+        rows = np.flatnonzero(curve.budget == budget)
+        found = []
+        for row in rows:
+            window = ranked[curve.window_start[row] : curve.window_start[row] + count]
+            weights = ridge_weights(wide[window], codes[window], classes, 0.7, dual=False)
+            other = ridge_weights(wide[window], codes[window], classes, 0.7, dual=True)
+            assert np.abs(weights - other).max() < 1e-9
+            found.append(accuracy(weights, wide, codes))
+        assert np.round(curve.proxy_accuracy[rows] * n).astype(int).tolist() == found
+        best = int(curve.window_start[rows[int(np.argmax(found))]])
+        assert sorted(choice.rankings[budget].order_n.tolist()) == sorted(ranked[best : best + count].tolist())
+        starts = curve.window_start[rows]
+        assert starts[0] == 0 and starts[-1] == n - count and np.all(np.diff(starts) > 0)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 10), (80, 60)])
+def test_weights_are_those_of_a_fit_to_1e_9(n: int, d: int) -> None:
+    features, codes, difficulty = problem(n, d, 3, seed=4)
+    candidates = Candidates(np.arange(n), difficulty, codes_n=codes, features=ArrayFeatures(features))
+    windows = cut_windows(candidates, [n // 8, n // 2], 0.05, False, 0)
+    subsets = windows.subsets(n)
+    order_n = np.argsort(subsets.cell_n, kind="stable")
+    grams = accumulate(ArrayFeatures(features), codes, subsets, order_n, 3, False, "cpu", Here())
+    weights = grams.solve(slice(0, len(subsets.member_wk)), 0.5).numpy()
+    for w in range(len(weights)):
+        members = windows.members(w)
+        wanted = ridge_weights(features[members], codes[members], 3, 0.5, dual=False)
+        assert np.abs(weights[w] - wanted).max() < 1e-9
+
+
+def test_by_hand() -> None:
+    """Five samples of one feature and two classes; every window of two, worked on paper.
+
+    Hardest first: x = 4 (class 0), 1 (1), 2 (1), -1 (0), -2 (0). With ridge 1 a window's weight of class c is
+    sum x y_c / (1 + sum x^2); a sample is right where its class has the larger output.
+      {4, 1}: w0 = 4/18 > w1 = 1/18: positive x go to 0: right are 4 alone (1, 2 are class 1; -1, -2 go to 1).     1
+      {1, 2}: w0 = 0, w1 = 3/6: positive go to 1: right are 1, 2, -1, -2.                                          4
+      {2, -1}: w0 = -1/6, w1 = 2/6: the same.                                                                      4
+      {-1, -2}: w0 = -3/6, w1 = 0: the same.                                                                       4
+    """
+    features = ArrayFeatures(np.array([[-2.0], [2.0], [4.0], [-1.0], [1.0]], np.float32))
+    candidates = Candidates(
+        np.arange(5), np.array([1.0, 3.0, 5.0, 2.0, 4.0]), codes_n=np.array([0, 1, 0, 0, 1]), features=features
+    )
+    choice = select_window(candidates, WindowParams(step=0.2, scope="global"), counts=[2])
+    assert choice.curve is not None
+    assert np.round(choice.curve.proxy_accuracy * 5).astype(int).tolist() == [1, 4, 4, 4]
+    assert choice.rankings[0].order_n.tolist() == [4, 1], "the hardest of the best, hardest first"
+
+
+def test_the_number_of_windows_is_that_of_the_paper() -> None:
+    candidates = Candidates(np.arange(2000), np.arange(2000.0))
+    counts = [round(2000 * k / 20) for k in range(1, 20)]
+    assert len(cut_windows(candidates, counts, 0.05, False, 0).budget_w) == 209
+
+
+def test_windows_inside_each_class() -> None:
+    features, codes, difficulty = problem(200, 6, 4, seed=2)
+    candidates = Candidates(np.arange(200), difficulty, codes_n=codes, features=ArrayFeatures(features))
+    for choice in (
+        choose("window", candidates, WindowParams(scope="global"), counts=[40, 101], per_class=True),
+        choose("window", candidates, WindowParams(scope="class"), counts=[40, 101]),
+    ):
+        for count, ranking in zip([40, 101], choice.rankings, strict=True):
+            assert len(ranking.order_n) == count
+            sizes = np.bincount(codes[ranking.order_n], minlength=4)
+            assert np.abs(sizes - count * np.bincount(codes) / 200).max() < 1
+            for c in range(4):  # a run of the class's own ranking
+                mine = np.flatnonzero(codes == c)
+                ranked = mine[np.argsort(-difficulty[mine], kind="stable")].tolist()
+                at = sorted(ranked.index(i) for i in ranking.order_n if codes[i] == c)
+                assert at == list(range(at[0], at[0] + len(at)))
+
+
+def test_what_is_kept_already_is_part_of_every_window() -> None:
+    features, codes, difficulty = problem(100, 5, 2, seed=3)
+    kept = np.zeros(100, bool)
+    kept[[3, 50, 77]] = True
+    candidates = Candidates(np.arange(100), difficulty, codes_n=codes, features=ArrayFeatures(features), kept_n=kept)
+    choice = select_window(candidates, WindowParams(step=0.25, scope="global"), counts=[20])
+    curve = choice.curve
+    assert curve is not None
+    ranked = [i for i in np.argsort(-difficulty, kind="stable") if not kept[i]]
+    for row, start in enumerate(curve.window_start):
+        members = [*ranked[start : start + 20], 3, 50, 77]
+        weights = ridge_weights(features[members], codes[members], 2, 1.0, dual=False)
+        assert round(curve.proxy_accuracy[row] * 100) == accuracy(weights, features, codes)
+    assert not kept[choice.rankings[0].order_n].any()
+
+
+class FromFile:
+    """Features in the order of a file, whatever is asked for."""
+
+    ordered = False
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape = values, (values.shape[0], values.shape[1])
+
+    def parts(self, rows: int, order_n: np.ndarray) -> list[Part]:
+        return [self.part(start, start + 7) for start in range(0, len(self.values), 7)]
+
+    def part(self, start: int, end: int) -> Part:
+        return Part(np.arange(start, min(end, len(self.values))), lambda: self.values[start:end])
+
+    def array(self) -> np.ndarray:
+        raise InputError("not in memory")
+
+    def take(self, positions: np.ndarray) -> FromFile:
+        return FromFile(self.values[positions])
+
+
+def test_features_that_stay_in_the_file_give_the_same() -> None:
+    features, codes, difficulty = problem(150, 5, 3, seed=5)
+    plain = Candidates(np.arange(150), difficulty, codes_n=codes, features=ArrayFeatures(features))
+    streamed = Candidates(np.arange(150), difficulty, codes_n=codes, features=FromFile(features))
+    a, b = (select_window(c, WindowParams(), counts=[15, 60]) for c in (plain, streamed))
+    assert a.curve is not None and b.curve is not None
+    assert a.curve.proxy_accuracy.tolist() == b.curve.proxy_accuracy.tolist()
+    assert [r.order_n.tolist() for r in a.rankings] == [r.order_n.tolist() for r in b.rankings]
+
+
+def test_nearly_equal_outputs_are_told_apart_in_float64() -> None:
+    """The label's output is ahead by a ten-millionth of the lengths: float32 products cannot see it."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(400, 64)).astype(np.float32)
+    features = np.repeat(base, 2, axis=0)
+    features[1::2, 0] += np.float32(1e-4)
+    codes = np.tile([0, 1], 400)
+    subsets = subsets_of(rng.random((6, 800)) < 0.5)
+    found = ridge_right_counts(ArrayFeatures(features), codes, subsets, ridge=1.0)
+    for w, right in enumerate(found):
+        members = np.flatnonzero(subsets.member_wk[w][subsets.cell_n])
+        weights = ridge_weights(features[members], codes[members], 2, 1.0, dual=False)
+        assert right == accuracy(weights, features, codes)
+
+
+def test_a_tie_is_not_right() -> None:
+    features = ArrayFeatures(np.array([[1.0], [1.0]], np.float32))
+    found = ridge_right_counts(features, np.array([0, 1]), Subsets(np.zeros(2, np.int64), np.ones((1, 1), bool)))
+    assert found.tolist() == [0]
+
+
+def test_a_singular_problem_names_the_ridge() -> None:
+    features = np.ones((30, 2), np.float32)
+    with pytest.raises(NumericalError, match="ridge=1"):
+        ridge_right_counts(
+            ArrayFeatures(features),
+            np.arange(30) % 2,
+            Subsets(np.zeros(30, np.int64), np.ones((1, 1), bool)),
+            ridge=0.0,
+        )
+
+
+def test_the_best_start_moves_to_the_hard_as_more_is_kept() -> None:
+    """Easy samples lie apart, the hardest carry wrong labels, those between lie near the border."""
+    rng = np.random.default_rng(0)
+    n, d = 3000, 30
+    codes = rng.integers(0, 3, n)
+    noise = rng.gamma(2.0, size=n)
+    features = (4 * np.eye(3, d)[codes] + noise[:, None] * rng.normal(size=(n, d))).astype(np.float32)
+    given = np.where((noise > np.quantile(noise, 0.9)) & (rng.random(n) < 0.5), (codes + 1) % 3, codes)
+    candidates = Candidates(np.arange(n), noise, codes_n=given, features=ArrayFeatures(features))
+    curve = select_window(candidates, counts=[60, 1500]).curve
+    assert curve is not None
+    few, many = (float(curve.start[(curve.budget == b) & curve.best][0]) for b in (0, 1))
+    assert few > many
+    assert few > 0.1
+
+
+def test_best_takes_the_method_whose_proxy_is_right_most_often() -> None:
+    from prune_cli.methods.selection.best import BestParams
+
+    features, codes, difficulty = problem(300, 8, 3, seed=6)
+    candidates = Candidates(np.arange(300), difficulty, codes_n=codes, features=ArrayFeatures(features))
+    params = BestParams(methods="window+random+kcenter")
+    choice = choose("best", candidates, params, counts=[30, 90], seed=4)
+    curve = choice.curve
+    assert curve is not None and list(curve.name) == ["window", "random", "kcenter"] * 2
+    for budget, count in enumerate([30, 90]):
+        found = []
+        for name in ("window", "random", "kcenter"):
+            from prune_cli.methods.registry.lookup import find_method
+
+            alone = choose(
+                name, candidates, find_method("selection", name).params_class()(), counts=[30, 90], seed=4
+            ).rankings[budget]
+            members = alone.order_n[:count]
+            weights = ridge_weights(features[members], codes[members], 3, 1.0, dual=False)
+            found.append((accuracy(weights, features, codes), members.tolist()))
+        rows = curve.budget == budget
+        assert np.round(curve.proxy_accuracy[rows] * 300).astype(int).tolist() == [f[0] for f in found]
+        assert choice.rankings[budget].order_n.tolist() == max(found, key=lambda f: f[0])[1]
+    with pytest.raises(InputError, match="each once"):
+        choose("best", candidates, BestParams(methods="best"), counts=[3])
