@@ -72,8 +72,8 @@ def test_the_method_of_the_contributing_page_is_picked_up(tmp_path: Path) -> Non
             text = block.text.partition("\n")[2]
             if path.exists():
                 before = path.read_text()
-                assert before.count("_METHODS = (\n") == 1
-                text = before.replace("_METHODS = (\n", f"_METHODS = (\n{text}")
+                assert before.count("SELECTIONS = (\n") == 1
+                text = before.replace("SELECTIONS = (\n", f"SELECTIONS = (\n{text}")
             path.write_text(text)
     (row,) = [block.text for block in page if block.tag == "markdown"]
     methods = tmp_path / "docs" / "methods.md"

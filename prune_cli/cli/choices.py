@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 import typer
 
 from prune_cli.core.runtime import ENGINES
-from prune_cli.methods.registry.lookup import EXPORTS, PRESETS, Kind, methods_of
+from prune_cli.methods.registry.lookup import EXPORTS, methods_of
+from prune_cli.methods.registry.method import Kind
+from prune_cli.methods.registry.presets import PRESETS
 
 _KINDS: dict[str, Kind] = {
     "score": "score",

@@ -19,7 +19,7 @@ from prune_cli.core.runtime import ENGINES
 if TYPE_CHECKING:
     from prune_cli.core.runtime import Runtime
     from prune_cli.io.manifests.data import DataOptions
-    from prune_cli.methods.registry.lookup import Kind
+    from prune_cli.methods.registry.method import Kind
 
 Data = Annotated[
     str,

@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from prune_cli.core.params import build_params, describe_params
-from prune_cli.methods.registry.lookup import PRESETS, TRAINING, Method, find_method, methods_of, training_params
+from prune_cli.methods.registry.lookup import TRAINING, find_method, methods_of, training_params
+from prune_cli.methods.registry.method import Method
+from prune_cli.methods.registry.presets import PRESETS
 from prune_cli.methods.scores.record.dynamics import ArrayRecord
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice

@@ -12,7 +12,8 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import PROB, DataOptions, Dataset
-from prune_cli.methods.registry.lookup import TRAINING, Method, find_method, preset_params, training_params
+from prune_cli.methods.registry.lookup import TRAINING, find_method, preset_params, training_params
+from prune_cli.methods.registry.method import Method
 from prune_cli.methods.scores.kernel.whole_set import KernelParams
 from prune_cli.methods.scores.record.dynamics import early_epoch
 from prune_cli.methods.training.recipes.standard import StandardParams

@@ -28,7 +28,8 @@ from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import beside, work_folder
 from prune_cli.methods.devices import device_name
-from prune_cli.methods.registry.lookup import Method, find_method, methods_of, preset_params
+from prune_cli.methods.registry.lookup import find_method, methods_of, preset_params
+from prune_cli.methods.registry.method import Method
 from prune_cli.methods.selection.baselines import TopParams
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.manifests.joined import Joined
-from prune_cli.methods.registry.lookup import Direction, published_direction
+from prune_cli.methods.registry.lookup import published_direction
+from prune_cli.methods.registry.method import Direction
 
 _NOT_SCORES = {"true_label", "split", "rank", "weight", "gain", "fold"}
 _TIE_KEYS = ("aum", "loss", "margin", "el2n", "confidence")

@@ -9,7 +9,7 @@ from prune_cli.core.blocks import BlockWork
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.features import FeatureFile
 from prune_cli.io.manifests.joined import Joined
-from prune_cli.methods.registry.lookup import Method
+from prune_cli.methods.registry.method import Method
 from prune_cli.methods.selection.confidence.neighbor_confidence import neighbor_plan
 from prune_cli.methods.selection.greedy.partitions import plan_words
 from prune_cli.stages.frame.machine_plan import machine_figures

@@ -14,7 +14,7 @@ from prune_cli.io.manifests.joined import Joined
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.parquet.provenance import read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
-from prune_cli.methods.registry.lookup import Method
+from prune_cli.methods.registry.method import Method
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Features
 from prune_cli.methods.selection.greedy.partitions import sizes_of
 from prune_cli.stages.frame.memory import PROCESS_BYTES

@@ -24,7 +24,7 @@ from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_stream
 from prune_cli.io.parquet.tables import ParquetSource, write_table
 from prune_cli.io.runs.events import EventFolder
 from prune_cli.io.runs.folder import RunBuilder, read_run, read_safetensors, run_files, same_settings
-from prune_cli.methods.registry.lookup import Method
+from prune_cli.methods.registry.method import Method
 from prune_cli.methods.scores.record.dynamics import (
     Record,
     TrainingParams,

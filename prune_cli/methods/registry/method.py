@@ -1,0 +1,69 @@
+"""An entry of the registry: plain data; nothing heavy is imported until `Method.load` is called."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Direction = Literal["harder", "easier"]
+Kind = Literal["score", "selection", "recipe", "structure"]
+Needs = Literal["inputs", "record", "features", "relabels"]
+Uses = Literal["score", "features", "labels", "probabilities"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of the registry.
+
+    Args:
+        name: what the user types.
+        kind: ``score`` (a number per sample), ``selection`` (which samples), ``recipe`` (how to train) or ``structure`` (what
+            becomes of the network meanwhile).
+        module: import path of the module.
+        function: name of the public function in it.
+        params: name of its parameter dataclass in the same module.
+        summary: one line for ``--list-methods``.
+        cost: time and memory in words and symbols.
+        source: paper or origin.
+        columns: score columns it can return -> the direction of a high value.
+        needs: what a score is computed from: ``inputs`` (pixels or embeddings as they are), ``record`` (what a
+            training run or a model says of each sample), ``features`` (a network's embeddings, or those given) or ``relabels``
+            (the new labels of a run).
+        uses: what a selection cannot do without.
+        nested: whether a selection's answer for a budget holds its answer for every smaller one.
+        classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
+        reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
+        asks_memory: whether a selection goes by how much memory it may use.
+        in_blocks: whether a selection has blocks of work that any process can do, and lets them be handed out.
+        seeded: whether a selection is drawn by chance, so that another seed gives other rows.
+        aliases: other names the user may type.
+    """
+
+    name: str
+    kind: Kind
+    module: str
+    function: str
+    params: str
+    summary: str
+    cost: str
+    source: str
+    columns: Mapping[str, Direction] = field(default_factory=dict)
+    needs: Needs = "inputs"
+    uses: tuple[Uses, ...] = ()
+    nested: bool = True
+    classes_itself: bool = False
+    reads_blocks: bool = False
+    asks_memory: bool = False
+    in_blocks: bool = False
+    seeded: bool = False
+    aliases: tuple[str, ...] = ()
+
+    def load(self) -> Callable[..., Any]:
+        """Return the method's function, importing its module."""
+        return getattr(importlib.import_module(self.module), self.function)  # type: ignore[no-any-return]
+
+    def params_class(self) -> type:
+        """Return the method's parameter dataclass, importing its module (which imports nothing heavy by itself)."""
+        return getattr(importlib.import_module(self.module), self.params)  # type: ignore[no-any-return]
