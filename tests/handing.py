@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block
-from prune_cli.methods.here import Here
+from prune_cli.engines.here import Here
+from prune_cli.engines.work import Arrays, Block
 
 
 class Elsewhere:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, resolve
 from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.work import Arrays, Block, resolve
 
 
 class Engine(Protocol):

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
-from prune_cli.core.blocks import Arrays, Block, in_order, resolve
 from prune_cli.core.progress import Progress, silent
 from prune_cli.engines.blocks import one_thread, run_block
 from prune_cli.engines.processes import Workers, block_workers, map_in_processes
+from prune_cli.engines.work import Arrays, Block, in_order, resolve
 
 _FLOPS_A_SECOND = 3e10
 _WORTH_PROCESSES = 10.0

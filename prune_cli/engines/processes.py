@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from prune_cli.core import errors
-from prune_cli.core.blocks import Arrays, Block, resolve
 from prune_cli.core.errors import PruneError
 from prune_cli.engines.blocks import run_block
 from prune_cli.engines.wire import read_parcel, write_parcel
+from prune_cli.engines.work import Arrays, Block, resolve
 
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "

@@ -20,10 +20,10 @@ from typing import Any, ClassVar
 
 from prune_cli import __version__
 from prune_cli.core import errors
-from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.errors import InputError, PruneError, UnavailableError
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import format_size
+from prune_cli.engines.work import Arrays, Block
 
 INSTALL = "pip install 'prune-cli[ray]'"
 RETRIES = 5

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from prune_cli.core.blocks import Arrays, Block, resolve
 from prune_cli.core.errors import InputError, NumericalError, PruneError
 from prune_cli.core.progress import Progress
 from prune_cli.engines import processes
 from prune_cli.engines.blocks import map_blocks, run_block
 from prune_cli.engines.local import LocalEngine
 from prune_cli.engines.wire import read_parcel, write_parcel
+from prune_cli.engines.work import Arrays, Block, resolve
 from prune_cli.io.runs.finished import BlockFolder
 
 MADE = """

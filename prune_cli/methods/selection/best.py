@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune_cli.core.blocks import BlockWork, MapBlocks, named
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.work import BlockWork, MapBlocks, named
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking

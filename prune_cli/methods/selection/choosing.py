@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import MapBlocks, named
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
+from prune_cli.engines.work import MapBlocks, named
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, class_numbers, in_each_class
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
 from prune_cli.engines.blocks import Engine, map_blocks
 from prune_cli.engines.local import takes_long
+from prune_cli.engines.work import Arrays, Block
 from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.stages.frame.engine import open_engine
 
 
 @dataclass(frozen=True)
 class BlocksOnEngine:
-    """Hands out blocks; see `prune_cli.core.blocks.MapBlocks`.
+    """Hands out blocks; see `prune_cli.engines.work.MapBlocks`.
 
     Args:
         engine: where they run.

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runs import position_type
 from prune_cli.core.runtime import Runtime
+from prune_cli.engines.work import MapBlocks
 from prune_cli.io.ids.columns import ID
 from prune_cli.io.manifests.features import FeatureFile
 from prune_cli.io.manifests.joined import Joined

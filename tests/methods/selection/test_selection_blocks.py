@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from handing import Elsewhere
 
-from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.parts import Part
-from prune_cli.methods.here import Here
+from prune_cli.engines.here import Here
+from prune_cli.engines.work import Arrays, Block
 from prune_cli.methods.registry.lookup import find_method, methods_of
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Features

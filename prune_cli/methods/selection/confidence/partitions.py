@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, MapBlocks
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
-from prune_cli.methods.here import Here
+from prune_cli.engines.here import Here
+from prune_cli.engines.work import Arrays, Block, MapBlocks
 from prune_cli.methods.partition import Region
 from prune_cli.methods.selection.confidence.run import ConfidenceRun, Graph, GraphSettings, Rule, find_graph
 from prune_cli.methods.selection.contract import Candidates, Features, class_turns, read_parts

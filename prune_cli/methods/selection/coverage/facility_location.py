@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
-from prune_cli.methods.here import Here
+from prune_cli.engines.here import Here
+from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.methods.partition import Region
 from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Features, Ranking, nested
 from prune_cli.methods.selection.coverage.coverage import rows_by_id

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from prune_cli.core.blocks import BlockWork, MapBlocks
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.work import BlockWork, MapBlocks
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, nested
 from prune_cli.methods.selection.greedy.lazy import compile_message_passing
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors, search_bytes, search_work

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.here import Here
+from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.methods.devices import resolve_device
-from prune_cli.methods.here import Here
 from prune_cli.methods.selection.neighbors.cells import Cells
 from prune_cli.methods.selection.neighbors.similarity import Rows, Similarity, edge_bytes
 from prune_cli.methods.selection.neighbors.tiles import Piece, Products, compile_tile

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.here import Here, tensor_of
+from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.methods.devices import resolve_device
-from prune_cli.methods.here import Here, tensor_of
 
 Metric = Literal["cosine", "euclidean"]
 EXACT_ROWS = 131_072

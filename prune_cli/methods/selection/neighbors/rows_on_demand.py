@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from prune_cli.core.blocks import in_order
 from prune_cli.core.rng import generator
-from prune_cli.methods.here import compute_alone, one_thread_each
+from prune_cli.engines.here import compute_alone, one_thread_each
+from prune_cli.engines.work import in_order
 from prune_cli.methods.selection.neighbors.similarity import Rows, Similarity, edge_bytes
 from prune_cli.methods.selection.neighbors.tiles import Piece, Products, compile_tile
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.core.errors import NumericalError
 from prune_cli.core.parts import Part
 from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.here import Here, tensor_of
+from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
 from prune_cli.methods.devices import resolve_device
-from prune_cli.methods.here import Here, tensor_of
 from prune_cli.methods.selection.contract import Features
 
 if TYPE_CHECKING:

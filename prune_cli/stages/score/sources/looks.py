@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.engines.blocks import Engine, map_blocks
+from prune_cli.engines.work import Arrays, Block
 from prune_cli.io.images.column import decode_images
 from prune_cli.io.images.decoding import BadImage, ImageSettings, encoded_bytes
 from prune_cli.io.manifests.data import Dataset

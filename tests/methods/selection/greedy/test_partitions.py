@@ -12,7 +12,7 @@ from handing import Elsewhere
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import silent
-from prune_cli.methods.here import Here
+from prune_cli.engines.here import Here
 from prune_cli.methods.partition import Region, two_means_parts
 from prune_cli.methods.scores.kernel.rows import make_rows
 from prune_cli.methods.selection.choosing import choose

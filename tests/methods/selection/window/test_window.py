@@ -7,7 +7,7 @@ import pytest
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.parts import Part
-from prune_cli.methods.here import Here
+from prune_cli.engines.here import Here
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
 from prune_cli.methods.selection.window.ridge import Subsets, accumulate, ridge_right_counts, subsets_of

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from prune_cli.core.blocks import Arrays, Block
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
 from prune_cli.engines.blocks import Engine, map_blocks
+from prune_cli.engines.work import Arrays, Block
 from prune_cli.io.ids.columns import canonical_order
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.runs.finished import BlockFolder

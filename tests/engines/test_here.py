@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from prune_cli.core.blocks import Block, in_order
-from prune_cli.methods.here import Here, tensor_of
+from prune_cli.engines.here import Here, tensor_of
+from prune_cli.engines.work import Block, in_order
 
 
 @pytest.mark.parametrize(("in_threads", "on_threads"), [(False, True), (True, True), (True, False)])

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune_cli.core.blocks import Arrays, Block, in_order, resolve
 from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.work import Arrays, Block, in_order, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ class Here:
         shared: Arrays | None = None,
         in_threads: bool = False,
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the answers in order; see `prune_cli.core.blocks.MapBlocks`."""
+        """Yield the answers in order; see `prune_cli.engines.work.MapBlocks`."""
         run = resolve(function)
 
         def compute(work: tuple[Block, Arrays]) -> dict[str, np.ndarray]:
