@@ -41,7 +41,7 @@ from prune_cli.methods.scores.kernel.complexity_gap import (
     score_block,
 )
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 PARAMS = ComplexityGapParams()

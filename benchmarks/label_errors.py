@@ -31,8 +31,10 @@ from prune_cli.core.rng import generator
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
 from prune_cli.methods.scores.kernel.kernels import MatrixKernel, fill_matrix
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, choose_ridge, margins, residuals
+from prune_cli.methods.scores.kernel.problem import Problem
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
-from prune_cli.methods.scores.kernel.whole_set import Problem, Solution, solve_all
+from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solver import solve_all
 
 FLIPPED = 0.2
 Found = dict[str, NDArray[np.float64]]
@@ -115,8 +117,7 @@ def load(data: Path, rows: int, draws: int) -> dict[str, Pictures]:
 
 
 def solved(samples: Samples, problem: Problem) -> Solution:
-    where = (samples.kernel, samples.rows, samples.codes_n, samples.n_classes, samples.order_n)
-    return solve_all(*where, problem, device="cpu", precision="float64")
+    return solve_all(samples, problem, device="cpu", precision="float64")
 
 
 def at(
@@ -225,8 +226,7 @@ def prune(arguments: argparse.Namespace) -> Table:
     }
     for ridge in (0.0, 0.1):
         samples = make_samples(pictures.values, labels, NtkParams())
-        where = (samples.kernel, samples.rows, labels, samples.n_classes, samples.order_n)
-        solution = solve_all(*where, Problem("exact", ridge, True), device="cpu", precision="float32")
+        solution = solve_all(samples, Problem("exact", ridge, True), device="cpu", precision="float32")
         assert solution.loo_nc is not None
         columns[f"cg, exact, ridge {ridge:g}"] = solution.gap_n
         if ridge:

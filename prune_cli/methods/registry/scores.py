@@ -156,7 +156,7 @@ SCORES = (
     Method(
         name="moderate",
         kind="score",
-        module="prune_cli.methods.scores.features.geometry",
+        module="prune_cli.methods.scores.features.moderate",
         function="moderate_scores",
         params="ModerateParams",
         summary="distance of the features to the median of the class",
@@ -168,7 +168,7 @@ SCORES = (
     Method(
         name="prototype",
         kind="score",
-        module="prune_cli.methods.scores.features.geometry",
+        module="prune_cli.methods.scores.features.prototype",
         function="prototype_scores",
         params="PrototypeParams",
         summary="distance of the features to the nearest k-means centroid; needs no labels",
@@ -180,7 +180,7 @@ SCORES = (
     Method(
         name="zcore",
         kind="score",
-        module="prune_cli.methods.scores.features.geometry",
+        module="prune_cli.methods.scores.features.zcore",
         function="zcore_scores",
         params="ZcoreParams",
         summary="coverage of random subspaces of the features, less what neighbours cover too; needs no labels",

@@ -172,7 +172,7 @@ def moderate_order(
         >>> moderate_order(samples, counts=[1]).rankings[0].order_n.tolist()
         [3, 1, 0, 2, 4]
     """
-    from prune_cli.methods.scores.features.geometry import moderate_scores
+    from prune_cli.methods.scores.features.moderate import moderate_scores
 
     features, codes = candidates.vectors("moderate").array(), candidates.codes("moderate")
     distance_n = moderate_scores(features, codes, order_n=candidates.order_n, progress=progress)["moderate"]

@@ -13,7 +13,8 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import Dataset, drop_rows
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.methods.registry.lookup import TRAINING
-from prune_cli.methods.scores.kernel.rows import make_rows, zero_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.rows import zero_rows
 from prune_cli.methods.training.data.augment import choose_augmentation
 from prune_cli.methods.training.data.inputs import ImageSource
 from prune_cli.methods.training.networks.predict import Prediction, augmentation_draws

@@ -14,7 +14,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import PROB, DataOptions, Dataset
 from prune_cli.methods.registry.lookup import TRAINING, find_method, preset_params, training_params
 from prune_cli.methods.registry.method import Method
-from prune_cli.methods.scores.kernel.whole_set import KernelParams
+from prune_cli.methods.scores.kernel.params import KernelParams
 from prune_cli.methods.scores.record.dynamics import early_epoch
 from prune_cli.methods.training.recipes.standard import StandardParams
 from prune_cli.stages.score.sources.record import (

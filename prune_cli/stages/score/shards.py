@@ -20,7 +20,7 @@ from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.scores.kernel.whole_set import Problem
+from prune_cli.methods.scores.kernel.problem import Problem
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.score.options import ScoreOptions, Sources
 from prune_cli.stages.score.sources.files import write_scores

@@ -2,7 +2,7 @@
 
 As published (``mode=sampled``) one class at a time: its samples are +1, a draw from the other classes is -1, and only its own samples
 are scored. Such a `Block` needs nothing of any other: blocks run in any order, anywhere, and `combine_blocks` joins them. The other
-modes take all classes at once: see `prune_cli.methods.scores.kernel.whole_set`.
+modes take all classes at once: see `prune_cli.methods.scores.kernel.solver`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,17 @@ from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.params import build_params, param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator
+from prune_cli.methods.arrays import FloatArray, IntArray
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.scores.kernel import triangle
 from prune_cli.methods.scores.kernel.factored import factor_triangle
 from prune_cli.methods.scores.kernel.kernels import Kernel
-from prune_cli.methods.scores.kernel.rows import FloatArray, IntArray
+from prune_cli.methods.scores.kernel.params import KernelParams
+from prune_cli.methods.scores.kernel.precision import item_size, torch_dtype
+from prune_cli.methods.scores.kernel.problem import Problem, problem_of
 from prune_cli.methods.scores.kernel.samples import make_samples
-from prune_cli.methods.scores.kernel.whole_set import (
-    KernelParams,
-    Problem,
-    Solution,
-    item_size,
-    problem_of,
-    solve_all,
-    torch_dtype,
-)
+from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solver import solve_all
 
 if TYPE_CHECKING:
     import torch
@@ -168,10 +164,7 @@ def complexity_gap_scores(
     samples = make_samples(values_nd, codes_n, params, channels=channels, order_n=order_n)
     settings: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "progress": progress}
     if (problem := params.problem()) is not None:
-        classes, order_n = samples.n_classes, samples.order_n
-        return columns_of(
-            solve_all(samples.kernel, samples.rows, codes_n, classes, order_n, problem, **settings), params
-        )
+        return columns_of(solve_all(samples, problem, **settings), params)
     blocks = plan_blocks(codes_n, params)
     results = []
     for done, block in enumerate(blocks):

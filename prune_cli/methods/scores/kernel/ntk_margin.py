@@ -13,17 +13,13 @@ from numpy.typing import NDArray
 
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
+from prune_cli.methods.arrays import FloatArray, IntArray
 from prune_cli.methods.scores.kernel.kernels import Kernel, write_tiles
-from prune_cli.methods.scores.kernel.rows import FloatArray, IntArray
+from prune_cli.methods.scores.kernel.params import EXACT_ROWS, KernelParams, resolve_mode
+from prune_cli.methods.scores.kernel.problem import problem_of
 from prune_cli.methods.scores.kernel.samples import make_samples
-from prune_cli.methods.scores.kernel.whole_set import (
-    EXACT_ROWS,
-    KernelParams,
-    problem_of,
-    resolve_mode,
-    signs_of,
-    solve_all,
-)
+from prune_cli.methods.scores.kernel.solver import solve_all
+from prune_cli.methods.scores.kernel.system import class_signs
 
 RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """What ``ridge=none`` chooses from; the kernel of a sample with itself is 1/2."""
@@ -168,18 +164,8 @@ def _predictions(
         ridge = choose_ridge(samples.kernel, codes_n, samples.n_classes, samples.order_n, device).ridge
     mode = resolve_mode(params, len(codes_n))
     assert mode is not None
-    solution = solve_all(
-        samples.kernel,
-        samples.rows,
-        codes_n,
-        samples.n_classes,
-        samples.order_n,
-        problem_of(params, mode, ridge, True),
-        seed=seed,
-        device=device,
-        precision=precision,
-        progress=progress,
-    )
+    problem = problem_of(params, mode, ridge, True)
+    solution = solve_all(samples, problem, seed=seed, device=device, precision=precision, progress=progress)
     assert solution.loo_nc is not None
     return solution.loo_nc
 
@@ -209,7 +195,7 @@ def choose_ridge(
     like = torch.empty((len(taken), len(taken)), dtype=torch.float64, device=at)
     write_tiles(kernel.block(taken, torch.float64, at), everyone, everyone, like)
     values, vectors = torch.linalg.eigh(like)
-    signs = signs_of(codes_n[taken], n_classes, at)
+    signs = class_signs(codes_n[taken], n_classes, at)
     turned, squares = vectors.T @ signs, vectors.square()
     given = torch.from_numpy(np.asarray(codes_n[taken], np.int64)).to(at)
     accuracies = []

@@ -28,7 +28,7 @@ from prune_cli.methods.scores.kernel.complexity_gap import (
     score_block,
 )
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
 
 
 def kernel_of(values: np.ndarray, channels: int | None = None) -> ReluKernel:
@@ -473,7 +473,7 @@ _MEASURE = """
 import numpy as np
 from prune_cli.methods.scores.kernel.complexity_gap import *
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
 
 def resident(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) * 1024

@@ -13,20 +13,17 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime, format_size
 from prune_cli.engines.processes import Workers
+from prune_cli.engines.speed import product_rate
 from prune_cli.io.manifests.data import Dataset
+from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.scores.kernel import complexity_gap
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
+from prune_cli.methods.scores.kernel.cost import problem_cost
 from prune_cli.methods.scores.kernel.kernels import parse_kernel
 from prune_cli.methods.scores.kernel.ntk_margin import RIDGE_ROWS, NtkParams
-from prune_cli.methods.scores.kernel.whole_set import (
-    KernelParams,
-    Mode,
-    item_size,
-    part_cost,
-    problem_of,
-    product_rate,
-    resolve_mode,
-)
+from prune_cli.methods.scores.kernel.params import KernelParams, Mode, resolve_mode
+from prune_cli.methods.scores.kernel.precision import item_size
+from prune_cli.methods.scores.kernel.problem import problem_of
 from prune_cli.stages.frame.engine import workers_ahead
 from prune_cli.stages.frame.machine_plan import machine_figures
 from prune_cli.stages.score.inputs import is_mapped
@@ -154,7 +151,7 @@ def _mode_cost(
     n = len(codes_n)
     rows = min(params.block_size, n) if mode == "partition" else n
     blocks = {"exact": 1, "nystrom": params.repeats}.get(mode, params.repeats * -(-n // max(rows, 1)))
-    return {**part_cost(problem, n, width, n_classes, dtype, stored), "blocks": blocks, "rows": rows}
+    return {**problem_cost(problem, n, width, n_classes, dtype, stored), "blocks": blocks, "rows": rows}
 
 
 def _words(mode: Mode | None, params: KernelParams, dtype: str) -> str:
@@ -177,7 +174,7 @@ def _advice(
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Return about how long this takes, what other modes would, and which is recommended."""
-    rate = product_rate(dtype, runtime.device)
+    rate = product_rate(dtype, str(resolve_device(runtime.device)))
     found: dict[str, Any] = {"about": _duration(flops / rate)}
     modes: tuple[Mode, ...] = ("exact", "partition", "nystrom")
     seconds = 0.0

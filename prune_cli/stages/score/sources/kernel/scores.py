@@ -15,8 +15,10 @@ from prune_cli.methods.scores.kernel import complexity_gap, ntk_margin
 from prune_cli.methods.scores.kernel.blocks import block_result, part_result
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, RidgeChoice
+from prune_cli.methods.scores.kernel.params import KernelParams, resolve_mode
+from prune_cli.methods.scores.kernel.problem import problem_of
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.whole_set import KernelParams, Solution, combine, problem_of, resolve_mode
+from prune_cli.methods.scores.kernel.solution import Solution, combine
 from prune_cli.stages.score.sources.kernel.work import (
     Computed,
     KernelWork,
@@ -226,8 +228,7 @@ def finish_scores(
                 "float32: scores differ from those of float64 in the fourth digit or so"
                 + (f"; predictions were refined to a relative residual of {residual:.1e}" if residual else "")
             )
-        repeats = 1 if piece.problem.mode == "exact" else piece.problem.repeats
-        solutions[number] = combine(parts, codes_n, plan.n_classes, repeats, piece.problem.predictions)
+        solutions[number] = combine(parts, codes_n, plan.n_classes, piece.problem)
     for name, params in plan.methods.items():
         number = plan.piece_of[name]
         problem = plan.pieces[number].problem

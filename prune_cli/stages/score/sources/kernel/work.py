@@ -23,17 +23,12 @@ from prune_cli.io.runs.kernel_matrix import KernelFile, is_kernel, read_kernel, 
 from prune_cli.methods.scores.kernel import complexity_gap
 from prune_cli.methods.scores.kernel.blocks import pack_set, pack_sides, to_arrays
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
+from prune_cli.methods.scores.kernel.cost import problem_cost
 from prune_cli.methods.scores.kernel.kernels import Kernel, MatrixKernel, ReluKernel, fill_matrix, parse_kernel
+from prune_cli.methods.scores.kernel.params import KernelParams, resolve_mode
+from prune_cli.methods.scores.kernel.problem import Problem, plan_sets, set_members
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
-from prune_cli.methods.scores.kernel.whole_set import (
-    KernelParams,
-    Problem,
-    part_cost,
-    part_sets,
-    plan_parts,
-    resolve_mode,
-    solve_part,
-)
+from prune_cli.methods.scores.kernel.solver import solve_set
 from prune_cli.stages.score.sources.kernel.plan import BLOCK_PROCESS_BYTES
 
 TILE_ROWS = 512
@@ -108,7 +103,7 @@ class Piece:
             return [
                 f"{b.class_code}/{b.repeat}" for b in complexity_gap.plan_blocks(work.codes_n, sampled_params(work))
             ]
-        return [f"part {p.repeat}/{p.number}" for p in plan_parts(self.problem, len(work.codes_n))]
+        return [f"part {p.repeat}/{p.number}" for p in plan_sets(self.problem, len(work.codes_n))]
 
 
 @dataclass
@@ -231,10 +226,10 @@ def _packed(
             blocks.append(Block(names[number], values, gather, _with_process(nbytes), flops))
         return "prune_cli.methods.scores.kernel.blocks:score_packed_sides", blocks
     problem = piece.problem
-    parts = plan_parts(problem, len(codes_n))
-    sets = part_sets(samples.rows, order_n, problem, work.runtime.seed, progress)
+    parts = plan_sets(problem, len(codes_n))
+    sets = set_members(samples, problem, work.runtime.seed, progress)
     size = min(problem.block_size, len(codes_n))
-    cost = part_cost(problem._replace(repeats=1), size, width, samples.n_classes, dtype, itemsize)
+    cost = problem_cost(problem._replace(repeats=1), size, width, samples.n_classes, dtype, itemsize)
     nbytes = _with_process(round(cost["memory"]))
     return "prune_cli.methods.scores.kernel.blocks:solve_packed_set", [
         Block(
@@ -270,13 +265,11 @@ def _computed_here(
             )
         )
     problem = piece.problem
-    parts = plan_parts(problem, len(work.codes_n))
-    sets = part_sets(samples.rows, samples.order_n, problem, work.runtime.seed, within)
+    parts = plan_sets(problem, len(work.codes_n))
+    sets = set_members(samples, problem, work.runtime.seed, within)
     return lambda number: to_arrays(
-        solve_part(
-            samples.kernel,
-            work.codes_n,
-            samples.n_classes,
+        solve_set(
+            samples,
             sets(parts[number]),
             problem,
             parts[number],
