@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import one_thread
+from prune_cli.engines.threads import one_thread
 from prune_cli.methods.scores.kernel.whole_set import product_rate
 
 GPU_RATES = {"float64": 1.5e13, "float32": 3e13}
