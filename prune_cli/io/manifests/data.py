@@ -16,14 +16,9 @@ import pyarrow.compute as pc
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.io.ids.columns import ID, Labels, canonical_order, read_ids, read_labels
-from prune_cli.io.images.column import (
-    EncodedImages,
-    ImageSettings,
-    decode_images,
-    measure_images,
-    spool_images,
-    verify_images,
-)
+from prune_cli.io.images.column import decode_images, measure_images, verify_images
+from prune_cli.io.images.decoding import ImageSettings
+from prune_cli.io.images.spool import EncodedImages, spool_images
 from prune_cli.io.manifests.ledger import ErrorAllowance, Ledger
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.parquet.vectors import fill_vectors, vector_blocks, vector_type

@@ -10,7 +10,8 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.work import BlockWork, MapBlocks, named
+from prune_cli.engines.block import BlockWork
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking
@@ -82,7 +83,7 @@ def select_best(
         name: choose(
             name, candidates, find_method("selection", name).params_class()(),
             counts=counts, per_class=per_class, seed=seed, device=device, progress=progress,
-            map_blocks=named(map_blocks, f"{name}: ") if map_blocks is not None else None,
+            map_blocks=map_blocks.named(f"{name}: ") if map_blocks is not None else None,
         )
         for name in names
     }  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
-from prune_cli.engines.work import MapBlocks, named
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, class_numbers, in_each_class
 
@@ -67,7 +67,7 @@ def choose(
     choices = []
     for code in range(quotas.shape[1]):
         if found.in_blocks and map_blocks is not None:
-            run = functools.partial(run, map_blocks=named(map_blocks, f"class {code}: "))
+            run = functools.partial(run, map_blocks=map_blocks.named(f"class {code}: "))
         choices.append(
             run(
                 candidates.take(members[code]), params, counts=quotas[:, code].tolist(),

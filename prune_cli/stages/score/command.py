@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.processes import Workers
+from prune_cli.engines.pool import Pool
 from prune_cli.io.ids.columns import canonical_order
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
@@ -411,7 +411,7 @@ def _work_path(options: ScoreOptions, output: str) -> Path:
 
 def _kernels_ahead(
     options: ScoreOptions, output: str, estimate: Mapping[str, Any]
-) -> AbstractContextManager[Workers | None]:
+) -> AbstractContextManager[Pool | None]:
     """Return processes that get ready now, unless blocks are given or some may be finished already."""
     kept = options.work_dir is not None or output != STDIN
     if options.load_kernel is not None or (kept and _work_path(options, output).exists()):

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress
-from prune_cli.engines.blocks import Engine
-from prune_cli.engines.work import Arrays
+from prune_cli.engines.block import Arrays
+from prune_cli.engines.engine import Engine
 from prune_cli.io.ids.columns import ID, Labels, some
 from prune_cli.io.manifests.shards import BlockRows, ShardFile, read_shard, restored_provenance, write_shard
 from prune_cli.io.parquet.provenance import Provenance

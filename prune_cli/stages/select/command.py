@@ -17,7 +17,7 @@ from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runs import position_type
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.work import MapBlocks
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.ids.columns import ID
 from prune_cli.io.manifests.features import FeatureFile
 from prune_cli.io.manifests.joined import Joined
@@ -32,8 +32,8 @@ from prune_cli.methods.registry.lookup import find_method, methods_of, preset_pa
 from prune_cli.methods.registry.method import Method
 from prune_cli.methods.selection.baselines import TopParams
 from prune_cli.methods.selection.choosing import choose
+from prune_cli.stages.frame.engine import open_engine
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.select.blocks import blocks_on_engine
 from prune_cli.stages.select.budgets import Budget, budgets_of, check_counts, check_stated
 from prune_cli.stages.select.files import (
     RankedRows,
@@ -262,8 +262,8 @@ def _engine(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if base == STDIN else local
         store = BlockFolder(folder, {**identity, **read})
         held = engine_bytes(options, method, params, features)
-        with blocks_on_engine(options.runtime, held, store, options.work_dir is not None, progress) as map_blocks:
-            yield map_blocks
+        with open_engine(options.runtime, held) as engine:
+            yield MapBlocks(engine, store, progress, keep_all=options.work_dir is not None)
         if options.work_dir is None:
             store.remove()
 

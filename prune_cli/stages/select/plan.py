@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.work import BlockWork
+from prune_cli.engines.block import BlockWork
 from prune_cli.io.manifests.features import FeatureFile
 from prune_cli.io.manifests.joined import Joined
 from prune_cli.methods.registry.method import Method

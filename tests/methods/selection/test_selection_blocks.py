@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,17 @@ import pytest
 from handing import Elsewhere
 
 from prune_cli.core.parts import Part
-from prune_cli.engines.here import Here
-from prune_cli.engines.work import Arrays, Block
+from prune_cli.engines.block import Block
+from prune_cli.engines.handout import MapBlocks
+from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.methods.registry.lookup import find_method, methods_of
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Features
-from prune_cli.methods.selection.neighbors.nearest import graph as similarity_graph
-from prune_cli.methods.selection.neighbors.nearest import nearest as neighbors
+from prune_cli.methods.selection.neighbors import graph as similarity_graph
+from prune_cli.methods.selection.neighbors import nearest as neighbors
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors
+from prune_cli.methods.selection.window import ridge
 from prune_cli.methods.selection.window.ridge import Subsets, accumulate, count_right, ridge_right_counts, sum_cells
-from prune_cli.methods.selection.window.window import ridge
 
 METHODS: dict[str, dict[str, Any]] = {
     "window": {},
@@ -73,7 +76,7 @@ def told(choice: Choice) -> list[bytes]:
 @pytest.mark.parametrize("case", METHODS)
 def test_blocks_handed_out_give_the_same_bits(case: str, per_class: bool) -> None:
     candidates, elsewhere = samples(), Elsewhere()
-    there = chosen(case, candidates, per_class=per_class, map_blocks=elsewhere)
+    there = chosen(case, candidates, per_class=per_class, map_blocks=MapBlocks(elsewhere))
     assert told(there) == told(chosen(case, candidates, per_class=per_class))
     assert len(elsewhere.handed) >= 3 and len({block.name for block in elsewhere.handed}) == len(elsewhere.handed)
     assert all(block.flops > 0 and block.nbytes > 0 for block in elsewhere.handed)
@@ -82,7 +85,7 @@ def test_blocks_handed_out_give_the_same_bits(case: str, per_class: bool) -> Non
 @pytest.mark.parametrize("case", METHODS)
 def test_what_blocks_will_come_to_is_known_ahead(case: str) -> None:
     candidates, elsewhere = samples(), Elsewhere()
-    chosen(case, candidates, map_blocks=elsewhere)
+    chosen(case, candidates, map_blocks=MapBlocks(elsewhere))
     params = find_method("selection", case.split(",")[0]).params_class()(**METHODS[case])
     ahead = params.block_work(400, 8, 3, [40, 130])
     flops = sum(block.flops for block in elsewhere.handed)
@@ -106,7 +109,7 @@ def test_each_class_has_blocks_of_its_own(parts: int | None) -> None:
     def run(**more: Any) -> Choice:
         return choose("facility_location", candidates, params, counts=[40], per_class=True, device="cpu", **more)
 
-    assert told(run(map_blocks=elsewhere)) == told(run())
+    assert told(run(map_blocks=MapBlocks(elsewhere))) == told(run())
     assert {block.name.split(":")[0] for block in elsewhere.handed} == {"class 0", "class 1", "class 2"}
 
 
@@ -154,7 +157,7 @@ def test_sums_are_those_of_each_cell(stored: bool) -> None:
     features, codes, subsets = cells(300, 5)
     order_n = np.argsort(subsets.cell_n, kind="stable")
     vectors: Features = Stored(features, 90) if stored else ArrayFeatures(features)
-    grams = accumulate(vectors, codes, subsets, order_n, 3, True, "cpu", Here())
+    grams = accumulate(vectors, codes, subsets, order_n, 3, True, "cpu", MapBlocks())
     wide, one_hot = np.c_[features, np.ones(300)], np.eye(3)[codes]
     assert grams.large.tolist() == [0, 2]
     for slot, cell in enumerate([0, 2]):
@@ -165,22 +168,19 @@ def test_sums_are_those_of_each_cell(stored: bool) -> None:
     assert grams.row_codes.tolist() == codes[[7, 100, 150]].tolist()
 
 
-def test_rows_of_small_cells_are_read_where_the_blocks_around_them_are_finished() -> None:
+def test_rows_of_small_cells_are_read_where_the_blocks_around_them_are_finished(tmp_path: Path) -> None:
     features, codes, subsets = cells(300, 5)
     order_n, stored = np.argsort(subsets.cell_n, kind="stable"), Stored(features, 90)
-    finished: dict[str, Arrays] = {}
 
-    class Kept(Elsewhere):
+    class Kept(MapBlocks):
         def __call__(self, task: str, function: str, blocks: Any, **more: Any) -> Any:
-            for block in blocks:
-                if block.name not in finished:
-                    finished[block.name] = next(Here()(task, function, [block], **more))
-                yield dict(finished[block.name])
+            return super().__call__(task, function, [replace(block, kept=True) for block in blocks], **more)
 
-    first = ridge_right_counts(stored, codes, subsets, order_n=order_n, map_blocks=Kept())
+    kept = Kept(store=BlockFolder(tmp_path, {}))
+    first = ridge_right_counts(stored, codes, subsets, order_n=order_n, map_blocks=kept)
     assert stored.read == [0, 90, 180, 270] * 2, "for the sums, and for the outputs"
     stored.read.clear()
-    again = ridge_right_counts(stored, codes, subsets, order_n=order_n, map_blocks=Kept())
+    again = ridge_right_counts(stored, codes, subsets, order_n=order_n, map_blocks=kept)
     assert again.tolist() == first.tolist() == ridge_right_counts(ArrayFeatures(features), codes, subsets).tolist()
     assert stored.read == [0, 90], "the two parts that samples of the small cell are in, each once"
 
@@ -189,10 +189,10 @@ def test_what_is_larger_than_what_it_is_made_of_is_not_kept() -> None:
     features, codes, subsets = cells(300, 5)
     elsewhere = Elsewhere()
     order_n = np.argsort(subsets.cell_n, kind="stable")
-    ridge_right_counts(ArrayFeatures(features), codes, subsets, order_n=order_n, map_blocks=elsewhere)
+    ridge_right_counts(ArrayFeatures(features), codes, subsets, order_n=order_n, map_blocks=MapBlocks(elsewhere))
     wide = Elsewhere()
     features, codes, subsets = cells(300, 60)
-    ridge_right_counts(ArrayFeatures(features), codes, subsets, order_n=order_n, map_blocks=wide)
+    ridge_right_counts(ArrayFeatures(features), codes, subsets, order_n=order_n, map_blocks=MapBlocks(wide))
     sums = [[block.kept for block in found.handed if "sums" in block.name] for found in (elsewhere, wide)]
     assert all(sums[0]) and sums[0] and not any(sums[1]) and sums[1]
     assert all(block.kept for block in wide.handed if "outputs" in block.name)
@@ -245,12 +245,11 @@ def test_edges_that_do_not_fit_stop_the_blocks() -> None:
     closed: list[Block] = []
 
     class Closed(Elsewhere):
-        def __call__(self, task: str, function: str, blocks: Any, **more: Any) -> Any:
+        def run(self, function: str, blocks: Any, *others: Any, **more: Any) -> Any:
             try:
-                for block in blocks:
-                    yield next(Here()(task, function, [block], **more))
+                yield from super().run(function, blocks, *others, **more)
             finally:
                 closed.extend(blocks)
 
-    assert similarity_graph.build_graph(similarity, 0.5, max_bytes=1000, map_blocks=Closed()) is None
+    assert similarity_graph.build_graph(similarity, 0.5, max_bytes=1000, map_blocks=MapBlocks(Closed())) is None
     assert closed

@@ -12,7 +12,8 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import available_memory
-from prune_cli.engines.work import BlockWork, MapBlocks
+from prune_cli.engines.block import BlockWork
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.selection.confidence.partitions import run_over_partitions
 from prune_cli.methods.selection.confidence.run import (
     EXACT_ROWS,

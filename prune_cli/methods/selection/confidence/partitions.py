@@ -11,8 +11,8 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
-from prune_cli.engines.here import Here
-from prune_cli.engines.work import Arrays, Block, MapBlocks
+from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.handout import MapBlocks, blocks_here
 from prune_cli.methods.partition import Region
 from prune_cli.methods.selection.confidence.run import ConfidenceRun, Graph, GraphSettings, Rule, find_graph
 from prune_cli.methods.selection.contract import Candidates, Features, class_turns, read_parts
@@ -142,7 +142,7 @@ def run_over_partitions(
         nbytes = settings.memory // len(regions) + 24 * n_members * n_features
         flops = 2.0 * n_members**2 * n_features
         blocks.append(Block(f"partition {number}", values, arrays_of(region, picks_c), nbytes, flops))
-    hand_out = map_blocks or Here(progress)
+    hand_out = map_blocks or blocks_here(progress)
     answers = [*hand_out("partitions", f"{__name__}:pick_in_partition", blocks)]
     _check_room(answers, blocks, settings.memory, width)
     load_n = np.zeros(len(by_id))

@@ -10,7 +10,7 @@ import numpy as np
 
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
-from prune_cli.engines.work import MapBlocks
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.selection.confidence import greedy as greedy
 from prune_cli.methods.selection.greedy.lazy import compile_heap
 from prune_cli.methods.selection.neighbors.cells import make_cells

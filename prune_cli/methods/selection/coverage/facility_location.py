@@ -10,8 +10,8 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.here import Here
-from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
+from prune_cli.engines.block import Arrays, Block, BlockWork
+from prune_cli.engines.handout import MapBlocks, blocks_here
 from prune_cli.methods.partition import Region
 from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Features, Ranking, nested
 from prune_cli.methods.selection.coverage.coverage import rows_by_id
@@ -228,7 +228,7 @@ def _over_partitions(
         )
         for number, (region, picks) in enumerate(zip(regions, picks_p, strict=True))
     ]
-    hand_out = map_blocks or Here(progress)
+    hand_out = map_blocks or blocks_here(progress)
     answers = [*hand_out("partitions", f"{__name__}:pick_in_partition", blocks)]
     _drop_far(regions, answers)
     picked = [r.members[a["owners"][: int(a["picks"][0])]] for r, a in zip(regions, answers, strict=True)]

@@ -10,7 +10,8 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.work import BlockWork, MapBlocks
+from prune_cli.engines.block import BlockWork
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, nested
 from prune_cli.methods.selection.greedy.lazy import compile_message_passing
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors, search_bytes, search_work

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.here import Here
-from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
+from prune_cli.engines.block import Arrays, Block, BlockWork
+from prune_cli.engines.handout import MapBlocks, blocks_here
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.selection.neighbors.cells import Cells
 from prune_cli.methods.selection.neighbors.similarity import Rows, Similarity, edge_bytes
@@ -108,7 +108,7 @@ def _tiles_of(
 ) -> Iterator[tuple[Piece, Piece]]:
     """Yield the edges of every tile, those back too where its sides are not the same."""
     on_cpu = resolve_device(similarity.device).type == "cpu"
-    hand_out = map_blocks or Here(progress, on_cpu)
+    hand_out = map_blocks or blocks_here(progress, on_cpu)
     wanted = _PAIRS_THERE if hand_out.elsewhere else _PAIRS_HERE if on_cpu else _PAIRS_DEVICE
     pairs_t = np.array([_rows(slices[a]) * _rows(slices[b]) for a, b in tiles], np.int64)
     number_t = np.cumsum(pairs_t) // wanted

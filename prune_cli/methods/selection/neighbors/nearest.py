@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.here import Here, tensor_of
-from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
-from prune_cli.methods.devices import resolve_device
+from prune_cli.engines.block import Arrays, Block, BlockWork
+from prune_cli.engines.handout import MapBlocks, blocks_here
+from prune_cli.methods.devices import resolve_device, tensor_of
 
 Metric = Literal["cosine", "euclidean"]
 EXACT_ROWS = 131_072
@@ -64,7 +64,7 @@ def nearest_neighbors(
     rows_nd = unit_rows(features_nd) if metric == "cosine" else np.ascontiguousarray(features_nd, np.float32)
     more = min(n_neighbors + _SPARE, n_samples - 1)  # rounding decides who of nearly equal ones is found: sort them out
     if exact if exact is not None else n_samples <= EXACT_ROWS:
-        found = _exact(rows_nd, more, device, map_blocks or Here(progress, resolve_device(device).type == "cpu"))
+        found = _exact(rows_nd, more, device, map_blocks or blocks_here(progress, resolve_device(device).type == "cpu"))
     else:
         found = _inverted_file(rows_nd, more, seed, progress)
     return _nearest(rows_nd, found, n_neighbors)

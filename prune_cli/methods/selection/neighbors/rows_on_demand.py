@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from prune_cli.core.rng import generator
-from prune_cli.engines.here import compute_alone, one_thread_each
-from prune_cli.engines.work import in_order
+from prune_cli.engines.threads import in_order, one_thread
 from prune_cli.methods.selection.neighbors.similarity import Rows, Similarity, edge_bytes
 from prune_cli.methods.selection.neighbors.tiles import Piece, Products, compile_tile
 
@@ -84,9 +83,9 @@ class RowsOnDemand:
         def compute(block: slice) -> Piece:
             return self._products.edges(wanted, block, self._threshold, both=False)[0]
 
-        with one_thread_each() as threads:
+        with one_thread() as threads:
             at_once = threads if self._products.device.type == "cpu" else 1
-            pieces = [piece for _, piece in in_order(compute, columns, at_once, compute_alone)]
+            pieces = [piece for _, piece in in_order(compute, columns, at_once)]
         counts = np.sum([piece.counts for piece in pieces], axis=0)
         samples = np.empty(int(counts.sum()), np.int32)
         values = np.empty(len(samples), self.rows.similarities_e.dtype)

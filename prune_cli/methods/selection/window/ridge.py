@@ -12,9 +12,9 @@ import numpy as np
 from prune_cli.core.errors import NumericalError
 from prune_cli.core.parts import Part
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.here import Here, tensor_of
-from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
-from prune_cli.methods.devices import resolve_device
+from prune_cli.engines.block import Arrays, Block, BlockWork
+from prune_cli.engines.handout import MapBlocks, blocks_here
+from prune_cli.methods.devices import resolve_device, tensor_of
 from prune_cli.methods.selection.contract import Features
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def ridge_right_counts(
     Source:
         The proxy of Choi, Ki, Chung, ICML 2024, arXiv:2406.03057. Deviation: cells in place of one fit a window.
     """
-    hand_out = map_blocks or Here(progress, resolve_device(device).type == "cpu")
+    hand_out = map_blocks or blocks_here(progress, resolve_device(device).type == "cpu")
     if order_n is None:
         order_n = np.argsort(subsets.cell_n, kind="stable")
     name = f"{name} of {'sorted' if features.ordered else 'stored'} rows"

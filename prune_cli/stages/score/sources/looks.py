@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import Engine, map_blocks
-from prune_cli.engines.work import Arrays, Block
+from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.engine import Engine
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.images.column import decode_images
 from prune_cli.io.images.decoding import BadImage, ImageSettings, encoded_bytes
 from prune_cli.io.manifests.data import Dataset
@@ -79,8 +80,7 @@ def look_on_engine(
         Block(f"rows {rows[0]}-{rows[-1]} of {unit}", values, _gatherer(dataset, rows, codes_n))
         for rows in (np.split(wanted, starts[1:]) if len(wanted) else [])
     ]
-    function, done = f"{__name__}:look_at_block", lambda done, total: progress("predict", done, total)
-    found = [*map_blocks(engine, function, blocks, store, shared=weights, done=done)]
+    found = [*MapBlocks(engine, store, progress)("predict", f"{__name__}:look_at_block", blocks, shared=weights)]
     for arrays in found:
         for row, path, reason in json.loads(arrays["bad"].tobytes()):
             ledger.add(row, reason, path)

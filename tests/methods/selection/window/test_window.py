@@ -7,7 +7,7 @@ import pytest
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.parts import Part
-from prune_cli.engines.here import Here
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
 from prune_cli.methods.selection.window.ridge import Subsets, accumulate, ridge_right_counts, subsets_of
@@ -68,7 +68,7 @@ def test_weights_are_those_of_a_fit_to_1e_9(n: int, d: int) -> None:
     windows = cut_windows(candidates, [n // 8, n // 2], 0.05, False, 0)
     subsets = windows.subsets(n)
     order_n = np.argsort(subsets.cell_n, kind="stable")
-    grams = accumulate(ArrayFeatures(features), codes, subsets, order_n, 3, False, "cpu", Here())
+    grams = accumulate(ArrayFeatures(features), codes, subsets, order_n, 3, False, "cpu", MapBlocks())
     weights = grams.solve(slice(0, len(subsets.member_wk)), 0.5).numpy()
     for w in range(len(weights)):
         members = windows.members(w)

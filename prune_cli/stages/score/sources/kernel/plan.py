@@ -12,7 +12,7 @@ import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime, format_size
-from prune_cli.engines.processes import Workers
+from prune_cli.engines.pool import Pool
 from prune_cli.engines.speed import product_rate
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.methods.devices import resolve_device
@@ -127,7 +127,7 @@ def kernel_estimate(
 
 def kernel_workers(
     estimate: Mapping[str, Any], runtime: Runtime, shards: int
-) -> contextlib.AbstractContextManager[Workers | None]:
+) -> contextlib.AbstractContextManager[Pool | None]:
     """Return processes that get ready for the blocks of an estimate, in one of so many shards, while the inputs are read."""
     held = estimate["peak_memory_bytes"] - estimate["block_bytes"]
     nbytes = estimate["block_bytes"] + BLOCK_PROCESS_BYTES

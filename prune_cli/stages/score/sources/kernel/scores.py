@@ -10,7 +10,8 @@ import numpy as np
 
 from prune_cli.core.errors import InterruptedRun
 from prune_cli.core.progress import Progress
-from prune_cli.engines.blocks import Engine, one_thread
+from prune_cli.engines.engine import Engine
+from prune_cli.engines.threads import one_thread
 from prune_cli.methods.scores.kernel import complexity_gap, ntk_margin
 from prune_cli.methods.scores.kernel.blocks import block_result, part_result
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams

@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import Engine, map_blocks
-from prune_cli.engines.work import Arrays, Block
+from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.engine import Engine
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.ids.columns import canonical_order
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.runs.finished import BlockFolder
@@ -166,11 +167,11 @@ def _compute(
 ) -> list[Arrays]:
     finished: list[int] = []  # how many there were results of, each time that one came
 
-    def counted(blocks: int, total: int) -> None:
+    def counted(task: str, done: int, total: int, facts: Mapping[str, float] | None = None) -> None:
         if finished:
-            count(blocks - finished[-1])
-        finished.append(blocks)
-        progress("scoring", blocks, total)
+            count(done - finished[-1])
+        finished.append(done)
+        progress(task, done, total)
 
     def within(task: str, done: int, total: int, facts: Mapping[str, float] | None = None) -> None:
         if len(numbers) == 1:
@@ -186,7 +187,7 @@ def _compute(
     kernel = samples.kernel
     if isinstance(kernel, ReluKernel) and not whole:
         function, blocks = _packed(work, piece, numbers, samples, kernel, progress)
-        return [*map_blocks(engine, function, blocks, store, done=counted, progress=within)]
+        return [*MapBlocks(engine, store, counted)("scoring", function, blocks, within=within)]
     names, results = piece.block_names(work), list[Arrays]()
     compute = _computed_here(work, piece, samples, store, within)
     for number in numbers:
