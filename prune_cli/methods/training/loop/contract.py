@@ -1,20 +1,82 @@
-"""What a training does to the structure of its networks; `Structure` leaves them whole."""
+"""What the loop leaves to others: a recipe brings a `Learner`, and what shrinks networks a `Structure`."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from prune_cli.methods.training.networks.networks import Network
+    from prune_cli.methods.training.networks.network import Network
 
 Change = Callable[["Network", "torch.optim.Optimizer | None"], None]
 """Makes a network smaller in place, and cuts its optimiser's state alike; the same for every copy of it."""
+
+Forward = Callable[..., "Tensor"]
+"""``forward(k, inputs_b)``: logits (B, C) float32 of network k in training; with ``guess=True`` in eval mode and without a gradient.
+
+``copy`` is a copy of network k that answers in its place, in the mode it is in.
+"""
+
+
+@dataclass(frozen=True)
+class StepSamples:
+    """Samples of one step, all of them or, for want of memory, some.
+
+    Args:
+        positions_b: (B,) int64 positions in the training set, on the device.
+        labels_b: (B,) int64 given labels.
+        views: each (B, ...) inputs as a network takes them, one for each augmentation of the recipe.
+        step: of the run, from 0.
+        epoch: pass that the first of the samples belongs to, from 0.
+        whole: how many samples the step has in all.
+    """
+
+    positions_b: Tensor
+    labels_b: Tensor
+    views: tuple[Tensor, ...]
+    step: int
+    epoch: int
+    whole: int
+
+
+class Learner:
+    """The part of training that recipes differ in; this one does nothing but say so.
+
+    Networks take turns in every step: losses, gradient, optimiser's step, `update`, then the next network.
+    """
+
+    n_networks = 1
+
+    def losses(self, turn: int, forward: Forward, samples: StepSamples) -> tuple[Tensor, Tensor]:
+        """Return logits (B, C) to be reported and losses (B,), whose mean is minimised over the weights of network ``turn``."""
+        raise NotImplementedError
+
+    def update(self, turn: int) -> None:
+        """Bring what is known of samples up to date, after the optimiser's step of a network."""
+
+    def restart(self) -> None:
+        """Forget what `losses` noted since the last `update`: the batch is done again, in smaller parts."""
+
+    def begin_pass(self, number: int, look: Callable[[int], Tensor]) -> None:
+        """Take note that a pass begins; ``look(k)`` is network k's logits (M, C) of all samples, in eval mode."""
+
+    def reshape(self, turn: int, change: Change) -> None:
+        """Make copies of network ``turn`` smaller, as it has just become."""
+
+    def arrays(self) -> Mapping[str, Tensor]:
+        """Return what a checkpoint must hold, by name; `load` puts it back in place."""
+        return {}
+
+    def load(self, arrays: Mapping[str, Tensor]) -> None:
+        """Put back what `arrays` returned."""
+        for name, tensor in self.arrays().items():
+            tensor.copy_(arrays[name])
 
 
 class Structure:
