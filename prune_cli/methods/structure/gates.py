@@ -41,8 +41,7 @@ class Gates:
     """
 
     def __init__(self, blueprint: Blueprint) -> None:
-        self.n_gates = blueprint.n_gates
-        n_units = self.n_gates - len(blueprint.branches)
+        n_units = blueprint.n_gates - len(blueprint.branches)
         units = {
             reader.tensor: (where, reader.repeat)
             for space, where in zip(blueprint.spaces, blueprint.bounds(), strict=True)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -139,20 +139,6 @@ class Structure:
         return None
 
 
-class StructureMaker(Protocol):
-    """Makes the structure of a training, once its networks are built."""
-
-    def __call__(
-        self, networks: Sequence[Network], input_shape: tuple[int, ...], n_steps: int, seed: int, device: torch.device
-    ) -> Structure:
-        """Return it.
-
-        Args:
-            networks: whole, on the CPU.
-            input_shape: (H, W, C) or (D,).
-            n_steps: of the whole budget.
-            seed: of the run.
-            device: where they will train.
-        Raises:
-            InputError: nothing can be cut out of them.
-        """
+StructureMaker = Callable[["Sequence[Network]", tuple[int, ...], int, int, "torch.device"], Structure]
+"""Makes the structure of a training of whole networks on the CPU, their input shape, the steps of the whole budget, the run's seed and
+the device where they will train; raises `InputError` where nothing can be cut out of them."""

@@ -41,7 +41,7 @@ NETWORKS: Mapping[str, KnownNetwork] = {
 }
 """Our own networks by name."""
 
-_TORCHVISION_RATE = 0.05
+_TORCHVISIONS = KnownNetwork(None, 0.05)
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,9 @@ class Architecture:
         return self.name if detail is None else f"{self.name}:{detail}"
 
     @property
-    def learning_rate(self) -> float:
-        """Return the learning rate where no parameter says one, for batches of about 128."""
-        return _TORCHVISION_RATE if self.name == TORCHVISION else NETWORKS[self.name].rate
-
-    @property
-    def takes_vectors(self) -> bool:
-        """Return whether it takes vectors as well as pictures."""
-        return self.name != TORCHVISION and NETWORKS[self.name].takes_vectors
+    def known(self) -> KnownNetwork:
+        """Return what is known of the network."""
+        return NETWORKS.get(self.name, _TORCHVISIONS)
 
 
 def parse_architecture(text: str) -> Architecture:

@@ -48,7 +48,7 @@ def _check_shape(kind: Architecture, input_shape: tuple[int, ...], n_classes: in
         raise InputError(f"an input of shape {input_shape} is neither (H, W, C) nor (D,)", "give pictures or vectors")
     if n_classes < 2:
         raise InputError(f"{n_classes} class(es) to tell apart", "give data of two classes or more")
-    if len(input_shape) == 1 and not kind.takes_vectors:
+    if len(input_shape) == 1 and not kind.known.takes_vectors:
         fitting = " or ".join(name for name, known in NETWORKS.items() if known.takes_vectors)
         raise InputError(
             f"architecture '{kind}' takes pictures, and the input is a vector of {input_shape[0]} numbers",

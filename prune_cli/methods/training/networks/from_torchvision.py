@@ -57,24 +57,19 @@ def build_torchvision_network(name: str, input_shape: tuple[int, ...], n_classes
         options |= {"image_size": input_shape[0]}
     try:
         body = models.get_model(name, **options)
-    except (ValueError, RuntimeError, AssertionError) as error:
-        raise _misfit(name, input_shape, error) from error
-    heads = [n for n, m in body.named_modules() if isinstance(m, nn.Linear) and m.out_features == n_classes]
-    if not heads:
-        raise InputError(f"torchvision:{name} does not end in a linear layer", "use torchvision:resnet50 or another")
-    network = TorchvisionNetwork(body, heads[-1])
-    try:
+        heads = [n for n, m in body.named_modules() if isinstance(m, nn.Linear) and m.out_features == n_classes]
+        if not heads:
+            raise InputError(
+                f"torchvision:{name} does not end in a linear layer", "use torchvision:resnet50 or another"
+            )
+        network = TorchvisionNetwork(body, heads[-1])
         with torch.no_grad():
             network.eval()(zero_input(input_shape))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise _misfit(name, input_shape, error) from error
+    except (ValueError, RuntimeError, AssertionError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"architecture 'torchvision:{name}' does not take pictures of {input_shape[0]} x {input_shape[1]}: {reason}",
+            "resize the pictures to the size it was made for (224 x 224 fits most), or use resnet9 or resnet18",
+        ) from error
     network.train()
     return network
-
-
-def _misfit(name: str, input_shape: tuple[int, ...], error: Exception) -> InputError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return InputError(
-        f"architecture 'torchvision:{name}' does not take pictures of {input_shape[0]} x {input_shape[1]}: {reason}",
-        "resize the pictures to the size it was made for (224 x 224 fits most), or use resnet9 or resnet18",
-    )

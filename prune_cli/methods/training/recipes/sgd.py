@@ -28,7 +28,7 @@ from prune_cli.methods.training.loop.timetable import BATCH_SIZE, Schedule, Step
 from prune_cli.methods.training.networks.architectures import Architecture, parse_architecture
 from prune_cli.methods.training.networks.precision import choose_precision
 from prune_cli.methods.training.recipes.job import Tensors, TrainingJob
-from prune_cli.methods.training.recipes.sharing import require_shares
+from prune_cli.methods.training.recipes.sharing import require_shareable
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,7 @@ def run_recipe(
     data, runtime = job.data, job.runtime
     kind = parse_architecture(job.architecture)
     plan = plan_steps(job.budget, len(data), BATCH_SIZE if runtime.batch_size is None else runtime.batch_size)
-    require_shares(recipe, job, plan)
+    require_shareable(recipe, job.structure is not None, job.launch.size, plan.n_samples // plan.n_steps)
     device = resolve_device(runtime.device)
     networks = _first_networks(recipe, job, kind, n_networks)
     cost, convolutional = network_cost(networks[0], data.input_shape), networks[0].is_convolutional
@@ -170,7 +170,7 @@ def _first_networks(recipe: str, job: TrainingJob, kind: Architecture, n_network
 
 
 def _schedule(params: SgdParams, kind: Architecture, plan: StepPlan) -> Schedule:
-    peak = kind.learning_rate if params.lr is None else params.lr
+    peak = kind.known.rate if params.lr is None else params.lr
     n_warmup = round(params.warmup_fraction * plan.n_steps)
     return Schedule(peak, plan.n_steps, n_warmup, params.final_lr_fraction, params.schedule == "cosine")
 
