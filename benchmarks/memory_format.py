@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from training_overhead import machine
 
-from prune_cli.methods.training.networks.networks import build_network
+from prune_cli.methods.training.networks.building import build_network
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "memory_format.md"
 CASES: list[tuple[str, tuple[int, ...], int]] = [

@@ -53,9 +53,10 @@ def presets(context: typer.Context) -> list[Choice]:
 
 def architectures() -> list[Choice]:
     """Return the networks that we have; torchvision's are named after a colon."""
-    from prune_cli.methods.training.networks.architectures import DEFAULT_WIDTHS
+    from prune_cli.methods.training.networks.architectures import NETWORKS
 
-    return [(name, f"width {width}" if width is not None else "no width") for name, width in DEFAULT_WIDTHS.items()]
+    widths = {name: known.width for name, known in NETWORKS.items()}
+    return [(name, f"width {width}" if width is not None else "no width") for name, width in widths.items()]
 
 
 def targets() -> list[Choice]:

@@ -22,8 +22,8 @@ from prune_cli.methods.scores.record.dynamics import ArrayRecord
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice
 
-SCORES, SELECTIONS, RECIPES = (list(methods_of(kind).values()) for kind in ("score", "selection", "recipe"))
-ALL = [*SCORES, *SELECTIONS, *RECIPES]
+SCORES, SELECTIONS = (list(methods_of(kind).values()) for kind in ("score", "selection"))
+ALL = [*SCORES, *SELECTIONS, *methods_of("recipe").values(), *methods_of("structure").values()]
 DOCUMENTATION = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
 
 

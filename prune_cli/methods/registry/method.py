@@ -38,6 +38,7 @@ class Method:
         asks_memory: whether a selection goes by how much memory it may use.
         in_blocks: whether a selection has blocks of work that any process can do, and lets them be handed out.
         seeded: whether a selection is drawn by chance, so that another seed gives other rows.
+        shares_batches: whether several processes may share the batches of a recipe: it keeps nothing of single samples.
         aliases: other names the user may type.
     """
 
@@ -58,6 +59,7 @@ class Method:
     asks_memory: bool = False
     in_blocks: bool = False
     seeded: bool = False
+    shares_batches: bool = False
     aliases: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:

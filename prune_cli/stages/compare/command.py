@@ -27,8 +27,9 @@ from prune_cli.io.stores.reading import fetch
 from prune_cli.methods.devices import device_name, free_memory, resolve_device
 from prune_cli.methods.evidence.gates import parse_gate
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.training.loop.plan import default_architecture, planned_steps, training_cost
+from prune_cli.methods.training.loop.estimate import planned_steps, training_cost
 from prune_cli.methods.training.loop.timetable import Budget
+from prune_cli.methods.training.networks.architectures import default_architecture
 from prune_cli.stages.compare.cells import Cell, CellSettings, cell_path, run_cells
 from prune_cli.stages.compare.costs import Cost, Spent, cost_of, read_costs
 from prune_cli.stages.compare.findings import OTHERS, SHARES, Findings, Judged, judge

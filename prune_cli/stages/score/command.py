@@ -31,8 +31,8 @@ from prune_cli.methods.registry.lookup import TRAINING, find_method
 from prune_cli.methods.scores.kernel.kernels import parse_kernel
 from prune_cli.methods.scores.kernel.neural_tangents import require
 from prune_cli.methods.scores.record.dynamics import Record, TrainingParams, record_of_logits, record_of_probabilities
-from prune_cli.methods.training.loop.plan import default_architecture
-from prune_cli.methods.training.networks.predict import BATCH_SIZE, Prediction, predict
+from prune_cli.methods.training.networks.architectures import default_architecture
+from prune_cli.methods.training.networks.predict import BATCH_SIZE, Look, Prediction, predict
 from prune_cli.stages.evaluate.command import as_trained
 from prune_cli.stages.frame.engine import open_engine
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
@@ -236,10 +236,12 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                     run.model,
                     inputs,
                     runtime=options.runtime,
+                    look=Look(
+                        embeddings=True,
+                        **augmentation_of(sources, dataset, rows, inputs.shape[1:], options.runtime.seed),
+                    ),
                     progress=progress,
-                    embeddings=True,
                     note=note,
-                    **augmentation_of(sources, dataset, rows, inputs.shape[1:], options.runtime.seed),
                 )
         elif found_model is not None:
             if model is None:
@@ -271,10 +273,9 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
                     model.model,
                     loaded.inputs,
                     runtime=options.runtime,
+                    look=Look(embeddings=True, **augmented),
                     progress=progress,
-                    embeddings=True,
                     note=note,
-                    **augmented,
                 )
             if model.classes is not None:
                 classes = pa.array(list(model.classes))

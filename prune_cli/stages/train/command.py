@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.launch import ALONE, Launch
@@ -36,14 +35,16 @@ from prune_cli.io.stores.locations import name_of, require_local
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry.lookup import find_exporter, find_method, preset_params
 from prune_cli.methods.scores.record.dynamics import early_epoch
-from prune_cli.methods.training.loop.data_parallel import require_shareable
-from prune_cli.methods.training.loop.plan import default_architecture, training_cost
+from prune_cli.methods.training.loop.estimate import training_cost
 from prune_cli.methods.training.loop.recording import RecordSink, Watch
 from prune_cli.methods.training.loop.timetable import Budget
+from prune_cli.methods.training.networks.architectures import default_architecture
+from prune_cli.methods.training.recipes.sharing import require_shareable
 from prune_cli.stages.evaluate.command import as_trained
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.train.observer import RunObserver
 from prune_cli.stages.train.reporting import event_folder
-from prune_cli.stages.train.run import TrainingRun, load_inputs, train_run, training_set
+from prune_cli.stages.train.run import TrainingRun, load_inputs, run_data, train_run
 from prune_cli.stages.train.several_processes import on_own_device, share_of_machine
 
 PACKAGES = ("numpy", "torch", "torchvision", "pyarrow", "pillow")
@@ -206,6 +207,8 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             budget=budget,
             runtime=runtime,
             settings=settings,
+            facts={"input": dataset.kind, "subset": None if options.subset is None else name_of(options.subset)},
+            provenance=provenance,
             watch=_watch(budget) if options.save_dynamics and launch.leads else None,
             initial=[run.tensors for run in begun],
             exports=exports if launch.leads else {},
@@ -214,20 +217,14 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
             if options.structure is None
             else find_method("structure", options.structure).load()(structure_params),
         )
-        facts = {"input": dataset.kind, "subset": None if options.subset is None else name_of(options.subset)}
-        model, observer = train_run(
-            asked,
+        observer = RunObserver(
             builder,
             found,
-            training_set(dataset, inputs, rows, labels),
-            dataset.ids.take(pa.array(rows)),
-            labels.take(rows),
-            facts,
-            provenance,
             progress,
             checkpoint_seconds=options.checkpoint_seconds if launch.leads else math.inf,
             events=events if launch.leads else None,
         )
+        model = train_run(asked, run_data(dataset, inputs, rows, labels), observer)
     outcome.warnings += observer.notes
     _report(outcome, final, options, model, provenance.rows, observer.rate(), watch)
     if events is not None:

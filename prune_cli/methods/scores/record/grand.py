@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prune_cli.methods.training.networks.networks import Network
+    from prune_cli.methods.training.networks.network import Network
 
 CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
 """Memory that the gradients of the samples under way may take; on a CPU more than fits its caches is slower."""

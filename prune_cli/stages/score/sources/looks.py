@@ -21,7 +21,7 @@ from prune_cli.io.images.decoding import BadImage, ImageSettings, encoded_bytes
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.runs.finished import BlockFolder
-from prune_cli.methods.training.networks.predict import BATCH_SIZE, Prediction, predict, ready_network
+from prune_cli.methods.training.networks.predict import BATCH_SIZE, Look, Prediction, predict, ready_network
 from prune_cli.stages.score.sources.record import Model, gradients_of
 
 _BLOCK_ROWS = 1024
@@ -127,12 +127,14 @@ def look_at_block(values: Mapping[str, Any], arrays: Arrays, progress: Progress 
         runtime=Runtime(
             device=values["device"], precision=values["precision"], batch_size=values["batch_size"], workers=1
         ),
-        progress=progress,
-        embeddings=values["embeddings"],
-        labels_n=labels,
-        gradient_norms=None if gradients is None else gradients_of(gradients),
-        places_n=places,
+        look=Look(
+            embeddings=values["embeddings"],
+            gradient_norms=None if gradients is None else gradients_of(gradients),
+            labels_n=labels,
+            places_n=places,
+        ),
         network=_network(tensors, values),
+        progress=progress,
     )
     named = {"logits": found.logits_nc, "embeddings": found.embeddings_nd, "norms": found.gradient_norms_n}
     return made | {name: array for name, array in named.items() if array is not None}

@@ -35,9 +35,10 @@ from prune_cli.methods.scores.record.grand import gradient_norms, last_layer_gra
 from prune_cli.methods.training.data.inputs import Inputs
 from prune_cli.methods.training.loop.recording import RecordSink, Watch, record_bytes
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.methods.training.networks.predict import Prediction, predict
+from prune_cli.methods.training.networks.predict import Look, Prediction, predict
 from prune_cli.methods.training.networks.weights import pretrained_model, tensors_of_torch_file
-from prune_cli.stages.train.run import TrainingRun, train_run, training_set
+from prune_cli.stages.train.observer import RunObserver
+from prune_cli.stages.train.run import TrainingRun, run_data, train_run
 
 NEED_TRAINING = ("forgetting", "aum", "dyn_unc", "dual", "tdds")
 """Scores that no single look at the samples can give."""
@@ -161,8 +162,7 @@ def train_records(
         note: told what the user should know.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    data = training_set(dataset, inputs, rows, dataset.labels)
-    ids, labels = dataset.ids.take(pa.array(rows)), dataset.labels.take(rows)
+    data = run_data(dataset, inputs, rows, dataset.labels)
     finals = []
     for number in range(spec.params.runs):
         seed = spec.runtime.seed if number == 0 else stream_seed(spec.runtime.seed, "run", number) >> 16
@@ -186,27 +186,23 @@ def train_records(
             budget=Budget(epochs=spec.params.epochs),
             runtime=dataclasses.replace(spec.runtime, seed=seed),
             settings=settings,
+            facts={"input": dataset.kind, "subset": None},
+            provenance=provenance,
             stop_epoch=spec.stop_epoch,
             run=number,
             watch=spec.watch,
         )
         task = "training" if spec.params.runs == 1 else f"training {number + 1} of {spec.params.runs}"
-        facts = {"input": dataset.kind, "subset": None}
         with builder.building_on():
-            _, observer = train_run(
-                run,
+            observer = RunObserver(
                 builder,
                 found,
-                data,
-                ids,
-                labels,
-                facts,
-                provenance,
                 progress,
                 checkpoint_seconds=spec.checkpoint_seconds,
                 task=task,
                 events=spec.events_of(number),
             )
+            train_run(run, data, observer)
         for text in observer.notes:
             note(text)
     return finals
@@ -320,12 +316,14 @@ def look_with(
         model.model,
         inputs,
         runtime=runtime,
+        look=Look(
+            embeddings=embeddings,
+            gradient_norms=None if grand is None else gradients_of(grand.variant),
+            labels_n=codes_n,
+            places_n=places_n,
+        ),
         progress=progress,
-        embeddings=embeddings,
-        labels_n=codes_n,
-        gradient_norms=None if grand is None else gradients_of(grand.variant),
         note=note,
-        places_n=places_n,
     )
 
 
@@ -371,7 +369,7 @@ def record_facts(method: str, params: Any, records: Sequence[Record], source: Re
 
 def training_estimate(spec: TrainingSpec, input_shape: tuple[int, ...], n_rows: int, n_classes: int) -> dict[str, Any]:
     """Return the figures of ``--plan`` for the trainings."""
-    from prune_cli.methods.training.loop.plan import training_cost
+    from prune_cli.methods.training.loop.estimate import training_cost
 
     budget = Budget(epochs=spec.stop_epoch)
     cost = training_cost(spec.architecture, input_shape, n_classes, budget, n_rows, spec.runtime)

@@ -12,8 +12,9 @@ from prune_cli.methods.structure.blueprint import Blueprint, draw_blueprint
 from prune_cli.methods.structure.cost import CostModel
 from prune_cli.methods.structure.cutting import Shape
 from prune_cli.methods.structure.gates import Gates
-from prune_cli.methods.structure.surgery import take_shape
-from prune_cli.methods.training.networks.networks import Network, build_network, network_cost, zero_input
+from prune_cli.methods.training.networks.building import build_network
+from prune_cli.methods.training.networks.network import Network, network_cost, zero_input
+from prune_cli.methods.training.networks.surgery import take_shape
 
 CPU = torch.device("cpu")
 NETWORKS = [
@@ -121,7 +122,7 @@ def test_units_that_are_added_stand_or_fall_together() -> None:
     written = {m.tensor for m in trunk.members if m.dim == 0 and m.tensor.endswith("conv.weight")}
     assert written == {"layer1.conv.weight", "residual1.1.conv.weight"}
     assert {m.tensor for m in trunk.readers} == {"residual1.0.conv.weight", "layer2.conv.weight"}
-    assert [block.name for block in blueprint.blocks] == ["residual1", "residual3"]
+    assert [branch.block for branch in blueprint.branches] == ["residual1", "residual3"]
 
 
 class Odd(Network):

@@ -1,70 +1,57 @@
-"""Cutting units and layers out of a network, with the optimiser's state; and giving a whole network a cut one's shape.
+"""Cutting entries and residual branches out of a network, with the optimiser's state; and giving a whole network a cut one's shape.
 
 This module imports torch, so it is imported inside functions only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.structure.blueprint import Blueprint
-from prune_cli.methods.structure.residual import residual_blocks
-from prune_cli.methods.training.networks.networks import Network
+from prune_cli.methods.training.networks.branches import residual_blocks
+from prune_cli.methods.training.networks.network import Network
+
+Entries = Mapping[str, Sequence[tuple[int, Tensor]]]
+"""Name of a tensor in the state dict -> dimensions, and (K,) int64 the entries of each that stay, ascending."""
 
 
-def cut_units(
-    network: Network, blueprint: Blueprint, kept: Sequence[Tensor], optimizer: torch.optim.Optimizer | None = None
-) -> None:
-    """Keep some units of every space, in all tensors they are in; the rest is gone.
-
-    The output is unchanged, to rounding, where what goes was multiplied by 0 in all weights that read it.
+def keep_entries(network: Network, entries: Entries, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Keep some entries of tensors; the rest is gone.
 
     Args:
         network: changed in place.
-        blueprint: of the network as it is.
-        kept: for each space, (K,) int64 the units that stay, ascending, one or more.
+        entries: what stays; tensors that the network has no more are passed over.
         optimizer: of its parameters; momenta are cut alike.
     """
-    index: dict[str, list[tuple[int, Tensor]]] = {}
-    for space, kept_k in zip(blueprint.spaces, kept, strict=True):
-        if len(kept_k) == space.size:
-            continue
-        for member in space.members:
-            entries = kept_k
-            if member.repeat > 1:
-                within = torch.arange(member.repeat, device=kept_k.device)
-                entries = (kept_k[:, None] * member.repeat + within).flatten()
-            index.setdefault(member.tensor, []).append((member.dim, entries))
     state = dict(network.named_parameters()) | dict(network.named_buffers())
-    for name, cuts in index.items():
+    for name, cuts in entries.items():
         if name not in state:
-            continue  # went with a block
+            continue  # went with a branch
 
-        def cut(tensor: Tensor, cuts: list[tuple[int, Tensor]] = cuts) -> Tensor:
+        def cut(tensor: Tensor, cuts: Sequence[tuple[int, Tensor]] = cuts) -> Tensor:
             part = tensor
-            for dim, entries in cuts:
-                part = part.index_select(dim, entries.to(tensor.device))
+            for dim, kept in cuts:
+                part = part.index_select(dim, kept.to(tensor.device))
             return _laid_out_as(tensor, part)
 
         _replace(network, name, cut, optimizer)
 
 
-def remove_blocks(network: Network, names: Iterable[str], optimizer: torch.optim.Optimizer | None = None) -> None:
+def remove_branches(network: Network, names: Iterable[str], optimizer: torch.optim.Optimizer | None = None) -> None:
     """Take the branches of residual blocks out; their shortcuts stay.
 
     Args:
         network: changed in place.
-        names: of the blocks, as `residual_blocks` names them.
+        names: of the blocks.
         optimizer: of its parameters; it forgets those of the branches.
     Raises:
         InputError: no such block.
     """
     for name in names:
-        left = {block.name: block.left for block in residual_blocks(network)}
+        left = {block.branch.block: block.left for block in residual_blocks(network)}
         if name not in left:
             raise InputError(f"the network has no residual block '{name}'", "take the model of that architecture")
         network.set_submodule(name, left[name])
@@ -92,7 +79,7 @@ def take_shape(
     Raises:
         InputError: a tensor that would have to grow, or another number of dimensions.
     """
-    remove_blocks(network, removed, optimizer)
+    remove_branches(network, removed, optimizer)
     for name, tensor in network.state_dict().items():
         wanted = tuple(shapes.get(name, tensor.shape))
         if wanted == tuple(tensor.shape):
@@ -109,11 +96,12 @@ def take_shape(
         _replace(network, name, cut, optimizer)
 
 
-def _replace(network: Network, name: str, cut: object, optimizer: torch.optim.Optimizer | None) -> None:
+def _replace(
+    network: Network, name: str, cut: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer | None
+) -> None:
     """Put what ``cut`` makes of a tensor, and of its momentum, in its place."""
     path, _, attribute = name.rpartition(".")
     module = network.get_submodule(path)
-    assert callable(cut)
     with torch.no_grad():
         old = getattr(module, attribute)
         if not isinstance(old, nn.Parameter):
@@ -128,11 +116,11 @@ def _replace(network: Network, name: str, cut: object, optimizer: torch.optim.Op
                 optimizer.state[new] = {
                     k: cut(v) if isinstance(v, Tensor) and v.shape == old.shape else v for k, v in state.items()
                 }
-    _tell_sizes(module)
+    _tell_sizes(module, len(getattr(module, attribute)))
 
 
-def _tell_sizes(module: nn.Module) -> None:
-    """Set the attributes that say how large a layer is."""
+def _tell_sizes(module: nn.Module, size: int) -> None:
+    """Set the attributes that say how large a layer is, one of whose tensors has become ``size`` long."""
     if isinstance(module, nn.Conv2d):
         depthwise = module.groups > 1
         module.out_channels = module.weight.shape[0]
@@ -141,8 +129,7 @@ def _tell_sizes(module: nn.Module) -> None:
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.BatchNorm2d):
-        assert module.running_mean is not None
-        module.num_features = len(module.running_mean)
+        module.num_features = size
 
 
 def _laid_out_as(whole: Tensor, part: Tensor) -> Tensor:

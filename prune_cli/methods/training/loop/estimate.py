@@ -5,24 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.loop.timetable import Budget, plan_steps
-
-SMALL_SIDE = 64
-"""Longest side of pictures that the networks for small images are made for."""
+from prune_cli.methods.training.loop.timetable import BATCH_SIZE, Budget, plan_steps
 
 PROCESS_BYTES = 1200 * 2**20
 """Resident size of Python with torch and torchvision loaded and their thread pools at work, measured."""
-
-
-def default_architecture(input_shape: tuple[int, ...]) -> str:
-    """Return the network that is trained where none is named: by what the inputs are.
-
-    >>> default_architecture((28, 28, 1)), default_architecture((224, 224, 3)), default_architecture((512,))
-    ('resnet9:16', 'torchvision:resnet18', 'mlp')
-    """
-    if len(input_shape) == 1:
-        return "mlp"
-    return "resnet9:16" if max(input_shape[:2]) <= SMALL_SIDE else "torchvision:resnet18"
 
 
 def planned_steps(epochs: int, n_selected: int, runtime: Runtime) -> int:
@@ -31,8 +17,6 @@ def planned_steps(epochs: int, n_selected: int, runtime: Runtime) -> int:
     >>> planned_steps(2, 1000, Runtime(batch_size=100))
     20
     """
-    from prune_cli.methods.training.recipes.recipe import BATCH_SIZE
-
     return plan_steps(Budget(epochs=epochs), n_selected, runtime.batch_size or BATCH_SIZE).n_steps
 
 
@@ -54,8 +38,8 @@ def training_cost(
     """
     import torch
 
-    from prune_cli.methods.training.networks.networks import build_network, network_cost
-    from prune_cli.methods.training.recipes.recipe import BATCH_SIZE
+    from prune_cli.methods.training.networks.building import build_network
+    from prune_cli.methods.training.networks.network import network_cost
 
     batch_size = runtime.batch_size or BATCH_SIZE
     network = build_network(architecture, input_shape, n_classes, seed=0)

@@ -12,23 +12,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
-from prune_cli.methods.training.networks.networks import BasicBlock, Network, PreActivationBlock, Residual
+from prune_cli.methods.training.networks.network import Network
+from prune_cli.methods.training.networks.pictures import BasicBlock, PreActivationBlock, Residual
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The branch of a residual block, which can go.
+
+    Args:
+        block: name of the block's module.
+        tensors: names of the tensors that go with the branch.
+        scaled: of these, the ones that a factor on the branch can be multiplied into.
+    """
+
+    block: str
+    tensors: tuple[str, ...]
+    scaled: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ResidualBlock:
-    """A residual block of a network.
+    """A residual block of a network: its branch, and what stands in its place without that."""
 
-    Args:
-        name: of the module.
-        branch: names of the tensors that go with its branch.
-        scaled: of these, the ones that a factor on the branch can be multiplied into.
-        left: what stands in its place without the branch.
-    """
-
-    name: str
-    branch: tuple[str, ...]
-    scaled: tuple[str, ...]
+    branch: Branch
     left: nn.Module
 
 
@@ -93,4 +100,4 @@ def _block(
             if value.dim() and (buffers or "running" not in tensor)
         )
 
-    return ResidualBlock(name, tensors(branch, True), tensors(scaled, False), left)
+    return ResidualBlock(Branch(name, tensors(branch, True), tensors(scaled, False)), left)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from prune_cli.core.launch import ALONE, Launch
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.data.inputs import TrainingSet
+from prune_cli.methods.training.loop.contract import StructureMaker
 from prune_cli.methods.training.loop.observer import Checkpoint, Observer
 from prune_cli.methods.training.loop.recording import Watch
-from prune_cli.methods.training.loop.structure import StructureMaker
 from prune_cli.methods.training.loop.timetable import Budget
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -30,7 +30,7 @@ class TrainingJob:
         architecture: ``NAME[:WIDTH]``, see `prune_cli.methods.training.networks.architectures`.
         budget: passes over the selection or steps.
         runtime: device, seed, batch size (default 128), decoding processes, and precision: ``float32``, ``bfloat16``
-            (convolutions and matrix products alone) or ``auto`` (see `prune_cli.methods.training.recipes.recipe.choose_precision`).
+            (convolutions and matrix products alone) or ``auto`` (see `prune_cli.methods.training.networks.precision.choose_precision`).
         observer: see `Observer`; its checkpoints go back in as ``resume``.
         resume: go on from a checkpoint of the same job.
         watch: what to record of every sample; recording changes not one bit of the network.
