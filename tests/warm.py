@@ -22,8 +22,8 @@ WARM = (
     "torch", "torchvision", "torchmetrics.classification", "numba", "faiss", "scipy.special", "scipy.linalg", "sklearn.mixture",
     "pyarrow.parquet", "pandas", "PIL.Image", "safetensors.torch", "jinja2", "matplotlib.figure",
     "prune_cli.cli.app", "prune_cli.torch",
-    *(f"prune_cli.stages.{stage}.command" for stage in ("score", "select", "train", "evaluate", "compare", "report", "manifest")),
-    "prune_cli.stages.manifest.exports",
+    *(f"prune_cli.stages.{stage}.command" for stage in ("score", "select", "train", "evaluate", "compare", "report")),
+    *(f"prune_cli.stages.manifest.{name}" for name in ("create", "check", "merge", "exports")),
 )  # fmt: skip
 _CLIENT = """#!{python} -ISE
 import json, os, socket, sys

@@ -10,6 +10,7 @@ from prune_cli.cli import choices
 from prune_cli.cli import options as opt
 from prune_cli.cli import selection_options as sel
 from prune_cli.cli.running import run
+from prune_cli.stages.manifest.origins import ORIGINS, ImportOptions
 
 
 @opt.spread
@@ -21,7 +22,7 @@ def import_file(
         typer.Option(
             "--from",
             metavar="ORIGIN",
-            help="cleanlab (CSV), scores (.npy), indices (.npy), ids (text), csv or uids (DataComp).",
+            help=choices.listed(origin.summary for origin in ORIGINS.values()),
             show_default=False,
             autocompletion=choices.origins,
         ),
@@ -66,7 +67,6 @@ def import_file(
     Example: prune manifest import coreset.npy --from indices --data photos.parquet
     """
     from prune_cli.io.manifests.data import DataOptions
-    from prune_cli.stages.manifest.imports import ImportOptions
     from prune_cli.stages.manifest.imports import import_file as stage
 
     options = ImportOptions(

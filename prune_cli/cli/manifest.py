@@ -11,6 +11,8 @@ from prune_cli.cli import choices, imports, top_up
 from prune_cli.cli import options as opt
 from prune_cli.cli.command import Command
 from prune_cli.cli.running import run
+from prune_cli.io.foreign.exports import TARGETS
+from prune_cli.stages.manifest.combinations import HOWS, JOIN
 
 app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -34,8 +36,8 @@ def create(
 
     Example: prune manifest create photos/
     """
-    from prune_cli.stages.manifest.command import CreateOptions
-    from prune_cli.stages.manifest.command import create as stage
+    from prune_cli.stages.manifest.create import CreateOptions
+    from prune_cli.stages.manifest.create import create as stage
 
     options = CreateOptions(folder=folder, paths=paths, output=output, force=force, plan=plan)
     run(lambda progress: stage(options, progress), printing)
@@ -54,7 +56,7 @@ def check(
 
     Example: prune manifest check photos.parquet
     """
-    from prune_cli.stages.manifest.command import check as stage
+    from prune_cli.stages.manifest.check import check as stage
 
     options = columns.options(data, max_errors="100%")
     run(lambda progress: stage(options, workers, progress), printing)
@@ -76,11 +78,11 @@ def merge(
         str,
         typer.Option(
             "--how",
-            metavar="join|union|intersect|difference|quota",
+            metavar="|".join(HOWS),
             help="Scores: join their columns. Selections: kept by any, by all, by the first alone, so many of each class.",
             autocompletion=choices.hows,
         ),
-    ] = "join",
+    ] = JOIN,
     quota: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,11 +110,10 @@ def merge(
 
     Example: prune manifest merge a.selection.parquet b.selection.parquet --how union
     """
-    from prune_cli.core.combinations import JOIN
     from prune_cli.core.errors import InputError
     from prune_cli.core.runtime import Runtime, parse_size
-    from prune_cli.stages.manifest.command import MergeOptions
-    from prune_cli.stages.manifest.command import merge as stage
+    from prune_cli.stages.manifest.merge import MergeOptions
+    from prune_cli.stages.manifest.merge import merge as stage
 
     if relabel:
         from prune_cli.stages.evaluate.relabels import RelabelOptions
@@ -172,7 +173,7 @@ def export(
         typer.Option(
             "--to",
             metavar="TARGET",
-            help="ids, csv, uids (DataComp), ultralytics, parquet (datasets), folder or webdataset.",
+            help=choices.listed(target.summary for target in TARGETS.values()),
             show_default=False,
             autocompletion=choices.targets,
         ),

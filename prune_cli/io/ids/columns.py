@@ -48,14 +48,25 @@ def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
             f"{source.location}: {ids.null_count} null id(s) in '{column}', the first in row {where}",
             "give every row an id",
         )
-    if pc.count_distinct(ids).as_py() != len(ids):
-        counts = pc.value_counts(ids)
-        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    twice = repeated(ids)
+    if len(twice):
         raise InputError(
             f"{source.location}: {len(twice)} id(s) stand more than once in '{column}': {some(twice)}",
             "make the ids unique",
         )
     return ids, False
+
+
+def repeated(ids: pa.Array) -> pa.Array:
+    """Return the ids that stand more than once, each once.
+
+    >>> repeated(pa.array(["a", "b", "a"])).to_pylist()
+    ['a']
+    """
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return ids.slice(0, 0)
+    counts = pc.value_counts(ids)
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
 
 
 def id_type(source: ParquetSource, column: str) -> pa.DataType:

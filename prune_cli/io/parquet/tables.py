@@ -103,9 +103,13 @@ class ParquetSource:
             InputError: there is no such column; names those there are.
         """
         if column not in self.schema.names:
-            hint = f"name it with {option}" if option else "add it"
-            raise InputError(f"{self.location}: no column '{column}'; it has {_columns(self.schema)}", hint)
+            raise self.lacking(column, option)
         return self.schema.field(column)
+
+    def lacking(self, column: str, option: str | None = None) -> InputError:
+        """Return the error of a column that is not there; it names those there are."""
+        hint = f"name it with {option}" if option else "add it"
+        return InputError(f"{self.location}: no column '{column}'; it has {_columns(self.schema)}", hint)
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Return whole columns; for the small ones (ids, labels, scores)."""

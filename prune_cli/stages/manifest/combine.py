@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from prune_cli.core.combinations import HOWS, SET_OPERATIONS
 from prune_cli.core.errors import InputError
 from prune_cli.io.ids.columns import ID, Labels
 from prune_cli.io.manifests.joined_selections import JoinedSelections
 from prune_cli.io.manifests.selection import RANK, SELECTED, WEIGHT
-from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.tables import write_table
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.selection.combining import Combination, fill_quotas, intersect, subtract, unite
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.manifest.combinations import HOWS, SET_OPERATIONS
+from prune_cli.stages.manifest.outputs import provenance_of, summary_of
 from prune_cli.stages.manifest.quotas import quotas_of
 
 PROCESS_BYTES = 200 * 2**20
@@ -75,25 +76,18 @@ def combine(options: CombineOptions) -> Outcome:
     table = _table(joined, found, weight_n)
     if options.selected_only:
         table = table.filter(pa.array(found.selected_n))
-    provenance = Provenance(
-        command="manifest merge",
-        method=options.how,
+    provenance = provenance_of(
+        "manifest merge",
+        options.how,
+        joined.inputs,
+        (len(joined.ids), len(table)),
         parameters={"quota": list(options.quotas), "selected_only": options.selected_only, "nested": False},
-        seed=0,
-        inputs=joined.inputs,
         packages=("numpy", "pyarrow"),
-        rows={"rows_in": len(joined.ids), "rows_out": len(table), "rows_bad": 0},
     )
     write_table(output, table, provenance, joined.source)
     _tell(joined, found, quotas_c, outcome)
-    outcome.summary = {
-        "command": "manifest merge",
-        "how": options.how,
-        "output": output,
-        "rows_kept": int(found.selected_n.sum()),
-        **provenance.rows,
-        **watch.figures(),
-    }
+    kept = int(found.selected_n.sum())
+    outcome.summary = summary_of(provenance, watch, how=options.how, output=output, rows_kept=kept)
     return outcome
 
 
@@ -108,20 +102,20 @@ def _check_options(options: CombineOptions) -> None:
 
 def _labels(joined: JoinedSelections, options: CombineOptions) -> Labels:
     if joined.labels is None:
-        joined.source.require(options.label_column, "--label-column")
-    assert joined.labels is not None
+        raise joined.source.lacking(options.label_column, "--label-column")
     return joined.labels
 
 
 def _combination(joined: JoinedSelections, options: CombineOptions, quotas_c: np.ndarray | None) -> Combination:
-    selected_fn, rank_fn, place_n = joined.selected_fn, joined.rank_fn, joined.place_n
+    selections = joined.selected_fn, joined.rank_fn, joined.place_n
     if quotas_c is not None:
-        return fill_quotas(selected_fn, rank_fn, place_n, _labels(joined, options).codes_n, quotas_c)
-    if options.how == "union":
-        return unite(selected_fn, rank_fn, place_n)
-    if options.how == "intersect":
-        return intersect(selected_fn, rank_fn, place_n, joined.names)
-    return subtract(selected_fn, rank_fn, place_n, joined.names)
+        return fill_quotas(*selections, _labels(joined, options).codes_n, quotas_c)
+    ways: dict[str, Callable[[], Combination]] = {
+        "union": lambda: unite(*selections),
+        "intersect": lambda: intersect(*selections, joined.names),
+        "difference": lambda: subtract(*selections, joined.names),
+    }
+    return ways[options.how]()
 
 
 def _table(joined: JoinedSelections, found: Combination, weight_n: np.ndarray | None) -> pa.Table:

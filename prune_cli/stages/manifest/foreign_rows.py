@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.foreign.csv_files import CsvFile
-from prune_cli.io.ids.columns import Labels, locate
+from prune_cli.io.ids.columns import ID, Labels, locate
 from prune_cli.io.manifests.data import DataOptions, Dataset
 from prune_cli.io.parquet.provenance import InputFile
 from prune_cli.io.parquet.tables import ParquetSource
@@ -31,6 +31,7 @@ class KnownRows:
         inputs: the files they are of.
         source: the data, or None where there is a list of ids alone.
         made_up: whether the ids are the positions.
+        id_column: what the data call the ids.
     """
 
     ids: pa.Array
@@ -39,6 +40,7 @@ class KnownRows:
     inputs: tuple[InputFile, ...]
     source: ParquetSource | None = None
     made_up: bool = False
+    id_column: str = ID
 
 
 def rows_of_data(options: DataOptions) -> KnownRows:
@@ -46,7 +48,15 @@ def rows_of_data(options: DataOptions) -> KnownRows:
     dataset = Dataset(options)
     labeled = options.label_column in dataset.source.schema.names or options.label_column != "label"
     labels = dataset.labels if labeled else None
-    return KnownRows(dataset.ids, labels, options.location, dataset.source.inputs, dataset.source, dataset.ids_made_up)
+    return KnownRows(
+        dataset.ids,
+        labels,
+        options.location,
+        dataset.source.inputs,
+        dataset.source,
+        dataset.ids_made_up,
+        options.id_column,
+    )
 
 
 def check_positions(found: np.ndarray, rows: KnownRows, path: Path) -> np.ndarray:
@@ -87,18 +97,17 @@ def check_length(found: int, what: str, path: Path, rows: KnownRows) -> None:
         )
 
 
-def locate_lines(file: CsvFile, id_column: str, columns: dict[str, pa.Array], rows: KnownRows) -> np.ndarray:
+def locate_lines(file: CsvFile, columns: dict[str, pa.Array], rows: KnownRows) -> np.ndarray:
     """Return (M,) int64, the row of each line: by its id, by pandas' index, which is the position, or by its place.
 
     Args:
         file: a CSV file.
-        id_column: name of the ids, in the data; ``id`` serves as well.
         columns: those of the file that `line_columns` names, as texts.
-        rows: of the data.
+        rows: of the data; their column of ids is looked for in the file, and ``id`` serves as well.
     Raises:
         InputError: an id or position that is not there or stands twice, or as many lines as there are no rows.
     """
-    name = _name_of_lines(file, id_column)
+    name = _name_of_lines(file, rows)
     if name is None:
         found = len(next(iter(columns.values())))
         check_length(found, "rows", file.path, rows)
@@ -118,14 +127,14 @@ def locate_lines(file: CsvFile, id_column: str, columns: dict[str, pa.Array], ro
     return positions
 
 
-def line_columns(file: CsvFile, id_column: str) -> list[str]:
+def line_columns(file: CsvFile, rows: KnownRows) -> list[str]:
     """Return the columns that `locate_lines` goes by."""
-    name = _name_of_lines(file, id_column)
+    name = _name_of_lines(file, rows)
     return [] if name is None else [name]
 
 
-def _name_of_lines(file: CsvFile, id_column: str) -> str | None:
-    return next((name for name in (id_column, "id", *_INDEX_NAMES) if name in file.names), None)
+def _name_of_lines(file: CsvFile, rows: KnownRows) -> str | None:
+    return next((name for name in (rows.id_column, ID, *_INDEX_NAMES) if name in file.names), None)
 
 
 def compare_labels(texts: pa.Array, positions: np.ndarray, rows: KnownRows, path: Path) -> str | None:

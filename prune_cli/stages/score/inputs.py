@@ -10,7 +10,8 @@ import numpy as np
 
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
-from prune_cli.io.manifests.data import Dataset, drop_rows
+from prune_cli.io.manifests.data import Dataset
+from prune_cli.io.manifests.good_rows import drop_rows
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.methods.registry.lookup import TRAINING
 from prune_cli.methods.scores.kernel.row_kinds import make_rows

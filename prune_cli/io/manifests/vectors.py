@@ -65,13 +65,18 @@ def vector_blocks(
 
 
 def fill_vectors(
-    blocks: Iterator[tuple[np.ndarray, np.ndarray]], rows: int, dtype: type[np.floating], spool: Path | None = None
-) -> np.ndarray | None:
-    """Return (rows, D) vectors by position, 0 where there is none; None where no block came.
+    blocks: Iterator[tuple[np.ndarray, np.ndarray]],
+    rows: int,
+    dtype: type[np.floating],
+    absent: InputError,
+    spool: Path | None = None,
+) -> np.ndarray:
+    """Return (rows, D) vectors by position, 0 where there is none.
 
     Args:
         blocks: positions and their vectors.
         rows, dtype: of the array.
+        absent: see `no_vectors`, raised where no block comes.
         spool: a file that the array is memory-mapped from, for vectors that do not fit into memory; None: it is in memory.
     """
     vectors: np.ndarray | None = None
@@ -79,7 +84,29 @@ def fill_vectors(
         if vectors is None:
             vectors = _allocate((rows, block.shape[1]), dtype, spool)
         vectors[here] = block
+    if vectors is None:
+        raise absent
     return vectors
+
+
+def no_vectors(where: str, column: str) -> InputError:
+    """Return the error of a column in which no row has a vector."""
+    return InputError(f"{where}: no row has a vector in '{column}'", "check the column")
+
+
+def check_probabilities(probs_bc: np.ndarray, positions: np.ndarray, ledger: Ledger, prefix: str = "") -> None:
+    """List rows that are no probabilities: outside 0 to 1, or with a sum that is not 1 to 1e-3.
+
+    Args:
+        probs_bc: (B, C) numbers.
+        positions: (B,) of the rows.
+        ledger: receives the bad ones.
+        prefix: of the reason.
+    """
+    outside = ((probs_bc < -1e-6) | (probs_bc > 1 + 1e-6)).any(axis=1)
+    ledger.add_all(positions[outside], f"{prefix}a probability below 0 or above 1")
+    wrong = ~outside & ~(np.abs(probs_bc.sum(axis=1, dtype=np.float64) - 1) <= 1e-3)
+    ledger.add_all(positions[wrong], f"{prefix}probabilities that do not sum to 1")
 
 
 def _allocate(shape: tuple[int, int], dtype: type[np.floating], spool: Path | None) -> np.ndarray:
