@@ -25,7 +25,7 @@ from prune_cli.io.parquet.tables import STDIN, ParquetSource, write_batches
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.score.shards import merge_shards
+from prune_cli.stages.score.merge import merge_shards
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _BATCH_BYTES = 32 * 2**20

@@ -35,7 +35,7 @@ from prune_cli.io.runs.folder import (
 from prune_cli.io.stores.locations import name_of, require_local
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry.lookup import find_exporter, find_method, preset_params
-from prune_cli.methods.scores.record.dynamics import early_epoch
+from prune_cli.methods.scores.record.needs import early_epoch
 from prune_cli.methods.training.loop.data_parallel import require_shareable
 from prune_cli.methods.training.loop.plan import default_architecture, training_cost
 from prune_cli.methods.training.loop.recording import RecordSink, Watch

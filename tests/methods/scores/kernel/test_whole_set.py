@@ -14,19 +14,20 @@ from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.progress import silent
 from prune_cli.methods.partition import random_parts, two_means_parts
 from prune_cli.methods.scores.kernel import tile_columns
-from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
+from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import MatrixKernel, ReluKernel, parse_kernel
 from prune_cli.methods.scores.kernel.ntk_margin import (
-    RIDGES,
     NtkParams,
-    choose_ridge,
     fit_temperature,
     margins,
     ntk_margin_scores,
     ntk_residual_scores,
     probabilities,
 )
+from prune_cli.methods.scores.kernel.ridge import RIDGES, choose_ridge
 from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.samples import make_samples
+from prune_cli.methods.scores.kernel.solving import kernel_solution
 from prune_cli.methods.scores.kernel.whole_set import (
     Part,
     Problem,
@@ -100,11 +101,9 @@ def test_three_rows_of_three_classes():
     third = 1 / 3
     expected = np.array([[-third, third, -third], [third, -third, -third], [0, 0, 0]])
     np.testing.assert_allclose(solution.loo_nc, expected, atol=1e-12)
-    params = NtkParams(ridge=0.0)
-    assert ntk_margin_scores(values, codes, params)["ntk_margin"] == pytest.approx(
-        [-2 * third, -2 * third, 0], abs=1e-12
-    )
-    assert ntk_residual_scores(values, codes, params)["ntk_residual"] == pytest.approx([4 * third, 4 * third, 1])
+    solution = kernel_solution(values, codes, NtkParams(ridge=0.0))
+    assert ntk_margin_scores(solution, codes)["ntk_margin"] == pytest.approx([-2 * third, -2 * third, 0], abs=1e-12)
+    assert ntk_residual_scores(solution, codes)["ntk_residual"] == pytest.approx([4 * third, 4 * third, 1])
 
 
 def test_depth_by_hand():
@@ -154,10 +153,11 @@ def test_exact_equals_leaving_one_out(seed, n, classes, ridge, depth):
 
 def test_two_classes_of_equal_size_are_sampled_and_exact_alike():
     values, codes = problem(2, classes=2)
-    exact = complexity_gap_scores(values, codes, ComplexityGapParams(mode="exact", terms=True))
-    drawn = complexity_gap_scores(values, codes, ComplexityGapParams(terms=True))
-    for name, expected in drawn.items():
-        np.testing.assert_allclose(exact[name], expected, rtol=1e-9)
+    exact, drawn = (kernel_solution(values, codes, ComplexityGapParams(mode=mode)) for mode in ("exact", "sampled"))
+    for name in ("gap_n", "a2_n", "ab_n", "b2_n"):
+        np.testing.assert_allclose(getattr(exact, name), getattr(drawn, name), rtol=1e-9)
+    with pytest.raises(ValueError, match="without predictions"):
+        ntk_margin_scores(drawn, codes)
 
 
 @pytest.mark.parametrize("blocks", ["random", "kmeans"])
@@ -370,7 +370,7 @@ def test_unknown_kernels_are_refused(name):
 
 def test_the_ridge_chosen_is_the_best_left_one_out():
     values, codes = problem(13, 60, features=4)
-    chosen = choose_ridge(ReluKernel(make_rows(values)), codes, 3, np.arange(60), "cpu")
+    chosen = choose_ridge(make_samples(values, codes, NtkParams()), "cpu")
     matrix = kernel_matrix(values)
     accuracies = [np.mean(left_out(matrix, codes, r)[1].argmax(axis=1) == codes) for r in RIDGES]
     assert chosen.accuracies == pytest.approx(accuracies)
@@ -383,9 +383,10 @@ def test_a_wrong_label_has_the_lowest_margin():
     values += 3 * np.eye(12)[codes]
     given = codes.copy()
     given[:15] = (codes[:15] + 1) % 3
-    margin = ntk_margin_scores(values, given)["ntk_margin"]
+    solution = kernel_solution(values, given, NtkParams())
+    margin = ntk_margin_scores(solution, given)["ntk_margin"]
     assert set(np.argsort(margin)[:15]) == set(range(15)) and (margin[:15] < 0).all()
-    residual = ntk_residual_scores(values, given)["ntk_residual"]
+    residual = ntk_residual_scores(solution, given)["ntk_residual"]
     assert set(np.argsort(residual)[-15:]) == set(range(15))
 
 
