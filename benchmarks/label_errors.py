@@ -30,8 +30,9 @@ from sklearn.metrics import roc_auc_score
 from prune_cli.core.rng import generator
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
 from prune_cli.methods.scores.kernel.kernels import MatrixKernel, fill_matrix
-from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, choose_ridge, margins, residuals
+from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, margins, residuals
 from prune_cli.methods.scores.kernel.problem import Problem
+from prune_cli.methods.scores.kernel.ridge import choose_ridge
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
 from prune_cli.methods.scores.kernel.solution import Solution
 from prune_cli.methods.scores.kernel.solver import solve_all

@@ -193,7 +193,7 @@ def test_embeddings_that_do_not_fit_are_mapped_from_a_file(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prune_cli.io.parquet import vectors as module
-    from prune_cli.stages.score.command import inputs as score_inputs
+    from prune_cli.stages.score import reading
 
     table = pq.read_table(vectors)
     values = np.stack(table["embedding"].to_numpy())
@@ -202,7 +202,7 @@ def test_embeddings_that_do_not_fit_are_mapped_from_a_file(
     options = ["bad.parquet", "--method", "cg,moderate,prototype", "-p", "center=true", "--max-errors", "2"]
     prune("score", *options, "-o", "here.parquet")
     mapped, allocate = [], module._allocate
-    monkeypatch.setattr(score_inputs, "_SHARE_IN_MEMORY", 0.0)
+    monkeypatch.setattr(reading, "_SHARE_IN_MEMORY", 0.0)
     monkeypatch.setattr(module, "_allocate", lambda *a: mapped.append(a[2]) or allocate(*a))
     prune("score", *options, "-o", "there.parquet", "--work-dir", "w")
     assert [path.name for path in mapped if path is not None] == ["features.npy", "embeddings.npy"]

@@ -258,7 +258,7 @@ class RecordFile:
 
 
 class RunRecord:
-    """The record of one run, as `prune_cli.methods.scores.record.dynamics.Record` wants it."""
+    """The record of one run, as `prune_cli.methods.scores.record.records.Record` wants it."""
 
     def __init__(self, file: RecordFile, passes: list[_Pass]) -> None:
         self._file = file

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Direction = Literal["harder", "easier"]
 Kind = Literal["score", "selection", "recipe", "structure"]
-Needs = Literal["inputs", "record", "features", "relabels"]
+Needs = Literal["kernel", "record", "features", "relabels"]
 Uses = Literal["score", "features", "labels", "probabilities"]
 
 
@@ -28,9 +28,9 @@ class Method:
         cost: time and memory in words and symbols.
         source: paper or origin.
         columns: score columns it can return -> the direction of a high value.
-        needs: what a score is computed from: ``inputs`` (pixels or embeddings as they are), ``record`` (what a
+        needs: what a score is computed from: ``kernel`` (inner products of pixels or embeddings as they are), ``record`` (what a
             training run or a model says of each sample), ``features`` (a network's embeddings, or those given) or ``relabels``
-            (the new labels of a run).
+            (the new labels of a run). What it needs of a kernel or a record its parameters say.
         uses: what a selection cannot do without.
         nested: whether a selection's answer for a budget holds its answer for every smaller one.
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
@@ -51,7 +51,7 @@ class Method:
     cost: str
     source: str
     columns: Mapping[str, Direction] = field(default_factory=dict)
-    needs: Needs = "inputs"
+    needs: Needs | None = None
     uses: tuple[Uses, ...] = ()
     nested: bool = True
     classes_itself: bool = False

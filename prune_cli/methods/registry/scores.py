@@ -9,6 +9,7 @@ from prune_cli.methods.registry.method import Direction, Method
 
 def _of_record(
     name: str,
+    module: str,
     params: str,
     direction: Direction,
     summary: str,
@@ -19,7 +20,7 @@ def _of_record(
     return Method(
         name=name,
         kind="score",
-        module="prune_cli.methods.scores.record.dynamics",
+        module=f"prune_cli.methods.scores.record.{module}",
         function=f"{name}_scores",
         params=params,
         summary=summary,
@@ -41,6 +42,7 @@ SCORES = (
         cost="3/8 n^3 flops and n^2 / 2 numbers a class and repeat, n = (1 + ratio) * class size; mode=exact: 2/3 N^3 in all",
         source="Ki, Choi, Chung, ICLR 2023, arXiv:2301.00930",
         columns={"cg": "harder", "cg_a2": "harder", "cg_ab": "harder", "cg_b2": "harder"},
+        needs="kernel",
     ),
     Method(
         name="ntk_margin",
@@ -52,6 +54,7 @@ SCORES = (
         cost="2/3 N^3 flops and N^2 / 2 numbers on disk for all classes; N B^2 in blocks of B",
         source="ours: leave-one-out kernel ridge regression with the neural tangent kernel",
         columns={"ntk_margin": "easier"},
+        needs="kernel",
     ),
     Method(
         name="ntk_residual",
@@ -63,9 +66,11 @@ SCORES = (
         cost="that of ntk_margin; nothing beside it",
         source="ours: leave-one-out kernel ridge regression with the neural tangent kernel",
         columns={"ntk_residual": "harder"},
+        needs="kernel",
     ),
     _of_record(
         "el2n",
+        "probabilities",
         "El2nParams",
         "harder",
         "norm of the error softmax - onehot early in training, un-augmented",
@@ -73,6 +78,7 @@ SCORES = (
         "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075",
     ),
     _of_record(
+        "grand",
         "grand",
         "GrandParams",
         "harder",
@@ -82,6 +88,7 @@ SCORES = (
     ),
     _of_record(
         "forgetting",
+        "forgetting",
         "ForgettingParams",
         "harder",
         "how often right became wrong; never right counts as the number of epochs",
@@ -89,6 +96,7 @@ SCORES = (
         "Toneva et al., ICLR 2019, arXiv:1812.05159",
     ),
     _of_record(
+        "aum",
         "aum",
         "AumParams",
         "easier",
@@ -98,6 +106,7 @@ SCORES = (
     ),
     _of_record(
         "dyn_unc",
+        "dyn_unc",
         "DynUncParams",
         "harder",
         "mean over windows of epochs of the deviation of the label's probability",
@@ -105,6 +114,7 @@ SCORES = (
         "He et al., 2024, arXiv:2306.05175",
     ),
     _of_record(
+        "dual",
         "dual",
         "DualParams",
         "harder",
@@ -115,6 +125,7 @@ SCORES = (
     ),
     _of_record(
         "tdds",
+        "tdds",
         "TddsParams",
         "harder",
         "how unevenly the probabilities move while a sample is learned",
@@ -123,6 +134,7 @@ SCORES = (
     ),
     _of_record(
         "loss",
+        "probabilities",
         "LossParams",
         "harder",
         "cross-entropy of the given label",
@@ -131,6 +143,7 @@ SCORES = (
     ),
     _of_record(
         "margin",
+        "probabilities",
         "MarginParams",
         "easier",
         "probability of the label less that of the best other",
@@ -139,6 +152,7 @@ SCORES = (
     ),
     _of_record(
         "entropy",
+        "probabilities",
         "EntropyParams",
         "harder",
         "entropy of the probabilities",
@@ -147,6 +161,7 @@ SCORES = (
     ),
     _of_record(
         "confidence",
+        "probabilities",
         "ConfidenceParams",
         "easier",
         "highest probability",

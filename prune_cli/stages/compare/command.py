@@ -19,10 +19,10 @@ from prune_cli.io.ids.columns import Labels
 from prune_cli.io.manifests.data import DataOptions, Dataset
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
 from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_file
-from prune_cli.io.parquet.tables import STDIN, write_table
+from prune_cli.io.parquet.tables import write_table
 from prune_cli.io.runs.locks import locked_folder
 from prune_cli.io.stores.atomic import check_output
-from prune_cli.io.stores.locations import beside, is_remote, local_twin
+from prune_cli.io.stores.locations import STDIN, beside, is_remote, local_twin
 from prune_cli.io.stores.reading import fetch
 from prune_cli.methods.devices import device_name, free_memory, resolve_device
 from prune_cli.methods.evidence.gates import parse_gate

@@ -9,13 +9,14 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.joined import Joined
 from prune_cli.io.manifests.selection import SELECTED
 from prune_cli.io.manifests.shards import is_shard
-from prune_cli.io.parquet.tables import STDIN, ParquetSource, write_batches
+from prune_cli.io.parquet.tables import ParquetSource, write_batches
 from prune_cli.io.stores.atomic import check_output
+from prune_cli.io.stores.locations import STDIN
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.manifest.combinations import JOIN, SET_OPERATIONS
 from prune_cli.stages.manifest.outputs import provenance_of, summary_of
-from prune_cli.stages.score.shards import merge_shards
+from prune_cli.stages.score.merge import merge_shards
 
 
 @dataclass(frozen=True)

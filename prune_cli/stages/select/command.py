@@ -23,10 +23,10 @@ from prune_cli.io.manifests.features import FeatureFile
 from prune_cli.io.manifests.joined import Joined
 from prune_cli.io.manifests.ledger import ErrorAllowance, Ledger, ledger_path, settle
 from prune_cli.io.parquet.provenance import Provenance
-from prune_cli.io.parquet.tables import STDIN, write_batches
+from prune_cli.io.parquet.tables import write_batches
 from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.io.stores.atomic import check_output
-from prune_cli.io.stores.locations import beside, work_folder
+from prune_cli.io.stores.locations import STDIN, beside, work_folder
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry.lookup import find_method, methods_of, preset_params
 from prune_cli.methods.registry.method import Method

@@ -21,7 +21,7 @@ from prune_cli.io.manifests.data import DataOptions, Dataset
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifests.selection import selected_ids
 from prune_cli.io.parquet.provenance import InputFile, Provenance
-from prune_cli.io.parquet.tables import STDIN, ParquetSource
+from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.runs.folder import (
     FollowingBuilder,
     Run,
@@ -31,10 +31,10 @@ from prune_cli.io.runs.folder import (
     run_files,
     same_settings,
 )
-from prune_cli.io.stores.locations import name_of, require_local
+from prune_cli.io.stores.locations import STDIN, name_of, require_local
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry.lookup import find_exporter, find_method, preset_params
-from prune_cli.methods.scores.record.dynamics import early_epoch
+from prune_cli.methods.scores.record.needs import early_epoch
 from prune_cli.methods.training.loop.estimate import training_cost
 from prune_cli.methods.training.loop.recording import RecordSink, Watch
 from prune_cli.methods.training.loop.timetable import Budget

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.arrays import IntArray
-from prune_cli.methods.scores.kernel.complexity_gap import BlockResult, score_sides
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.problem import Problem, SampleSet
 from prune_cli.methods.scores.kernel.row_kinds import unpack_rows
 from prune_cli.methods.scores.kernel.samples import Samples
+from prune_cli.methods.scores.kernel.sides import SidesResult, score_sides
 from prune_cli.methods.scores.kernel.solution import SetResult
 from prune_cli.methods.scores.kernel.solver import solve_set
 
@@ -32,7 +32,7 @@ def pack_sides(kernel: ReluKernel, pos: IntArray, neg: IntArray) -> dict[str, ND
 
 
 def score_packed_sides(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, Any]:
-    """Return a `BlockResult` as arrays.
+    """Return a `SidesResult` as arrays.
 
     Args:
         values: ``depth`` of the kernel, ``ridge``, ``device``, ``precision``.
@@ -82,17 +82,17 @@ def solve_packed_set(values: Mapping[str, Any], arrays: Arrays, progress: Progre
     return to_arrays(dataclasses.replace(result, positions=arrays["positions"]))
 
 
-def to_arrays(result: BlockResult | SetResult) -> dict[str, NDArray[Any]]:
+def to_arrays(result: SidesResult | SetResult) -> dict[str, NDArray[Any]]:
     """Return a result as arrays by the names of its fields."""
     return {f.name: np.asarray(getattr(result, f.name)) for f in dataclasses.fields(result)}
 
 
-def block_result(arrays: Arrays) -> BlockResult:
+def sides_result(arrays: Arrays) -> SidesResult:
     """Return what `to_arrays` made arrays of."""
-    return BlockResult(**_scalars(arrays))
+    return SidesResult(**_scalars(arrays))
 
 
-def part_result(arrays: Arrays) -> SetResult:
+def set_result(arrays: Arrays) -> SetResult:
     """Return what `to_arrays` made arrays of."""
     return SetResult(**_scalars(arrays))
 

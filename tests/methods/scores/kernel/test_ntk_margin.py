@@ -8,14 +8,13 @@ from kernel_problems import kernel_matrix, left_out, problem
 
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.ntk_margin import (
-    RIDGES,
-    choose_ridge,
     fit_temperature,
     margins,
     ntk_margin_scores,
     ntk_residual_scores,
     probabilities,
 )
+from prune_cli.methods.scores.kernel.ridge import RIDGES, choose_ridge
 from prune_cli.methods.scores.kernel.row_kinds import make_rows
 
 

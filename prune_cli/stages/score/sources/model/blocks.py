@@ -21,8 +21,10 @@ from prune_cli.io.images.decoding import BadImage, ImageSettings, encoded_bytes
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.runs.finished import BlockFolder
+from prune_cli.methods.scores.record.grand import gradients_of
+from prune_cli.methods.scores.record.needs import Variant
 from prune_cli.methods.training.networks.predict import BATCH_SIZE, Look, Prediction, predict, ready_network
-from prune_cli.stages.score.sources.record import Model, gradients_of
+from prune_cli.stages.score.sources.model.networks import Model
 
 _BLOCK_ROWS = 1024
 _WEIGHT = "weight:"
@@ -41,7 +43,7 @@ def look_on_engine(
     runtime: Runtime,
     *,
     embeddings: bool,
-    gradients: str | None,
+    gradients: Variant | None,
     progress: Progress = silent,
 ) -> tuple[np.ndarray, Prediction]:
     """Return the rows that are good, and what the network says of these; the others go to the ledger.
