@@ -6,11 +6,14 @@ import numpy as np
 import torch
 
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
+from prune_cli.methods.scores.kernel.pieces import Settings
 from prune_cli.methods.scores.kernel.problem import Problem, SampleSet
 from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.scores.kernel.samples import Samples
+from prune_cli.methods.scores.kernel.set_piece import SetPiece
 from prune_cli.methods.scores.kernel.solution import SetResult, Solution
-from prune_cli.methods.scores.kernel.solver import solve_all, solve_set
+from prune_cli.methods.scores.kernel.solver import solve_set
+from prune_cli.methods.scores.kernel.solving import solve_piece
 
 CPU = torch.device("cpu")
 
@@ -67,9 +70,9 @@ def samples_of(values, codes, kernel=None, order=None) -> Samples:  # type: igno
 
 
 def solved(values, codes, kernel=None, order=None, **how) -> Solution:  # type: ignore[no-untyped-def]
-    settings = {name: how.pop(name) for name in ("seed", "precision") if name in how}
+    settings = Settings(**{name: how.pop(name) for name in ("seed", "precision", "device") if name in how})
     stated = Problem(**{"mode": "exact", "ridge": 0.0, "predictions": True, **how})
-    return solve_all(samples_of(values, codes, kernel, order), stated, **settings)
+    return solve_piece(SetPiece(("relu", False), stated), samples_of(values, codes, kernel, order), settings)
 
 
 def solved_set(values, codes, store=None, precision="float64", ridge=0.0, mode="exact") -> SetResult:  # type: ignore[no-untyped-def]

@@ -18,35 +18,14 @@ from prune_cli.methods.scores.kernel.columns import WIDTH, Columns, PanelStore
 from prune_cli.methods.scores.kernel.factored import factor_triangle
 from prune_cli.methods.scores.kernel.nystrom import solve_nystrom
 from prune_cli.methods.scores.kernel.precision import dtype_name, torch_dtype
-from prune_cli.methods.scores.kernel.problem import Problem, SampleSet, plan_sets, set_members
+from prune_cli.methods.scores.kernel.problem import Problem, SampleSet
 from prune_cli.methods.scores.kernel.rows import has_duplicates
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.solution import SetResult, Solution, combine
+from prune_cli.methods.scores.kernel.solution import SetResult
 from prune_cli.methods.scores.kernel.system import Inverse, System
 from prune_cli.methods.scores.kernel.tile_columns import columns_cost, factor_columns, inverse_diagonal, solve_refined
 
 _CARD = 0.7  # of a card's free memory, which a factor may take
-
-
-def solve_all(
-    samples: Samples,
-    problem: Problem,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "auto",
-    progress: Progress = silent,
-) -> Solution:
-    """Return the solution of a problem, set by set, here and now."""
-    sets, results = plan_sets(problem, len(samples.order_n)), []
-    members_of = set_members(samples, problem, seed, progress)
-    for done, one in enumerate(sets):
-        progress("parts", done, len(sets), None)
-        found = solve_set(
-            samples, members_of(one), problem, one, seed=seed, device=device, precision=precision, progress=progress
-        )
-        results.append(found)
-    return combine(results, samples.codes_n, samples.n_classes, problem)
 
 
 def solve_set(

@@ -15,7 +15,7 @@ from prune_cli.methods.scores.kernel.needs import KernelNeeds, KernelScoreParams
 from prune_cli.methods.scores.kernel.pieces import Piece, Settings
 from prune_cli.methods.scores.kernel.problem import problem_of
 from prune_cli.methods.scores.kernel.ridge import choose_ridge
-from prune_cli.methods.scores.kernel.samples import make_samples
+from prune_cli.methods.scores.kernel.samples import Samples, make_samples
 from prune_cli.methods.scores.kernel.set_piece import SetPiece
 from prune_cli.methods.scores.kernel.sides import SideDraw
 from prune_cli.methods.scores.kernel.sides_piece import SidesPiece
@@ -92,10 +92,17 @@ def kernel_solution(
     build_params(type(params), dataclasses.asdict(params), "kernel")
     samples = make_samples(values_nd, codes_n, params, channels=channels, order_n=order_n)
     (piece,), _ = plan_pieces({"": params}, len(codes_n), lambda *score: choose_ridge(samples, device).ridge)
-    compute = piece.compute(samples, Settings(seed, device, precision), None, progress)
-    total, blocks = len(piece.block_names(codes_n)), []
+    return solve_piece(piece, samples, Settings(seed, device, precision), progress)
+
+
+def solve_piece(
+    piece: Piece, samples: Samples, settings: Settings = Settings(), progress: Progress = silent
+) -> Solution:
+    """Return what all blocks of a piece say of each sample, computed one after the other in this process."""
+    compute = piece.compute(samples, settings, None, progress)
+    total, blocks = len(piece.block_names(samples.codes_n)), []
     for number in range(total):
         progress("blocks", number, total, None)
         blocks.append(compute(number))
     progress("blocks", total, total, None)
-    return piece.combine(blocks, codes_n, samples.n_classes)
+    return piece.combine(blocks, samples.codes_n, samples.n_classes)

@@ -478,7 +478,7 @@ def test_combining_some_classes_leaves_nan_and_some_repeats_is_an_error():
 _MEASURE = """
 import numpy as np
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.scores.kernel.sides import score_sides, sides_memory
 
 def resident(field):

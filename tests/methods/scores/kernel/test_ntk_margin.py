@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from kernel_problems import kernel_matrix, left_out, problem
 
-from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.ntk_margin import (
+    NtkParams,
     fit_temperature,
     margins,
     ntk_margin_scores,
@@ -15,12 +15,13 @@ from prune_cli.methods.scores.kernel.ntk_margin import (
     probabilities,
 )
 from prune_cli.methods.scores.kernel.ridge import RIDGES, choose_ridge
-from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.samples import make_samples
+from prune_cli.methods.scores.kernel.solving import kernel_solution
 
 
 def test_the_ridge_chosen_is_the_best_left_one_out():
     values, codes = problem(13, 60, features=4)
-    chosen = choose_ridge(ReluKernel(make_rows(values)), codes, 3, np.arange(60), "cpu")
+    chosen = choose_ridge(make_samples(values, codes, NtkParams()), "cpu")
     matrix = kernel_matrix(values)
     accuracies = [np.mean(left_out(matrix, codes, r)[1].argmax(axis=1) == codes) for r in RIDGES]
     assert chosen.accuracies == pytest.approx(accuracies)
@@ -33,9 +34,10 @@ def test_a_wrong_label_has_the_lowest_margin():
     values += 3 * np.eye(12)[codes]
     given = codes.copy()
     given[:15] = (codes[:15] + 1) % 3
-    margin = ntk_margin_scores(values, given)["ntk_margin"]
+    solution = kernel_solution(values, given, NtkParams())
+    margin = ntk_margin_scores(solution, given)["ntk_margin"]
     assert set(np.argsort(margin)[:15]) == set(range(15)) and (margin[:15] < 0).all()
-    residual = ntk_residual_scores(values, given)["ntk_residual"]
+    residual = ntk_residual_scores(solution, given)["ntk_residual"]
     assert set(np.argsort(residual)[-15:]) == set(range(15))
 
 

@@ -12,14 +12,15 @@ from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.progress import silent
 from prune_cli.core.rng import generator
 from prune_cli.methods.partition import random_parts, two_means_parts
-from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
+from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import MatrixKernel, ReluKernel
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, ntk_margin_scores, ntk_residual_scores
 from prune_cli.methods.scores.kernel.params import resolve_mode
 from prune_cli.methods.scores.kernel.problem import Problem, plan_sets
 from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.scores.kernel.solution import combine
-from prune_cli.methods.scores.kernel.solver import solve_all, solve_set
+from prune_cli.methods.scores.kernel.solver import solve_set
+from prune_cli.methods.scores.kernel.solving import kernel_solution
 
 # By hand.
 
@@ -36,11 +37,9 @@ def test_three_rows_of_three_classes():
     third = 1 / 3
     expected = np.array([[-third, third, -third], [third, -third, -third], [0, 0, 0]])
     np.testing.assert_allclose(solution.loo_nc, expected, atol=1e-12)
-    params = NtkParams(ridge=0.0)
-    assert ntk_margin_scores(values, codes, params)["ntk_margin"] == pytest.approx(
-        [-2 * third, -2 * third, 0], abs=1e-12
-    )
-    assert ntk_residual_scores(values, codes, params)["ntk_residual"] == pytest.approx([4 * third, 4 * third, 1])
+    solution = kernel_solution(values, codes, NtkParams(ridge=0.0))
+    assert ntk_margin_scores(solution, codes)["ntk_margin"] == pytest.approx([-2 * third, -2 * third, 0], abs=1e-12)
+    assert ntk_residual_scores(solution, codes)["ntk_residual"] == pytest.approx([4 * third, 4 * third, 1])
 
 
 # Against the definitions.
@@ -65,10 +64,11 @@ def test_exact_equals_leaving_one_out(seed, n, classes, ridge, depth):
 
 def test_two_classes_of_equal_size_are_sampled_and_exact_alike():
     values, codes = problem(2, classes=2)
-    exact = complexity_gap_scores(values, codes, ComplexityGapParams(mode="exact", terms=True))
-    drawn = complexity_gap_scores(values, codes, ComplexityGapParams(terms=True))
-    for name, expected in drawn.items():
-        np.testing.assert_allclose(exact[name], expected, rtol=1e-9)
+    exact, drawn = (kernel_solution(values, codes, ComplexityGapParams(mode=mode)) for mode in ("exact", "sampled"))
+    for name in ("gap_n", "a2_n", "ab_n", "b2_n"):
+        np.testing.assert_allclose(getattr(exact, name), getattr(drawn, name), rtol=1e-9)
+    with pytest.raises(ValueError, match="without predictions"):
+        ntk_margin_scores(drawn, codes)
 
 
 @pytest.mark.parametrize("blocks", ["random", "kmeans"])
@@ -182,7 +182,7 @@ def test_auto_goes_by_the_number_of_samples_alone():
 @pytest.mark.parametrize("mode", ["exact", "partition", "nystrom"])
 def test_a_card_finds_what_the_cpu_finds(mode: str) -> None:
     values, codes = problem(15, 900, features=40)
-    samples, stated = samples_of(values, codes), Problem(mode, 0.1, True, block_size=300, landmarks=200)  # type: ignore[arg-type]
-    found = [solve_all(samples, stated, device=device, precision="float64") for device in ("cpu", "cuda")]
+    how = {"mode": mode, "ridge": 0.1, "block_size": 300, "landmarks": 200, "precision": "float64"}
+    found = [solved(values, codes, device=device, **how) for device in ("cpu", "cuda")]
     np.testing.assert_allclose(found[1].gap_n, found[0].gap_n, rtol=1e-8)
     np.testing.assert_allclose(found[1].loo_nc, found[0].loo_nc, rtol=1e-8, atol=1e-9)
