@@ -10,12 +10,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from waiting import HANGS
+
+PATIENT = {"RAY_worker_register_timeout_seconds": f"{HANGS:.0f}"}
+"""Ray gives up a process that takes a minute to start, and starts another: on a busy machine that never ends."""
+
 SETTINGS = {
+    **PATIENT,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
 }
+_PRUNE = f"""
+from prune_cli.engines import ray
+ray._PATIENCE = ray._PROBE_SECONDS = {HANGS}
+from prune_cli.cli.app import main
+main()
+"""
 _SERVE = """
 import json, os, sys
 store = int(sys.argv[1])
@@ -68,7 +80,7 @@ class LocalCluster:
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(60)
+        self._process.wait(HANGS)
 
     def add(self, name: str, **environment: str) -> None:
         """Add a node, whose processes have these variables."""
@@ -84,7 +96,7 @@ class LocalCluster:
 
     def start(self, words: list[object], folder: Path) -> subprocess.Popen[str]:
         """Start a command on it."""
-        command = [sys.executable, "-m", "prune_cli", *map(str, words), "--engine", "ray", "--address", self.address]
+        command = [sys.executable, "-c", _PRUNE, *map(str, words), "--engine", "ray", "--address", self.address]
         return subprocess.Popen(
             command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
         )
@@ -92,7 +104,7 @@ class LocalCluster:
     def run(self, words: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a command on it."""
         with self.start(words, folder) as child:
-            out, err = child.communicate(timeout=240)
+            out, err = child.communicate(timeout=HANGS)
         return subprocess.CompletedProcess(words, child.returncode, out, err)
 
     def _ask(self, word: str, name: str = "", more: dict[str, str] | None = None) -> Any:

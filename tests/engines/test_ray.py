@@ -8,16 +8,16 @@ import platform
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from clusters import LocalCluster
+from clusters import PATIENT, LocalCluster
 from conftest import Prune
 from making import png, write
+from waiting import HANGS, wait_until
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -25,7 +25,7 @@ SCORE = ["--method", "cg,ntk_margin", "-p", "ntk_margin.mode=partition", "-p", "
 
 
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | PATIENT
 
 
 @pytest.fixture
@@ -64,6 +64,7 @@ def looked(shown):
     loopback = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
     print("OPEN", [place for place in opened if place.split(":")[0] not in loopback], file=sys.stderr)
 engine._probe = looked
+engine._PATIENCE = engine._PROBE_SECONDS = 3600.0
 sys.exit(invoke(sys.argv[1:]))
 """
     if not Path("/proc/net/tcp").exists():
@@ -72,7 +73,7 @@ sys.exit(invoke(sys.argv[1:]))
     words = ["score", vectors, *SCORE, "--engine", "ray", "-o", "there.parquet"]
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, words)],
-        cwd=vectors.parent, capture_output=True, text=True, timeout=240, env=clean_environment(),
+        cwd=vectors.parent, capture_output=True, text=True, timeout=HANGS, env=clean_environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "OPEN []" in done.stderr
@@ -87,13 +88,15 @@ sys.exit(invoke(sys.argv[1:]))
         ("no-such-host.invalid:6379", "no Ray cluster answers at no-such-host.invalid:6379"),
     ],
 )
-def test_a_wrong_address_is_told_at_once(prune: Prune, vectors: Path, address: str, said: str) -> None:
+def test_a_wrong_address_is_told_at_once(
+    prune: Prune, vectors: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    monkeypatch.setattr(ray, "init", None)  # which would try for minutes
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = address.format(closed=unused.getsockname()[1])
-    started = time.monotonic()
     done = prune("score", vectors, "--engine", "ray", "--address", address, "-o", "s.parquet", check=2)
-    assert said in done.stderr.decode() and time.monotonic() - started < 30
+    assert said in done.stderr.decode()
     assert not (vectors.parent / "s.parquet").exists()
 
 
@@ -165,12 +168,10 @@ def test_a_node_that_is_lost_costs_its_blocks_alone(cluster: LocalCluster, prune
     prune(*words, "-o", "here.parquet")
     cluster.add("third")
     with cluster.start([*words, "--work-dir", "w", "-o", "there.parquet", "--json"], folder) as child:
-        until = time.monotonic() + 120
-        while len(list((folder / "w").glob("*.safetensors"))) < 3 and child.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_until(lambda: len(list((folder / "w").glob("*.safetensors"))) >= 3 or child.poll() is not None)
         assert child.poll() is None, child.communicate()
         cluster.kill("third")
-        out, err = child.communicate(timeout=240)
+        out, err = child.communicate(timeout=HANGS)
     assert child.returncode == 0, err
     assert json.loads(out)["blocks_computed"] == json.loads(out)["blocks"] == 16
     assert (folder / "there.parquet").read_bytes() == (folder / "here.parquet").read_bytes()
@@ -179,12 +180,12 @@ def test_a_node_that_is_lost_costs_its_blocks_alone(cluster: LocalCluster, prune
 def test_a_block_that_no_node_has_the_memory_for_is_refused(cluster: LocalCluster, many: Path) -> None:
     words = ["score", many, "-p", "mode=partition", "--engine", "ray", "--address", cluster.address]
     script = (
-        "import sys\nfrom prune_cli.stages import kernel_work\nfrom prune_cli.cli.app import invoke\n"
+        "import sys\nfrom prune_cli.stages.score.sources.kernel import work as kernel_work\nfrom prune_cli.cli.app import invoke\n"
         "kernel_work._with_process = lambda nbytes: 2**40\nsys.exit(invoke(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, words), "-o", "s.parquet"],
-        cwd=many.parent, capture_output=True, text=True, timeout=240, env=cluster.environment,
+        cwd=many.parent, capture_output=True, text=True, timeout=HANGS, env=cluster.environment,
     )  # fmt: skip
     assert done.returncode == 2 and "a block takes 1.0 TiB of memory, and no node of the cluster at" in done.stderr
     assert not (many.parent / "s.parquet").exists()
@@ -208,7 +209,7 @@ def test_a_token_that_is_not_that_of_the_cluster_is_told(cluster: LocalCluster, 
     words = ["score", many, "--engine", "ray", "--address", cluster.address, "-o", "s.parquet"]
     done = subprocess.run(
         [sys.executable, "-m", "prune_cli", *map(str, words)],
-        cwd=many.parent, capture_output=True, text=True, timeout=240,
+        cwd=many.parent, capture_output=True, text=True, timeout=HANGS,
         env={**cluster.environment, "RAY_AUTH_TOKEN": "f" * 64},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
@@ -277,12 +278,10 @@ def test_a_selection_by_partitions_survives_a_lost_node(
     prune(*scored, "-o", "here.parquet")
     cluster.add("third")
     with cluster.start([*scored, "--work-dir", "w", "-o", "there.parquet", "-q"], tmp_path) as child:
-        until = time.monotonic() + 120
-        while not list((tmp_path / "w").glob("*.safetensors")) and child.poll() is None and time.monotonic() < until:
-            time.sleep(0.005)
+        wait_until(lambda: bool(list((tmp_path / "w").glob("*.safetensors"))) or child.poll() is not None)
         assert child.poll() is None, child.communicate()
         cluster.kill("third")
-        _, err = child.communicate(timeout=240)
+        _, err = child.communicate(timeout=HANGS)
     assert child.returncode == 0, err
     assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
