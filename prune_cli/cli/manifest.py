@@ -12,7 +12,7 @@ from prune_cli.cli import options as opt
 from prune_cli.cli.command import Command
 from prune_cli.cli.running import run
 from prune_cli.io.foreign.exports import TARGETS
-from prune_cli.stages.manifest.combinations import HOWS, JOIN
+from prune_cli.stages.manifest.combinations import HOWS, JOIN, MergeOptions
 
 app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -112,7 +112,6 @@ def merge(
     """
     from prune_cli.core.errors import InputError
     from prune_cli.core.runtime import Runtime, parse_size
-    from prune_cli.stages.manifest.merge import MergeOptions
     from prune_cli.stages.manifest.merge import merge as stage
 
     if relabel:
@@ -130,26 +129,11 @@ def merge(
         )
         run(lambda progress: clean(cleaning), printing)
         return
-    if how != JOIN:
-        from prune_cli.stages.manifest.combine import CombineOptions, combine
-
-        combining = CombineOptions(
-            tuple(files),
-            how,
-            quotas=tuple(quota or ()),
-            selected_only=selected_only,
-            id_column=id_column,
-            label_column=label_column,
-            output=output,
-            force=force,
-            plan=plan,
-        )
-        run(lambda progress: combine(combining), printing)
-        return
-    if quota or selected_only:
-        raise InputError(f"{'--quota' if quota else '--selected-only'} is of selections", "say --how they are combined")
     options = MergeOptions(
-        files=tuple(files),
+        tuple(files),
+        how,
+        tuple(quota or ()),
+        selected_only,
         id_column=id_column,
         label_column=label_column,
         runtime=Runtime(memory_limit=parse_size(memory_limit) if memory_limit is not None else None),

@@ -92,17 +92,12 @@ class Names:
         self._taken: dict[str, int] = {}
 
     def __call__(self, wanted: object) -> str:
-        base = _UNSAFE.sub("_", str(wanted))[:_LONGEST_NAME] or "_"
-        folded = base.lower()  # some file systems do not tell cases apart
-        while True:
-            count = self._taken.get(folded, 0)
-            self._taken[folded] = count + 1
-            if not count:
-                return base
-            base = f"{_UNSAFE.sub('_', str(wanted))[:_LONGEST_NAME] or '_'}-{count}"
-            if base.lower() not in self._taken:
-                self._taken[base.lower()] = 1
-                return base
+        base = name = _UNSAFE.sub("_", str(wanted))[:_LONGEST_NAME] or "_"
+        while name.lower() in self._taken:  # some file systems do not tell cases apart
+            name = f"{base}-{self._taken[base.lower()]}"
+            self._taken[base.lower()] += 1
+        self._taken[name.lower()] = 1
+        return name
 
 
 def write_ids(file: BinaryIO, rows: SelectedRows) -> None:

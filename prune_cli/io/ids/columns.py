@@ -18,15 +18,6 @@ MISSING = -1
 ClassValue = int | str
 
 
-def _decoded(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array
-
-
 def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
     """Return the ids, unique and not null, and whether they had to be made from the position.
 
@@ -40,8 +31,8 @@ def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
         if column != ID:
             source.require(column, "--id-column")
         return position_ids(source.rows), True
-    id_type(source, column)
-    ids = cast_ids(_decoded(source.read([column]).column(0)))
+    none = pa.array([], id_type(source, column))
+    ids = pa.concat_arrays([none, *(cast_ids(batch.column(0)) for batch in source.batches([column]))])
     if ids.null_count:
         where = pc.index(ids.is_null(), True).as_py()
         raise InputError(

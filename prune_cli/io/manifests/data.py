@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -239,7 +239,7 @@ class Dataset:
                 f"{self.options.location}: column '{field.name}' is {field.type}, not struct<bytes, path>, binary or string",
                 "name the images with --image-column",
             )
-        yield from self._column_batches(field.name, positions, rows=2048)
+        yield from (batch.column(0) for _, batch in self.batches([field.name], positions, 2048))
 
     def load_embeddings(self, ledger: Ledger, *, spool: Path | None = None, progress: Progress = silent) -> np.ndarray:
         """Return the embedding column of all rows, (N, D), whatever the input is; bad rows go to the ledger.
@@ -290,7 +290,7 @@ class Dataset:
         field = self.source.require(column, option)
         stored = vector_type(field, self.options.location, option)
         dtype = np.float64 if pa.types.is_float64(stored) and not as_float32 else np.float32
-        arrays = self._column_batches(field.name, positions, rows=8192)
+        arrays = (batch.column(0) for _, batch in self.batches([field.name], positions, 8192))
         number = np.full(len(self), -1, np.int64)
         number[positions] = np.arange(len(positions))
 
@@ -305,22 +305,21 @@ class Dataset:
         """Return (N,) int64, the row of each position in the files: all rows, or those of ``--split``."""
         return np.arange(self.source.rows) if self._split_mask is None else np.flatnonzero(self._split_mask)
 
-    def _column_batches(self, column: str, positions: np.ndarray, rows: int) -> Iterator[pa.Array]:
-        wanted = np.zeros(self.source.rows, bool)
-        wanted[self.rows_in_file()[positions]] = True
-        everything = bool(wanted.all())
-        start, left = 0, len(positions)
-        with contextlib.closing(self.source.batches([column], rows)) as batches:
+    def batches(
+        self, columns: Sequence[str], positions: np.ndarray, rows: int
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield some positions, ascending, and their rows with these columns, from so many rows of the files at a time."""
+        in_file = self.rows_in_file()[positions]
+        start = done = 0
+        with contextlib.closing(self.source.batches(columns, rows)) as batches:
             for batch in batches:
-                array = batch.column(0)
-                here = wanted[start : start + len(array)]
-                start += len(array)
-                if everything or here.all():
-                    yield array
-                elif here.any():
-                    yield array.filter(pa.array(here))
-                left -= int(here.sum())
-                if left == 0:
+                until = int(np.searchsorted(in_file, start + len(batch)))
+                if until - done == len(batch):
+                    yield positions[done:until], batch
+                elif until > done:
+                    yield positions[done:until], batch.take(pa.array(in_file[done:until] - start))
+                start, done = start + len(batch), until
+                if done == len(in_file):
                     return
 
     def _read_split(self) -> np.ndarray | None:

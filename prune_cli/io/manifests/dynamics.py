@@ -19,6 +19,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.measures import COLUMNS, CURES, PROB_CHANGE, Mode
 from prune_cli.io.ids.columns import ID, Labels, locate, some
 from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.io.parquet.regrouping import regrouped
 from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource, write_batches
 from prune_cli.io.stores.atomic import atomic_file
 
@@ -139,32 +140,16 @@ class RecordFile:
             InputError: there is no such column, or nothing in it.
         """
         self.source.require(column)
-        n, wanted = len(self.ids), {one.start: one for one in passes}
-        if not wanted:
-            return
-        filled, row, current = 0, 0, np.empty(n, np.float32)
-        last = max(wanted)
-        for batch in self.source.batches([column], ROW_GROUP_ROWS):
-            values = batch.column(0)
-            values = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
-            while len(values):
-                start = row - filled
-                take = min(n - filled, len(values))
-                if start in wanted:
-                    current[filled : filled + take] = values[:take]
-                values, row, filled = values[take:], row + take, filled + take
-                if filled == n:
-                    filled = 0
-                    if start in wanted:
-                        one = wanted[start]
-                        if one.order_n is None:
-                            yield current.copy()
-                        else:
-                            placed = np.empty(n, np.float32)
-                            placed[one.order_n] = current
-                            yield placed
-                        if start == last:
-                            return
+        n = len(self.ids)
+        wanted = {one.start // n: one for one in passes}
+        batches = self.source.batches([column], ROW_GROUP_ROWS)
+        arrays = regrouped((batch.column(0).cast(pa.float32()) for batch in batches), itertools.repeat(n))
+        for number, array in zip(range(max(wanted, default=-1) + 1), arrays, strict=False):
+            if number in wanted:
+                values, order_n = array.to_numpy(zero_copy_only=False), wanted[number].order_n
+                placed = np.empty(n, np.float32)
+                placed[slice(None) if order_n is None else order_n] = values
+                yield placed
 
     def _index(self) -> tuple[pa.Array, list[_Pass]]:
         names = [c for c in ("run", "epoch", "mode") if c in self.source.schema.names]

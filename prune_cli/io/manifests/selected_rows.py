@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -142,20 +141,14 @@ class SelectedRows:
 
     def _parts(self, columns: list[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield positions and rows that are selected, with these columns."""
-        in_file = self._dataset.rows_in_file()[self._rows]
         if not columns:
             yield self._rows, pa.RecordBatch.from_pydict({"none": pa.nulls(len(self._rows))})
             return
-        source, start, done = self._dataset.source, 0, 0
-        with contextlib.closing(source.batches(columns, _BATCH_ROWS)) as batches:
-            for batch in batches:
-                until = int(np.searchsorted(in_file, start + len(batch)))
-                if until > done:
-                    yield self._rows[done:until], batch.take(pa.array(in_file[done:until] - start))
-                    self._progress("rows", until, len(self._rows), None)
-                start, done = start + len(batch), until
-                if done == len(in_file):
-                    return
+        done = 0
+        for positions, batch in self._dataset.batches(columns, self._rows, _BATCH_ROWS):
+            yield positions, batch
+            done += len(positions)
+            self._progress("rows", done, len(self._rows), None)
 
     def _image(self, content: Any, row_id: object) -> bytes | None:
         data, path = (content.get("bytes"), content.get("path")) if isinstance(content, dict) else (content, content)

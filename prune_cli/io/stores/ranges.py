@@ -161,10 +161,6 @@ class StoredFile(io.RawIOBase):
         self._at += len(found)
         return found
 
-    def readall(self) -> bytes:
-        """Return all bytes that are left."""
-        return self.read()
-
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer and return how many bytes there were."""
         found = self.read(len(buffer))

@@ -45,24 +45,21 @@ def check(options: DataOptions, workers: int, progress: Progress = silent) -> Ou
     facts.append(["shape of an input", " x ".join(str(s) for s in shape) if shape else "differs: pass --image-size"])
     facts.append(["bad rows", f"{len(ledger):,}"])
     outcome.tables[f"manifest {options.location}"] = facts
-    listed = ledger.table(dataset.ids).slice(0, 20).to_pylist()
-    if listed:
+    bad = ledger.table(dataset.ids).to_pylist()
+    if bad:
         heading = "bad rows" if len(ledger) <= 20 else f"bad rows, the first 20 of {len(ledger):,}"
         outcome.tables[heading] = [
             ["id", "path", "reason"],
-            *([str(r["id"]), r["path"] or "", r["reason"]] for r in listed),
+            *([str(r["id"]), r["path"] or "", r["reason"]] for r in bad[:20]),
         ]
     outcome.verdict = not len(ledger)
-    outcome.summary = {
-        "command": "manifest check",
-        "sound": outcome.verdict,
-        "rows_in": rows,
-        "rows_bad": len(ledger),
-        "input": dataset.kind,
-        "input_shape": list(shape) if shape else None,
-        "bad": [
-            {"id": r["id"], "path": r["path"], "reason": r["reason"]} for r in ledger.table(dataset.ids).to_pylist()
-        ],
-        **watch.figures(),
-    }
+    outcome.summary = watch.summary(
+        "manifest check",
+        sound=outcome.verdict,
+        rows_in=rows,
+        rows_bad=len(ledger),
+        input=dataset.kind,
+        input_shape=list(shape) if shape else None,
+        bad=bad,
+    )
     return outcome

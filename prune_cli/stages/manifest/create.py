@@ -13,11 +13,10 @@ import pyarrow as pa
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.io.images.folders import FolderListing, discover_folder
-from prune_cli.io.parquet.provenance import InputFile, hash_stream
+from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_stream, row_counts
 from prune_cli.io.parquet.tables import write_batches
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.manifest.outputs import provenance_of, summary_of
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _BATCH_BYTES = 32 * 2**20
@@ -70,18 +69,21 @@ def create(options: CreateOptions, progress: Progress = silent) -> Outcome:
         ],
         metadata=_features(listing),
     )
-    provenance = provenance_of(
+    provenance = Provenance(
         "manifest create",
         "folder",
-        _listing_files(options.folder, listing),
-        (rows, rows),
-        parameters={"paths": options.paths},
+        {"paths": options.paths},
+        inputs=_listing_files(options.folder, listing),
+        packages=("pyarrow",),
+        rows=row_counts(rows, rows),
     )
     batches = _batches(options, listing, schema, progress)
     write_batches(output, schema, batches, provenance, schema.metadata, row_group_rows=_BATCH_ROWS)
     outcome.outputs = [output]
     counts = Counter(listing.labels)
-    outcome.summary = summary_of(provenance, watch, output=output, classes=len(listing.class_names))
+    outcome.summary = watch.summary(
+        provenance.command, output=output, classes=len(listing.class_names), **provenance.rows
+    )
     outcome.tables["classes"] = [
         ["class", "images"],
         *([n, f"{counts[i]:,}"] for i, n in enumerate(listing.class_names)),

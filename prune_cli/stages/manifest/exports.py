@@ -12,12 +12,11 @@ from prune_cli.io.ids.columns import locate
 from prune_cli.io.manifests.data import DataOptions, Dataset
 from prune_cli.io.manifests.selected_rows import SelectedRows
 from prune_cli.io.manifests.selection import selected_ids
-from prune_cli.io.parquet.provenance import with_provenance
+from prune_cli.io.parquet.provenance import Provenance, row_counts, with_provenance
 from prune_cli.io.parquet.tables import ParquetSource, open_output
 from prune_cli.io.stores.atomic import atomic_folder, check_output
 from prune_cli.io.stores.locations import require_local
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.manifest.outputs import provenance_of
 
 MARKER = ".prune.json"
 """File in an exported folder with its provenance: a folder without it is never replaced."""
@@ -68,26 +67,18 @@ def export(options: ExportOptions, progress: Progress = silent) -> Outcome:
         with open_output(output) as file:
             target.write(file, rows)
     else:
-        provenance = provenance_of(
+        provenance = Provenance(
             "manifest export",
             options.to,
-            (*selection.inputs, *dataset.source.inputs),
-            (len(dataset), len(places)),
-            parameters={"data": options.data.identity()},
+            {"data": options.data.identity()},
+            inputs=(*selection.inputs, *dataset.source.inputs),
+            packages=("pyarrow",),
+            rows=row_counts(len(dataset), len(places)),
         )
         metadata = with_provenance(rows.schema(), provenance, dataset.source.schema.metadata).metadata
         require_local(output, f"the folder that --to {options.to} makes,")
         with atomic_folder(Path(output), MARKER, options.force) as building:
             (building / MARKER).write_text(provenance.to_json() + "\n")
             shards = target.write(building, rows, options.shard_bytes, metadata)
-    outcome = Outcome(outputs=[output])
-    outcome.summary = {
-        "command": "manifest export",
-        "output": output,
-        "to": options.to,
-        "rows_in": len(dataset),
-        "rows_out": len(places),
-        **({"shards": shards} if shards is not None else {}),
-        **watch.figures(),
-    }
-    return outcome
+    counts = {"rows_in": len(dataset), "rows_out": len(places), **({"shards": shards} if shards is not None else {})}
+    return Outcome([output], watch.summary("manifest export", output=output, to=options.to, **counts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,13 +80,7 @@ def check_positions(found: np.ndarray, rows: KnownRows, path: Path) -> np.ndarra
             "positions count from 0 to the last row; name the data, and the --split, that they were made from",
         )
     positions = found.astype(np.int64)
-    times = np.bincount(positions, minlength=1)
-    if times.max() > 1:
-        raise InputError(
-            f"{int((times > 1).sum())} position(s) of {path} stand more than once, such as {int((times > 1).argmax())}",
-            "list each once",
-        )
-    return positions
+    return _each_once(positions, "position", path, lambda position: position)
 
 
 def check_length(found: int, what: str, path: Path, rows: KnownRows) -> None:
@@ -118,11 +113,14 @@ def locate_lines(file: CsvFile, columns: dict[str, pa.Array], rows: KnownRows) -
         except pa.ArrowInvalid:
             pass  # an index that was set is of ids
     positions = locate(columns[name], rows.ids, str(file.path), rows.location)
-    times = np.bincount(positions, minlength=1)
-    if times.max() > 1:
+    return _each_once(positions, "id", file.path, lambda position: rows.ids[position])
+
+
+def _each_once(positions: np.ndarray, what: str, path: Path, named: Callable[[int], object]) -> np.ndarray:
+    often = np.flatnonzero(np.bincount(positions, minlength=1) > 1)
+    if len(often):
         raise InputError(
-            f"{int((times > 1).sum())} id(s) of {file.path} stand more than once, such as {rows.ids[int((times > 1).argmax())]}",
-            "list each once",
+            f"{len(often)} {what}(s) of {path} stand more than once, such as {named(int(often[0]))}", "list each once"
         )
     return positions
 

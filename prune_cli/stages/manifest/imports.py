@@ -11,14 +11,14 @@ from prune_cli.io.foreign.id_lists import read_ids_file
 from prune_cli.io.ids.columns import ID
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.io.manifests.selection import RANK, SELECTED, WEIGHT
-from prune_cli.io.parquet.provenance import hash_file
+from prune_cli.io.parquet.provenance import Provenance, hash_file, row_counts
 from prune_cli.io.parquet.tables import write_table
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import require_local
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.manifest import readers
 from prune_cli.stages.manifest.foreign_rows import KnownRows, rows_of_data
 from prune_cli.stages.manifest.origins import ORIGINS, ImportOptions
-from prune_cli.stages.manifest.outputs import provenance_of, summary_of
 
 PROCESS_BYTES = 200 * 2**20
 ROW_BYTES, FILE_FACTOR = 400, 4
@@ -54,31 +54,33 @@ def import_file(options: ImportOptions) -> Outcome:
         }
         return plan_outcome("manifest import", figures)
     check_output(output, options.force)
-    found = ORIGINS[options.origin].read(options, path, rows)
+    found: readers.Found = getattr(readers, ORIGINS[options.origin].reader)(options, path, rows)
     columns: dict[str, pa.Array] = {ID: rows.ids}
     if rows.labels is not None:
         columns["label"] = rows.labels.values()
     table = pa.table(columns | found.columns)
     listed = (hash_file(Path(options.ids)),) if options.ids is not None else ()
-    provenance = provenance_of(
+    provenance = Provenance(
         "manifest import",
         options.origin,
-        (hash_file(path), *listed, *rows.inputs),
-        (len(rows.ids), len(rows.ids)),
-        parameters={
+        {
             "column": next(iter(found.directions), None),
             "selection": options.selection,
             "unordered": options.unordered,
             "split": options.data.split if options.data is not None else None,
         },
+        inputs=(hash_file(path), *listed, *rows.inputs),
         packages=("numpy", "pyarrow"),
-        directions=found.directions,
+        score_direction=found.directions,
+        rows=row_counts(len(rows.ids), len(rows.ids)),
     )
     write_table(output, table, provenance, rows.source)
     outcome = Outcome(outputs=[output], warnings=found.notes)
     if rows.made_up:
         outcome.warnings.append(f"{rows.location} has no column '{ID}': ids are the positions, row-00000000 and on")
-    outcome.summary = summary_of(provenance, watch, **{"from": options.origin, "output": output, **found.figures})
+    outcome.summary = watch.summary(
+        provenance.command, **{"from": options.origin, "output": output, **found.figures}, **provenance.rows
+    )
     return outcome
 
 

@@ -1,38 +1,38 @@
-"""``prune manifest merge``: score manifests of the same rows joined to one."""
+"""``prune manifest merge``: manifests of the same rows put together, scores by their columns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from prune_cli.core.errors import InputError
-from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.joined import Joined
 from prune_cli.io.manifests.selection import SELECTED
 from prune_cli.io.manifests.shards import is_shard
+from prune_cli.io.parquet.provenance import Provenance, row_counts
 from prune_cli.io.parquet.tables import ParquetSource, write_batches
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import STDIN
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.manifest.combinations import JOIN, SET_OPERATIONS
-from prune_cli.stages.manifest.outputs import provenance_of, summary_of
+from prune_cli.stages.manifest.combinations import JOIN, SET_OPERATIONS, MergeOptions
+from prune_cli.stages.manifest.combine import combine
 from prune_cli.stages.score.merge import merge_shards
 
 
-@dataclass(frozen=True)
-class MergeOptions:
-    """The options of ``prune manifest merge``; see docs/commands.md."""
-
-    files: tuple[str, ...]
-    id_column: str = "id"
-    label_column: str = "label"
-    runtime: Runtime = field(default_factory=Runtime)
-    output: str | None = None
-    force: bool = False
-    plan: bool = False
-
-
 def merge(options: MergeOptions) -> Outcome:
+    """Put manifests of the same rows together, as ``--how`` says.
+
+    Raises:
+        InputError: see `join` and `combine`; nothing is written.
+    """
+    if options.how != JOIN:
+        return combine(options)
+    if options.quotas or options.selected_only:
+        raise InputError(
+            f"{'--quota' if options.quotas else '--selected-only'} is of selections", "say --how they are combined"
+        )
+    return join(options)
+
+
+def join(options: MergeOptions) -> Outcome:
     """Join score manifests of the same rows by id: the rows of the first, in its order, with the columns of all.
 
     Raises:
@@ -80,8 +80,13 @@ def merge(options: MergeOptions) -> Outcome:
     joined.match(memory.for_sorting)
     _ = joined.labels
     check_output(output, options.force)
-    provenance = provenance_of(
-        "manifest merge", "join by id", joined.inputs, (rows, rows), directions=joined.directions
+    provenance = Provenance(
+        "manifest merge",
+        "join by id",
+        inputs=joined.inputs,
+        packages=("pyarrow",),
+        score_direction=joined.directions,
+        rows=row_counts(rows, rows),
     )
     write_batches(output, joined.schema(), joined.batches(), provenance, joined.sources[0].schema.metadata)
     outcome = Outcome(outputs=[output])
@@ -89,5 +94,5 @@ def merge(options: MergeOptions) -> Outcome:
         ["column", "direction"],
         *([name, joined.directions.get(name, "")] for name in joined.fields),
     ]
-    outcome.summary = summary_of(provenance, watch, output=output, columns=list(joined.fields))
+    outcome.summary = watch.summary(provenance.command, output=output, columns=list(joined.fields), **provenance.rows)
     return outcome

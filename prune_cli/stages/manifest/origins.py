@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from prune_cli.io.manifests.data import DataOptions
-    from prune_cli.stages.manifest.foreign_rows import KnownRows
-    from prune_cli.stages.manifest.readers import Found
 
 
 @dataclass(frozen=True)
@@ -45,12 +41,6 @@ class Origin:
     makes: Literal["scores", "selection"]
     reader: str
     options: tuple[str, ...] = ()
-
-    def read(self, options: ImportOptions, path: Path, rows: KnownRows) -> Found:
-        """Return what a file says of the rows."""
-        readers = importlib.import_module("prune_cli.stages.manifest.readers")
-        found: Found = getattr(readers, self.reader)(options, path, rows)
-        return found
 
 
 ORIGINS = {
