@@ -46,7 +46,7 @@ WORK = 1e12  # flops enough for processes
 
 
 @pytest.fixture(autouse=True)
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_workers: None) -> None:
     """A module of blocks that looks like one of the package's, here and in the workers."""
     path = tmp_path / "made_blocks.py"
     path.write_text(MADE)
