@@ -15,8 +15,10 @@ import pyarrow as pa
 import pytest
 from making import png, write
 from object_stores import SmallStore
+from waiting import HANGS
 from warm import WarmCommands
 
+_WARM = "WARM_COMMANDS"  # the folder of those that the processes of a test run share
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -55,7 +57,7 @@ Prune = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 @pytest.fixture
-def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prune:
+def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Prune:
     """Run a command line in the test's folder: in this process, or in one of its own where the environment matters."""
     from prune_cli.cli.app import invoke
 
@@ -76,8 +78,8 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prune:
         if env is None:
             done = within(texts, stdin)
         else:
-            command = [sys.executable, "-m", "prune_cli", *texts]
-            done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, timeout=300, env=env)
+            command = [request.getfixturevalue("warm").python, "-m", "prune_cli", *texts]
+            done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, timeout=HANGS, env=env)
         if check is not None:
             assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout!r}\n{done.stderr.decode()}"
         return done
@@ -86,11 +88,25 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prune:
     return run
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where several processes test, start what all of them run commands with."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        commands = WarmCommands()
+        os.environ[_WARM] = str(commands.folder)
+        config.add_cleanup(lambda: commands.__exit__(None, None, None))
+
+
 @pytest.fixture(scope="session")
 def warm() -> Iterator[WarmCommands]:
-    """Shell scripts in which ``prune`` and ``python`` start at once."""
-    with WarmCommands() as commands:
+    """Commands that start at once: ``prune`` and ``python`` for shell scripts, and for what a test stops and kills."""
+    with WarmCommands(Path(os.environ[_WARM]) if _WARM in os.environ else None) as commands:
         yield commands
+
+
+@pytest.fixture
+def warm_workers(warm: WarmCommands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that the code starts of this interpreter start at once."""
+    monkeypatch.setattr(sys, "executable", warm.python)
 
 
 @pytest.fixture

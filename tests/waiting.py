@@ -10,10 +10,11 @@ HANGS = 3600.0
 """Seconds after which something hangs."""
 
 
-def wait_until(seen: Callable[[], bool]) -> None:
-    """Return once a state is there."""
+def wait_until(seen: Callable[[], object], alive: Callable[[], bool] = lambda: True) -> None:
+    """Return once a state is there; what brings it about must stay alive until then."""
     until = time.monotonic() + HANGS
     while not seen():
+        assert alive(), "it ended first"
         assert time.monotonic() < until, "it hangs"
         time.sleep(0.01)
 

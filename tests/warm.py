@@ -1,75 +1,113 @@
-"""``prune`` and ``python`` for shell scripts of tests: forks of one process that has imported everything, so that each starts at once.
+"""``prune`` and ``python`` as forks of one process that has imported everything, so that each starts at once.
 
-What runs is the command itself, with the script's files, folder and environment; only the seconds of importing are saved.
+What runs is the command itself, in a process of its own, with its caller's files, folder and environment; only the seconds of importing
+are saved. Numeric libraries have one thread, whatever the environment says: that was read when they were loaded.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import json
 import os
-import select
+import runpy
+import selectors
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
+from typing import Any
 
+from waiting import HANGS, wait_until
+
+ROOT = Path(__file__).parent.parent
 WARM = (
     "torch", "torchvision", "torchmetrics.classification", "numba", "faiss", "scipy.special", "scipy.linalg", "sklearn.mixture",
-    "pyarrow.parquet", "pandas", "PIL.Image", "safetensors.torch", "jinja2", "matplotlib.figure",
+    "pyarrow.parquet", "pyarrow.dataset", "pandas", "PIL.Image", "safetensors.torch", "jinja2", "matplotlib.figure",
     "prune_cli.cli.app", "prune_cli.torch",
     *(f"prune_cli.stages.{stage}.command" for stage in ("score", "select", "train", "evaluate", "compare", "report")),
     *(f"prune_cli.stages.manifest.{name}" for name in ("create", "check", "merge", "exports")),
 )  # fmt: skip
+
 _CLIENT = """#!{python} -ISE
-import json, os, socket, sys
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect({path!r})
-    task = json.dumps([{name!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-    socket.send_fds(server, [len(task).to_bytes(8, "big")], [0, 1, 2])
-    server.sendall(task)
-    code = server.recv(8)
-os._exit(int(code) if code else 99)
+import json, os, signal, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({path!r})
+files = []
+for n in map(int, os.listdir("/dev/fd")):
+    try:
+        os.get_inheritable(n) and files.append(n)
+    except OSError:
+        pass  # it was that of the listing
+task = json.dumps([{name!r}, sys.argv[1:], os.getpid(), os.getcwd(), dict(os.environ), files]).encode()
+socket.send_fds(server, [len(task).to_bytes(8, "big")], files)
+for n in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(n, lambda n, frame: server.send(bytes([n])))
+server.sendall(task)
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
+said = server.recv(8)
+code = os.waitstatus_to_exitcode(int(said)) if said else 99
+if code < 0:
+    if -code != signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+os._exit(code)
 """
 
 
 class WarmCommands:
-    """A folder of commands for the ``PATH`` of a script, and the process that answers them; a context manager."""
+    """A folder of commands for the ``PATH`` of a script, and the process that answers them; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        folder: that of commands which are answered already, as by another process of the tests; None: its own.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._server: subprocess.Popen[bytes] | None = None
+        if folder is not None:
+            self.folder = folder
+            return
         self.folder = Path(tempfile.mkdtemp(prefix="warm"))
-        socket_path = str(self.folder / "socket")
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-        self._server = subprocess.Popen(
-            [sys.executable, __file__, socket_path],
-            env=environment,
-            stdin=subprocess.PIPE,  # it ends when this does, as when the tests are killed
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         for name in ("prune", "python"):
             client = self.folder / name
-            client.write_text(_CLIENT.format(python=sys.executable, path=socket_path, name=name))
+            client.write_text(_CLIENT.format(python=sys.executable, path=str(self.folder / "socket"), name=name))
             client.chmod(0o755)
+        self._server = subprocess.Popen(
+            [sys.executable, __file__, str(self.folder)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,  # it ends when this does, as when the tests are killed
+            start_new_session=True,  # Ctrl-C is for the tests
+        )
+
+    @property
+    def python(self) -> str:
+        """An interpreter that has imported everything: for what asks for ``sys.executable``."""
+        return str(self.folder / "python")
 
     def __enter__(self) -> WarmCommands:
-        assert self._server.stdout is not None
-        assert self._server.stdout.readline() == "ready\n"
+        wait_until((self.folder / "socket").exists, lambda: self._server is None or self._server.poll() is None)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.terminate()
-        self._server.wait()
-        for pipe in (self._server.stdin, self._server.stdout):
-            assert pipe is not None
-            pipe.close()
-        shutil.rmtree(self.folder)
+        if self._server is not None:
+            assert self._server.stdin is not None
+            self._server.stdin.close()
+            self._server.wait()
+            shutil.rmtree(self.folder)
+
+    def start(self, *arguments: object, **more: Any) -> WarmProcess:
+        """Start ``python`` with these arguments, as `subprocess.Popen` does."""
+        return WarmProcess([self.python, *map(str, arguments)], **more)
 
     def run(self, script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a bash script in a folder, both outputs as one; ``compare`` trains in its own process, one after the other.
@@ -85,39 +123,119 @@ class WarmCommands:
         }
         return subprocess.run(
             ["bash", "-c", script], cwd=folder, env=environment | variables,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=HANGS,
         )  # fmt: skip
 
 
-def serve(path: str) -> None:
-    """Import everything, then answer each connection in a fork, until killed or until standard input ends."""
+class WarmProcess(subprocess.Popen[Any]):
+    """A warm command under way. Signals go to the fork itself; this ends after it, and as it did."""
+
+    def fork_pid(self) -> int | None:
+        """Return the process that does the work, once it is there; None where it is over."""
+        place = Path(self.args[0]).parent / f"{self.pid}.pid"  # type: ignore[index, arg-type]
+        wait_until(lambda: place.exists() or self.poll() is not None)
+        with contextlib.suppress(OSError):
+            return int(place.read_text())
+        return None
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the fork."""
+        if (pid := self.fork_pid()) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sig)
+
+
+def serve(folder: Path) -> None:
+    """Import everything, then answer each connection in a fork, until standard input ends."""
     for name in WARM:
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path)
-        server.listen()
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        while server in select.select([server, sys.stdin], [], [])[0]:
-            connection, _ = server.accept()
-            if os.fork() == 0:
-                _answer(connection)
-            connection.close()
+    sys.executable = str(folder / "python")
+    woken, waker = socket.socketpair()
+    waker.setblocking(False)
+    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    running: dict[int, tuple[socket.socket, Path]] = {}
+    with socket.socket(socket.AF_UNIX) as server, selectors.DefaultSelector() as selector:
+        server.bind(str(folder / "starting"))
+        server.listen(64)
+        (folder / "starting").rename(folder / "socket")
+        for source in (server, woken, sys.stdin):
+            selector.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is sys.stdin:
+                    for pid in running:
+                        os.kill(pid, signal.SIGKILL)
+                        os.waitpid(pid, 0)
+                    return
+                if key.fileobj is woken:
+                    woken.recv(4096)
+                    _tell_ends(running, selector)
+                elif key.fileobj is server:
+                    connection, _ = server.accept()
+                    if (asked := _asked(connection)) is None:  # the client is gone already
+                        connection.close()
+                        continue
+                    client = asked[0][2]
+                    pid = _fork(*asked, [connection, server, woken, waker, *(c for c, _ in running.values())])
+                    running[pid] = connection, folder / f"{client}.pid"
+                    (folder / "named").write_text(str(pid))
+                    (folder / "named").rename(running[pid][1])
+                    selector.register(connection, selectors.EVENT_READ, pid)
+                elif key.data in running:
+                    for number in _received(key.fileobj) or [signal.SIGKILL]:  # type: ignore[arg-type]
+                        os.kill(key.data, number)
 
 
-def _answer(connection: socket.socket) -> None:
-    """Be the command that a client asks for; tell it the exit code."""
+def _received(connection: socket.socket) -> bytes:
+    """Return the signals that a client passes on; none where it is gone."""
+    with contextlib.suppress(OSError):
+        return connection.recv(16)
+    return b""
+
+
+def _tell_ends(running: dict[int, tuple[socket.socket, Path]], selector: selectors.BaseSelector) -> None:
+    """Tell the clients of forks that are over how they ended."""
+    for pid in [*running]:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            connection, place = running.pop(pid)
+            place.unlink()
+            selector.unregister(connection)
+            with contextlib.suppress(OSError), connection:
+                connection.sendall(str(status).encode())
+
+
+def _asked(connection: socket.socket) -> tuple[list[Any], list[int]] | None:
+    """Return what a client asks for, and the files it hands over; None where it went away before it had said so."""
+    try:
+        length, files, _, _ = socket.recv_fds(connection, 8, 250)
+        task = connection.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL)
+    except OSError:
+        return None
+    if not task or len(task) < int.from_bytes(length, "big"):
+        for file in files:
+            os.close(file)
+        return None
+    return json.loads(task), files
+
+
+def _fork(task: list[Any], files: list[int], ours: list[socket.socket]) -> int:
+    """Return a process that is the command which a client asks for."""
+    name, arguments, _, place, environment, numbers = task
+    pid = os.fork()
+    if pid:
+        for file in files:
+            os.close(file)
+        return pid
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    length, files, _, _ = socket.recv_fds(connection, 8, 3)
-    task = b""
-    while len(task) < int.from_bytes(length, "big"):
-        task += connection.recv(1 << 16)
-    name, arguments, folder, environment = json.loads(task)
-    for number, file in enumerate(files):
-        os.dup2(file, number)
-        os.close(file)
-    os.chdir(folder)
+    os.setpgid(0, 0)
+    for held in ours:
+        held.close()
+    _take(files, numbers)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
     code = 1
@@ -125,17 +243,35 @@ def _answer(connection: socket.socket) -> None:
         _run(name, arguments)
         code = 0
     except SystemExit as end:
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
         try:
             sys.stdout.flush()
             sys.stderr.flush()
-        except OSError:
+        except (OSError, ValueError):
             pass
-        connection.sendall(str(code).encode())
-        os._exit(0)
+        os._exit(code)
+
+
+def _take(files: list[int], numbers: list[int]) -> None:
+    """Give files the numbers that they have in the client."""
+    free = max(*files, *numbers) + 1
+    moved = [os.dup2(file, free + n) for n, file in enumerate(files)]
+    for file in files:
+        os.close(file)
+    for file, number in zip(moved, numbers, strict=True):
+        os.dup2(file, number, inheritable=True)
+        os.close(file)
 
 
 def _run(name: str, arguments: list[str]) -> None:
@@ -145,14 +281,35 @@ def _run(name: str, arguments: list[str]) -> None:
         sys.argv = ["prune", *arguments]
         main()
         return
-    sys.path[0] = ""
-    if arguments[:1] == ["-c"]:
-        source, sys.argv = arguments[1], ["-c", *arguments[2:]]
+    arguments = [*arguments]
+    while arguments and arguments[0] in ("-u", "-P"):
+        arguments.pop(0)
+    how = arguments.pop(0) if arguments else "-"
+    first = str(Path.cwd()) if how == "-m" else "" if how in ("-c", "-") else str(Path(how).resolve().parent)
+    sys.path[:1] = [first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    _forget_ours_where_another_is_asked_for()
+    if how == "-m":
+        sys.argv = arguments
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        return
+    if how == "-c":
+        source = arguments.pop(0)
     else:
-        sys.argv = arguments or ["-"]
-        source = sys.stdin.read() if sys.argv[0] == "-" else Path(sys.argv[0]).read_text()
-    exec(compile(source, sys.argv[0], "exec"), {"__name__": "__main__"})
+        source = sys.stdin.read() if how == "-" else Path(how).read_text()
+    sys.argv = [how, *arguments]
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    if how not in ("-c", "-"):
+        main.__dict__["__file__"] = how
+    exec(compile(source, how, "exec"), main.__dict__)
+
+
+def _forget_ours_where_another_is_asked_for() -> None:
+    """Forget the package where a copy of it comes first on the path."""
+    first = next((Path(path) for path in sys.path if (Path(path) / "prune_cli").is_dir()), ROOT)
+    if first.resolve() != ROOT:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "prune_cli"]:
+            del sys.modules[name]
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(Path(sys.argv[1]))

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from making import write
-from object_stores import SmallStore, wait_for
+from object_stores import SmallStore
+from waiting import wait_until
 
 SCORE = ("--method", "cg", "-q")
 SELECT = ("--method", "top", "--fraction", "0.5", "-q")
@@ -244,7 +245,7 @@ def test_a_kill_while_the_result_is_sent_leaves_nothing(prune: Any, small_store:
     command = [sys.executable, "-m", "prune_cli", "select", str(scores), *SELECT, "-o", "s3://bucket/s.parquet"]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, cwd=tmp_path, env=env) as process:
-        wait_for(lambda: any("partNumber" in asked for asked in small_store.requests))
+        wait_until(lambda: any("partNumber" in asked for asked in small_store.requests))
         process.send_signal(signal.SIGKILL)
         process.wait(30)
         told.set()

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clusters import PATIENT, LocalCluster
+from clusters import PATIENT, LocalCluster, warm_workers
 from conftest import Prune
 from making import png, write
-from waiting import HANGS, wait_until
+from waiting import HANGS
+from warm import WarmCommands
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -30,21 +31,25 @@ def clean_environment() -> dict[str, str]:
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """6,000 vectors in four classes."""
+    """1,200 vectors in four classes."""
     rng = np.random.default_rng(1)
-    values = rng.normal(size=(6000, 16)).astype(np.float32)
+    values = rng.normal(size=(1200, 16)).astype(np.float32)
     return write(
         tmp_path / "many.parquet",
-        {"id": rng.permutation(6000), "label": rng.integers(0, 4, 6000), "embedding": list(values)},
+        {"id": rng.permutation(1200), "label": rng.integers(0, 4, 1200), "embedding": list(values)},
     )
 
 
-def test_a_cluster_of_its_own_gives_the_same_bytes_and_listens_to_nobody(prune: Prune, vectors: Path) -> None:
+def test_a_cluster_of_its_own_gives_the_same_bytes_and_listens_to_nobody(
+    prune: Prune, vectors: Path, warm: WarmCommands
+) -> None:
     script = """
 import sys
 from prune_cli.cli.app import invoke
 from prune_cli.engines import ray as engine
+from ray._private.parameter import RayParams
 from pathlib import Path
+starter, worker = sys.argv.pop(1), sys.argv.pop(1)
 
 def listening():
     found = []
@@ -65,6 +70,10 @@ def looked(shown):
     print("OPEN", [place for place in opened if place.split(":")[0] not in loopback], file=sys.stderr)
 engine._probe = looked
 engine._PATIENCE = engine._PROBE_SECONDS = 3600.0
+init = RayParams.__init__
+def warm_init(self, *given, **more):
+    init(self, *given, **{**more, "setup_worker_path": starter, "worker_path": worker})
+RayParams.__init__ = warm_init
 sys.exit(invoke(sys.argv[1:]))
 """
     if not Path("/proc/net/tcp").exists():
@@ -72,7 +81,7 @@ sys.exit(invoke(sys.argv[1:]))
     prune("score", vectors, *SCORE, "-o", "here.parquet")
     words = ["score", vectors, *SCORE, "--engine", "ray", "-o", "there.parquet"]
     done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, words)],
+        [warm.python, "-c", script, *warm_workers(warm), *map(str, words)],
         cwd=vectors.parent, capture_output=True, text=True, timeout=HANGS, env=clean_environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -155,36 +164,37 @@ def test_what_a_cluster_has_no_more_of_is_one_line(error: Exception, said: str) 
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
+def cluster(warm: WarmCommands) -> Iterator[LocalCluster]:
     """Two nodes of a core each beside the head."""
-    with LocalCluster() as found:
+    with LocalCluster(warm) as found:
         found.add("first")
         found.add("second")
         yield found
 
 
 def test_a_node_that_is_lost_costs_its_blocks_alone(cluster: LocalCluster, prune: Prune, many: Path) -> None:
-    folder, words = many.parent, ["score", many, *SCORE, "-p", "block_size=500"]
+    folder, words = many.parent, ["score", many, *SCORE, "-p", "block_size=100"]
     prune(*words, "-o", "here.parquet")
     cluster.add("third")
+    cluster.hold("third")
     with cluster.start([*words, "--work-dir", "w", "-o", "there.parquet", "--json"], folder) as child:
-        wait_until(lambda: len(list((folder / "w").glob("*.safetensors"))) >= 3 or child.poll() is not None)
-        assert child.poll() is None, child.communicate()
-        cluster.kill("third")
+        cluster.lose("third", child, lambda: len(list((folder / "w").glob("*.safetensors"))) >= 3)
         out, err = child.communicate(timeout=HANGS)
     assert child.returncode == 0, err
     assert json.loads(out)["blocks_computed"] == json.loads(out)["blocks"] == 16
     assert (folder / "there.parquet").read_bytes() == (folder / "here.parquet").read_bytes()
 
 
-def test_a_block_that_no_node_has_the_memory_for_is_refused(cluster: LocalCluster, many: Path) -> None:
+def test_a_block_that_no_node_has_the_memory_for_is_refused(
+    cluster: LocalCluster, warm: WarmCommands, many: Path
+) -> None:
     words = ["score", many, "-p", "mode=partition", "--engine", "ray", "--address", cluster.address]
     script = (
-        "import sys\nfrom prune_cli.stages.score.sources.kernel import work as kernel_work\nfrom prune_cli.cli.app import invoke\n"
-        "kernel_work._with_process = lambda nbytes: 2**40\nsys.exit(invoke(sys.argv[1:]))"
+        "import sys\nfrom prune_cli.stages.score.sources.kernel import work\nfrom prune_cli.cli.app import invoke\n"
+        "work._with_process = lambda nbytes: 2**40\nsys.exit(invoke(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, words), "-o", "s.parquet"],
+        [warm.python, "-c", script, *map(str, words), "-o", "s.parquet"],
         cwd=many.parent, capture_output=True, text=True, timeout=HANGS, env=cluster.environment,
     )  # fmt: skip
     assert done.returncode == 2 and "a block takes 1.0 TiB of memory, and no node of the cluster at" in done.stderr
@@ -205,10 +215,10 @@ def test_workers_without_the_package_are_told(cluster: LocalCluster, many: Path,
     assert not (many.parent / "s.parquet").exists()
 
 
-def test_a_token_that_is_not_that_of_the_cluster_is_told(cluster: LocalCluster, many: Path) -> None:
+def test_a_token_that_is_not_that_of_the_cluster_is_told(cluster: LocalCluster, warm: WarmCommands, many: Path) -> None:
     words = ["score", many, "--engine", "ray", "--address", cluster.address, "-o", "s.parquet"]
     done = subprocess.run(
-        [sys.executable, "-m", "prune_cli", *map(str, words)],
+        [warm.python, "-m", "prune_cli", *map(str, words)],
         cwd=many.parent, capture_output=True, text=True, timeout=HANGS,
         env={**cluster.environment, "RAY_AUTH_TOKEN": "f" * 64},
     )  # fmt: skip
@@ -255,21 +265,21 @@ def test_a_network_looks_at_pictures_on_the_cluster(cluster: LocalCluster, prune
 
 @pytest.fixture
 def scored(tmp_path: Path) -> list[object]:
-    """4,000 vectors around twenty centres with probabilities, and the words that select of them by partitions."""
+    """1,000 vectors around twenty centres with probabilities, and the words that select of them by partitions."""
     rng = np.random.default_rng(3)
-    values = (rng.normal(size=(20, 16))[rng.integers(0, 20, 4000)] + 0.1 * rng.normal(size=(4000, 16))).astype(
+    values = (rng.normal(size=(20, 16))[rng.integers(0, 20, 1000)] + 0.1 * rng.normal(size=(1000, 16))).astype(
         np.float32
     )
-    probs = rng.dirichlet(np.ones(4), 4000).astype(np.float32)
+    probs = rng.dirichlet(np.ones(4), 1000).astype(np.float32)
     table = {
-        "id": rng.permutation(4000),
-        "label": rng.integers(0, 4, 4000),
-        "loss": rng.gamma(2.0, size=4000),
+        "id": rng.permutation(1000),
+        "label": rng.integers(0, 4, 1000),
+        "loss": rng.gamma(2.0, size=1000),
         "embedding": list(values),
         "prob": list(probs),
     }
     write(tmp_path / "scored.parquet", table)
-    return ["select", "scored.parquet", "--method", "neighbor_confidence", "--count", "400", "-p", "parts=7"]
+    return ["select", "scored.parquet", "--method", "neighbor_confidence", "--count", "100", "-p", "parts=7"]
 
 
 def test_a_selection_by_partitions_survives_a_lost_node(
@@ -277,10 +287,9 @@ def test_a_selection_by_partitions_survives_a_lost_node(
 ) -> None:
     prune(*scored, "-o", "here.parquet")
     cluster.add("third")
+    cluster.hold("third")
     with cluster.start([*scored, "--work-dir", "w", "-o", "there.parquet", "-q"], tmp_path) as child:
-        wait_until(lambda: bool(list((tmp_path / "w").glob("*.safetensors"))) or child.poll() is not None)
-        assert child.poll() is None, child.communicate()
-        cluster.kill("third")
+        cluster.lose("third", child, lambda: list((tmp_path / "w").glob("*.safetensors")))
         _, err = child.communicate(timeout=HANGS)
     assert child.returncode == 0, err
     assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
@@ -297,7 +306,7 @@ def test_a_selection_by_partitions_survives_a_lost_node(
 def test_a_selection_at_once_has_blocks_too(
     cluster: LocalCluster, prune: Prune, scored: list[object], tmp_path: Path, words: list[object]
 ) -> None:
-    words = [*scored[:2], *words, "--count", "400"]
+    words = [*scored[:2], *words, "--count", "100"]
     prune(*words, "-o", "here.parquet")
     done = cluster.run([*words, "--work-dir", "w", "-o", "there.parquet", "-q"], tmp_path)
     assert done.returncode == 0, done.stderr

@@ -95,9 +95,7 @@ def kernel_solution(
     return solve_piece(piece, samples, Settings(seed, device, precision), progress)
 
 
-def solve_piece(
-    piece: Piece, samples: Samples, settings: Settings = Settings(), progress: Progress = silent
-) -> Solution:
+def solve_piece(piece: Piece, samples: Samples, settings: Settings, progress: Progress = silent) -> Solution:
     """Return what all blocks of a piece say of each sample, computed one after the other in this process."""
     compute = piece.compute(samples, settings, None, progress)
     total, blocks = len(piece.block_names(samples.codes_n)), []
