@@ -1,9 +1,6 @@
 """``prune compare``."""
 
-from __future__ import annotations
-
 import dataclasses
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
@@ -22,7 +19,6 @@ from prune_cli.cli.running import Stage
 from prune_cli.core.errors import InputError
 
 
-@dataclass(frozen=True)
 class DataSetFlags(OwnFlags):
     """The data that selections are of, and the data that networks are tested on."""
 
@@ -32,7 +28,6 @@ class DataSetFlags(OwnFlags):
     ]
 
 
-@dataclass(frozen=True)
 class TestFlags(Flags):
     """Which rows are tested on."""
 
@@ -41,7 +36,6 @@ class TestFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
 class GridFlags(OwnFlags):
     """Selections that the comparison makes itself."""
 
@@ -75,7 +69,6 @@ def parse_baselines(text: str) -> tuple[str, ...]:
     return () if text.strip() == "none" else parse_names(text, "--baselines")
 
 
-@dataclass(frozen=True)
 class TrialFlags(OwnFlags):
     """What selections are compared with, and how often and how long each is trained on."""
 
@@ -98,7 +91,6 @@ class TrialFlags(OwnFlags):
     seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Trainings of each, paired by seed.")] = 3
 
 
-@dataclass(frozen=True)
 class JudgingFlags(OwnFlags):
     """What the results must show, and what they are set against."""
 
@@ -129,7 +121,6 @@ class JudgingFlags(OwnFlags):
     ] = None
 
 
-@dataclass(frozen=True)
 class NetworkFlags(OwnFlags):
     """What is trained, and how many at a time."""
 

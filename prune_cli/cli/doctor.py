@@ -1,7 +1,5 @@
 """``prune doctor``."""
 
-from __future__ import annotations
-
 from prune_cli.cli.command import command
 from prune_cli.cli.running import Stage
 

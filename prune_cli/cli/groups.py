@@ -1,14 +1,14 @@
-"""Groups of options: what belongs together is stated once, as a dataclass, and a command takes it as one value.
+"""Groups of options: what belongs together is stated once, as a class, and a command takes it as one value.
 
 ``--help``, completion, the settings file and the environment go by single options, so a command's signature is spread for them.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, dataclass_transform, get_args, get_origin, get_type_hints
 
 COLUMNS_LAST = (
     "output", "param", "preset", "test_split", "true_label_column", "image_size", "batch_size", "seed", "max_errors", "work_dir",
@@ -26,12 +26,17 @@ COLUMNS_FIRST = (
 """The same of those that read scores, selections or what another tool wrote."""
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
 class Flags:
-    """Options that several commands share: the base of frozen dataclasses whose fields are annotated as typer wants them.
+    """Options that several commands share: the base of classes whose fields are annotated as typer wants them.
 
+    They are like frozen dataclasses, without the milliseconds that those take to be made, which every ``--help`` would wait for.
     A command that has some of the fields alone says so: ``Annotated[RuntimeFlags, Only("memory_limit")]``. It gets the whole value,
     with the defaults of the others.
     """
+
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(values)
 
     def named(self) -> dict[str, Any]:
         """Return the values as the options of a stage have them: under their names there, read, lists as tuples.
@@ -40,7 +45,7 @@ class Flags:
             InputError: a text that cannot be read.
         """
         values = {}
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
+        for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]  # classes have hashes
             there = next((mark for mark in get_args(hint)[1:] if isinstance(mark, As)), As())
             listed = get_origin(next(iter(get_args(get_args(hint)[0])), None)) is list
             value = getattr(self, name)
@@ -48,12 +53,17 @@ class Flags:
         return values
 
 
+@functools.cache
+def _hints(group: type[Flags]) -> Mapping[str, Any]:
+    """Return the annotations of a group's fields, those of its base first; once for all commands, as they take time."""
+    return get_type_hints(group, include_extras=True)
+
+
 def named(*groups: Flags) -> dict[str, Any]:
     """Return the values of some groups as the options of a stage have them."""
     return {name: value for group in groups for name, value in group.named().items()}
 
 
-@dataclasses.dataclass(frozen=True)
 class As:
     """What the options of a stage have in place of a field.
 
@@ -62,8 +72,8 @@ class As:
         read: text, or None where none is given -> value.
     """
 
-    name: str | None = None
-    read: Callable[[Any], Any] = lambda value: value
+    def __init__(self, name: str | None = None, read: Callable[[Any], Any] = lambda value: value) -> None:
+        self.name, self.read = name, read
 
 
 class OwnFlags(Flags):
@@ -90,9 +100,7 @@ class Without(Only):
 
 
 def option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    """Return one option, or argument, as a parameter of a signature; with `dataclasses.MISSING` for its default it is required."""
-    if default is dataclasses.MISSING:
-        default = inspect.Parameter.empty
+    """Return one option, or argument, as a parameter of a signature."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -149,9 +157,8 @@ def _options_of(hint: Any) -> tuple[type[Flags], list[inspect.Parameter]] | None
     group, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     if not (isinstance(group, type) and issubclass(group, Flags)):
         return None
-    fields: Mapping[str, Any] = {field.name: field for field in dataclasses.fields(group)}  # type: ignore[arg-type]
-    names = list(fields)
+    hints = _hints(group)  # type: ignore[arg-type]  # classes have hashes
+    names = list(hints)
     for mark in marks:
         names = mark.of(names)
-    hints = get_type_hints(group, include_extras=True)
-    return group, [option(name, hints[name], fields[name].default) for name in names]
+    return group, [option(name, hints[name], getattr(group, name, inspect.Parameter.empty)) for name in names]

@@ -1,7 +1,5 @@
 """``prune manifest import``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,8 +1,5 @@
 """``prune manifest``: make, verify, combine and hand on manifests."""
 
-from __future__ import annotations
-
-import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,7 +53,7 @@ def check(
     """
     from prune_cli.stages.manifest.command import check as stage
 
-    return partial(stage, dataclasses.replace(columns, max_errors="100%").options(data), workers)
+    return partial(stage, columns.options(data, max_errors="100%"), workers)
 
 
 @app.command("merge", cls=Command)

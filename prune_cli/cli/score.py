@@ -1,8 +1,5 @@
 """``prune score``."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +17,6 @@ from prune_cli.cli.options.texts import parse_names, parse_shard
 from prune_cli.cli.running import Stage
 
 
-@dataclass(frozen=True)
 class FileFlags(OwnFlags):
     """The network and the files that scores come from, and the files that are written beside them."""
 
@@ -65,7 +61,6 @@ class FileFlags(OwnFlags):
     ] = None
 
 
-@dataclass(frozen=True)
 class ShardFlags(Flags):
     """Which part of the work is done."""
 

@@ -1,8 +1,5 @@
 """``prune select``."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
@@ -18,7 +15,6 @@ from prune_cli.cli.options.selection import BudgetFlags, ChoiceFlags, PerClass, 
 from prune_cli.cli.running import Stage
 
 
-@dataclass(frozen=True)
 class LimitFlags(OwnFlags):
     """What bounds the choice beside a budget."""
 

@@ -1,7 +1,5 @@
 """``prune manifest top-up``."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Annotated
 

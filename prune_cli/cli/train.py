@@ -1,9 +1,6 @@
 """``prune train``."""
 
-from __future__ import annotations
-
 import os
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +18,6 @@ from prune_cli.cli.running import Stage
 from prune_cli.core.launch import read_launch
 
 
-@dataclass(frozen=True)
 class TrainingFlags(OwnFlags):
     """What is trained, on what and for how long."""
 
@@ -72,7 +68,6 @@ class TrainingFlags(OwnFlags):
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False
 
 
-@dataclass(frozen=True)
 class RecordFlags(OwnFlags):
     """What is written beside the network."""
 

@@ -1,8 +1,5 @@
 """Options of how a data manifest is read."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +23,6 @@ MaxErrors = Annotated[
 ]
 
 
-@dataclass(frozen=True)
 class IdColumns(Flags):
     """The columns that name a row and its class."""
 
@@ -36,7 +32,6 @@ class IdColumns(Flags):
     )
 
 
-@dataclass(frozen=True)
 class DataFlags(IdColumns):
     """Where a data manifest's columns and images are, which of its rows are read, and how many bad ones it may have."""
 
@@ -85,15 +80,16 @@ class DataFlags(IdColumns):
     ] = None
     max_errors: MaxErrors = "0"
 
-    def options(self, location: str) -> DataOptions:
-        """Return how the manifest is read, from the texts of the command line."""
+    def options(self, location: str, max_errors: str | None = None) -> "DataOptions":
+        """Return how the manifest is read, from the texts of the command line; with another number of bad rows if one is given."""
         from prune_cli.io.manifests.data import DataOptions
 
         if self.input not in (None, "image", "embedding"):
             raise InputError(f"--input {self.input!r} is neither image nor embedding", "use one of them")
         if self.root is not None and not self.root.is_dir():
             raise InputError(f"--root {self.root} is not a folder", "check the path")
-        return DataOptions(location, **self.named())
+        more = {} if max_errors is None else {"max_errors": parse_allowance(max_errors)}
+        return DataOptions(location, **{**self.named(), **more})
 
 
 AS_STORED = ("true_label_column", "image_size", "max_errors")

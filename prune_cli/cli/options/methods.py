@@ -1,8 +1,5 @@
 """Options of methods, and of the trainings that they do."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -23,7 +20,6 @@ Arch = Annotated[
 ]
 
 
-@dataclass(frozen=True)
 class MethodFlags(Flags):
     """Parameters of the method."""
 
@@ -50,7 +46,6 @@ class MethodFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
 class WatchFlags(Flags):
     """What is kept and told of a training while it runs."""
 

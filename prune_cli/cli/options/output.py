@@ -1,8 +1,5 @@
 """Options of what a command writes and prints."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +8,6 @@ import typer
 from prune_cli.cli.groups import Flags
 
 
-@dataclass(frozen=True)
 class OutputFlags(Flags):
     """Where the result goes, and whether it is made."""
 
@@ -31,7 +27,6 @@ class OutputFlags(Flags):
     ] = False
 
 
-@dataclass(frozen=True)
 class WorkFlags(OutputFlags):
     """The same of a command that goes on where it was killed."""
 
@@ -46,7 +41,6 @@ class WorkFlags(OutputFlags):
     ] = None
 
 
-@dataclass(frozen=True)
 class PrintFlags(Flags):
     """What is printed; every command has these."""
 

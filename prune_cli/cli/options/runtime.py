@@ -1,8 +1,5 @@
 """Options of where and how a run goes."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +25,6 @@ Workers = Annotated[
 ]
 
 
-@dataclass(frozen=True)
 class RuntimeFlags(Flags):
     """The machine, the precision and the seed of a run."""
 
@@ -64,7 +60,6 @@ class RuntimeFlags(Flags):
         return Runtime(**{**self.named(), **more})
 
 
-@dataclass(frozen=True)
 class BlockFlags(RuntimeFlags):
     """The same of a command whose blocks of work may run elsewhere."""
 

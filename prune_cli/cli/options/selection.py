@@ -1,8 +1,5 @@
 """Options that choose rows by a method: of ``select``, ``manifest top-up`` and, some, of others."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
@@ -15,7 +12,6 @@ from prune_cli.cli.options.texts import parse_numbers
 PerClass = Annotated[bool, typer.Option("--per-class", help="Keep the budget inside each class.")]
 
 
-@dataclass(frozen=True)
 class VectorFlags(Flags):
     """What is known of the rows beside their scores."""
 
@@ -39,7 +35,6 @@ class VectorFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
 class BudgetFlags(Flags):
     """How many rows are kept."""
 
@@ -55,7 +50,6 @@ class BudgetFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
 class ChoiceFlags(Flags):
     """Which rows may be kept, which way scores go, and what is written of the others."""
 
@@ -75,7 +69,6 @@ class ChoiceFlags(Flags):
     selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False
 
 
-@dataclass(frozen=True)
 class ScoreColumns(IdColumns):
     """The columns of scores and vectors, and how many bad rows they may have."""
 
