@@ -102,8 +102,8 @@ def train(
 
     Example: prune train photos.parquet --subset photos.selection.parquet --steps 2000 -o run
     """
-    from prune_cli.stages.train.command import TrainOptions
     from prune_cli.stages.train.command import train as stage
+    from prune_cli.stages.train.options import TrainOptions
 
     options = TrainOptions(
         columns.options(data),

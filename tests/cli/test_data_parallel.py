@@ -22,7 +22,9 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.launch import Launch
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
-from prune_cli.stages.train.command import TrainOptions, several_processes, train
+from prune_cli.stages.train import several_processes
+from prune_cli.stages.train.command import train
+from prune_cli.stages.train.options import TrainOptions
 from prune_cli.stages.train.several_processes import on_own_device, share_of_machine
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]

@@ -28,7 +28,8 @@ from prune_cli.io.manifests.ledger import ErrorAllowance
 from prune_cli.io.runs.folder import HISTORY, read_run
 from prune_cli.io.stores.atomic import atomic_file
 from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
-from prune_cli.stages.train.command import TrainOptions, train
+from prune_cli.stages.train.command import train
+from prune_cli.stages.train.options import TrainOptions
 
 _EVERY_ROW = ErrorAllowance(share=1.0)
 

@@ -17,7 +17,7 @@ from prune_cli.methods.evidence.intervals import CONFIDENCE
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.training.loop.plan import planned_steps
 from prune_cli.stages.compare.subsets import BASELINES, FULL
-from prune_cli.stages.train.command import DEFAULT_EPOCHS, TrainOptions, training_params
+from prune_cli.stages.train.options import DEFAULT_EPOCHS, TrainOptions, training_params
 
 EQUAL = ("steps", "epochs", "both")
 _OF_SELECT = ("key", "tie")
