@@ -19,18 +19,13 @@ from prune_cli.cli.running import Stage
 from prune_cli.core.errors import InputError
 
 
-class DataSetFlags(OwnFlags):
+class DataSetFlags(Flags):
     """The data that selections are of, and the data that networks are tested on."""
 
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="What they select from.", show_default=False)]
     test: Annotated[
         str, typer.Option("--test", metavar="TEST", help="Data manifest that is tested on.", show_default=False)
     ]
-
-
-class TestFlags(Flags):
-    """Which rows are tested on."""
-
     test_split: Annotated[
         str | None, typer.Option("--test-split", metavar="NAME", help="As --split, of TEST.", show_default=False)
     ] = None
@@ -164,7 +159,6 @@ def compare(
     network: NetworkFlags,
     watch: Annotated[WatchFlags, Only("checkpoint_seconds")],
     params: MethodFlags,
-    tested: TestFlags,
     columns: DataFlags,
     machine: RuntimeFlags,
     output: WorkFlags,
@@ -185,7 +179,7 @@ def compare(
     options = CompareOptions(
         files=tuple(files),
         data=columns.options(sets.data),
-        test=dataclasses.replace(columns.options(sets.test), split=tested.test_split),
+        test=dataclasses.replace(columns.options(sets.test), split=sets.test_split),
         per_class=per_class,
         directions=tuple(choice.direction or ()),
         checkpoint_seconds=watch.checkpoint_seconds,

@@ -61,9 +61,21 @@ class FileFlags(OwnFlags):
     ] = None
 
 
-class ShardFlags(Flags):
-    """Which part of the work is done."""
+class ScoringFlags(Flags):
+    """What is computed, by which training, and which part of that work."""
 
+    method: Annotated[
+        str,
+        typer.Option("--method", metavar="NAME[,NAME]", help="Which scores.", autocompletion=choices.methods("score")),
+        As("methods", parse_names),
+    ] = "cg"
+    arch: Arch = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs", min=1, metavar="N", help="Passes of the training that scores share.", show_default="200"
+        ),
+    ] = None
     shard: Annotated[
         str | None,
         typer.Option(
@@ -85,22 +97,11 @@ def score(
         ),
     ] = None,
     *,
-    method: Annotated[
-        str,
-        typer.Option("--method", metavar="NAME[,NAME]", help="Which scores.", autocompletion=choices.methods("score")),
-    ] = "cg",
-    arch: Arch = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            "--epochs", min=1, metavar="N", help="Passes of the training that scores share.", show_default="200"
-        ),
-    ] = None,
+    scoring: ScoringFlags,
     batch_size: BatchSize = None,
     files: FileFlags,
     watch: WatchFlags,
     params: MethodFlags,
-    part: ShardFlags,
     columns: Annotated[DataFlags, Without("true_label_column")],
     machine: Annotated[BlockFlags, Without("batch_size")],
     output: WorkFlags,
@@ -114,10 +115,7 @@ def score(
 
     options = ScoreOptions(
         columns.options(data) if data is not None else None,
-        parse_names(method),
-        architecture=arch,
-        epochs=epochs,
         runtime=machine.runtime(batch_size=batch_size),
-        **named(files, watch, params, part, output),
+        **named(scoring, files, watch, params, output),
     )
     return partial(stage, options)

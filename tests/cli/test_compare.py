@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from making import write
 
-from prune_cli.stages.compare.command import cells as comparison_cells
+from prune_cli.stages.compare import cells as comparison_cells
 
 Prune = Any
 TRAINING = ("--epochs", "2", "--batch-size", "16", "--arch", "mlp:8", "--jobs", "1")

@@ -146,8 +146,6 @@ def split_params(options: CompareOptions) -> tuple[tuple[str, ...], dict[str, tu
     if options.structure is not None:
         training[options.structure] = find_method("structure", options.structure).params_class()
     methods = {name: find_method("selection", name).params_class() for name in options.methods}
-    both = sorted(training.keys() & methods.keys())
-    assert not both, both
     of_select = [t for t in options.params if t.partition("=")[0].strip().rpartition(".")[2] in _OF_SELECT]
     rest = [t for t in options.params if t not in of_select]
     if of_select and not methods:
