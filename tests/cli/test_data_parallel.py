@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import pytest
 from conftest import Prune
 from making import write
 from safetensors.numpy import load_file
+from waiting import GUARD, wait_until
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.launch import Launch
@@ -49,11 +49,11 @@ def launched(tmp_path: Path):
     for process in running:
         if process.poll() is None:
             process.terminate()
-            process.wait(60)
+            process.wait(GUARD)
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=GUARD)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -86,10 +86,7 @@ def test_a_run_of_two_that_was_stopped_goes_on_to_the_same_bytes(pictures: Path,
     assert ended(whole)[0] == 0
     stopped = launched(*PRUNE, *options, "stopped")
     checkpoint = folder / "stopped.incomplete" / "checkpoint" / "model.safetensors"
-    for _ in range(1200):
-        if checkpoint.is_file() or stopped.poll() is not None:
-            break
-        time.sleep(0.05)
+    wait_until(checkpoint.is_file, stopped)
     stopped.send_signal(signal.SIGTERM)
     code, out, err = ended(stopped)
     assert code != 0 and out == "", err
