@@ -13,7 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from warm import HANGS, WarmCommands
+from waiting import HANGS, wait_until
+from warm import WarmCommands
+
+PATIENT = {"RAY_worker_register_timeout_seconds": f"{HANGS:.0f}"}
+"""Ray gives up a process that takes a minute to start, and starts another: on a busy machine that never ends."""
 
 SETTINGS = {
     **PATIENT,
@@ -110,7 +114,7 @@ class LocalCluster:
         """Kill the node that is held, once it has begun a block of a command and something more is so."""
         begun = self._control / "begun"
         try:
-            wait_until(lambda: begun.exists() and ready(), lambda: child.poll() is None)
+            wait_until(lambda: begun.exists() and ready(), child)
             self.kill(name)
         finally:
             (self._control / "lose").unlink()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 HANGS = 3600.0
 """Seconds after which something hangs."""
 
 
-def wait_until(seen: Callable[[], object], alive: Callable[[], bool] = lambda: True) -> None:
-    """Return once a state is there; what brings it about must stay alive until then."""
+def wait_until(seen: Callable[[], object], process: subprocess.Popen[Any] | None = None) -> None:
+    """Return once something can be seen, or the process that makes it so has ended."""
     until = time.monotonic() + HANGS
-    while not seen():
-        assert alive(), "it ended first"
+    while not seen() and (process is None or process.poll() is None):
         assert time.monotonic() < until, "it hangs"
         time.sleep(0.01)
 

@@ -93,7 +93,7 @@ class WarmCommands:
         return str(self.folder / "python")
 
     def __enter__(self) -> WarmCommands:
-        wait_until((self.folder / "socket").exists, lambda: self._server is None or self._server.poll() is None)
+        wait_until((self.folder / "socket").exists, self._server)
         return self
 
     def __exit__(

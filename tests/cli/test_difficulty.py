@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from conftest import Prune
 from making import write
 from safetensors.torch import save_file
+from waiting import wait_until
 
 OF_RECORD = "el2n,grand,forgetting,aum,dyn_unc,dual,tdds,loss,margin,entropy,confidence"
 
@@ -358,9 +358,7 @@ def test_a_killed_scoring_goes_on_from_its_checkpoint(prune: Prune, vectors: Pat
         [sys.executable, "-m", "prune_cli", *common, "-o", "killed.parquet"], cwd=tmp_path, stderr=subprocess.DEVNULL
     )
     checkpoint = tmp_path / "killed.parquet.work" / "run-0.incomplete" / "checkpoint" / "model.safetensors"
-    until = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < until and process.poll() is None:
-        time.sleep(0.02)
+    wait_until(checkpoint.exists, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     if (tmp_path / "killed.parquet").exists():

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from making import png, write
+from waiting import HANGS, wait_until
 
 
 def files(folder: Path) -> set[str]:
@@ -120,9 +120,7 @@ def test_bad_pictures_are_bad_rows(prune, pictures: Path, tmp_path: Path) -> Non
     images[1] = bomb(20_000, 15_000)
     images[2] = None
     pq.write_table(table.set_column(1, "image", pa.array(images, pa.binary())), pictures)
-    started = time.perf_counter()
     fails(prune, 3, ["3 of 40 rows are bad"], "score", pictures, written={"pictures.scores.errors.parquet"})
-    assert time.perf_counter() - started < 60
     ledger = pq.read_table(tmp_path / "pictures.scores.errors.parquet").to_pylist()
     assert [r["id"] for r in ledger] == ["p00", "p01", "p02"]
     assert "pixels" in ledger[1]["reason"]
@@ -222,24 +220,18 @@ def test_a_closed_pipe_is_quiet(prune, vectors: Path) -> None:  # type: ignore[n
         stderr=subprocess.PIPE,
     )
     os.close(writer)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANGS)
     assert errors == b"" and process.returncode == 141
 
 
 def test_ctrl_c_leaves_nothing(prune, vectors: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    rng = np.random.default_rng(0)
-    n = 24_000
-    write(
-        tmp_path / "big.parquet",
-        {"label": np.arange(n) % 3, "embedding": pa.FixedSizeListArray.from_arrays(rng.normal(size=n * 64), 64)},
-    )
     before = files(tmp_path)
-    command = [sys.executable, "-m", "prune_cli", "score", "big.parquet"]
+    command = [sys.executable, "-m", "prune_cli", "score", str(vectors), "-p", "repeats=5000"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(6)
+    wait_until(lambda: list((tmp_path / "vectors.scores.parquet.work").glob("*.safetensors")), process)
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130, errors
     assert b"interrupted" in errors and b"Traceback" not in errors and out == b""
     left = files(tmp_path) - before
-    assert left <= {"big.scores.parquet.work"}, left
+    assert left <= {"vectors.scores.parquet.work"}, left

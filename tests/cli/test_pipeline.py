@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from making import png, write
 from safetensors.numpy import load_file
+from waiting import HANGS, wait_until
 
 TRAIN = ["--arch", "resnet9:4", "--batch-size", "16"]
 
@@ -115,11 +115,9 @@ def test_a_stopped_training_resumes_to_the_same_weights(
         [sys.executable, "-m", "prune_cli", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     checkpoint = tmp_path / "run.incomplete" / "checkpoint" / "model.safetensors"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(checkpoint.exists, process)
     process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == (-9 if how == signal.SIGKILL else 130), errors
     assert b"Traceback" not in errors and checkpoint.exists() and not (tmp_path / "run").exists()
     other = prune(*arguments[:-1], "run", "--resume", "--seed", 1, check=2).stderr
@@ -141,9 +139,7 @@ def test_a_killed_scoring_goes_on_from_its_finished_blocks(prune: Any, vectors: 
     arguments = ["score", str(vectors), "-p", "repeats=200", "-o", "out.parquet"]
     process = subprocess.Popen([sys.executable, "-m", "prune_cli", *arguments], cwd=tmp_path)
     work = tmp_path / "out.parquet.work"
-    deadline = time.monotonic() + 120
-    while (not work.exists() or len(list(work.glob("*.safetensors"))) < 20) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_until(lambda: len(list(work.glob("*.safetensors"))) >= 20, process)
     process.kill()
     process.wait()
     kept = {p.name for p in work.iterdir() if p.suffix == ".safetensors"}

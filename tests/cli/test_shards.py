@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Prune
 from making import write
+from waiting import wait_until
 
 KERNELS = ["--method", "cg,ntk_margin", "-p", "ntk_margin.mode=partition", "-p", "block_size=16", "-p", "repeats=2"]
 
@@ -141,10 +141,7 @@ def killed_at(words: list[str], folder: Path, blocks: int) -> int:
     """Run a command, kill it once so many blocks are there, and return how many are."""
     command = [sys.executable, "-m", "prune_cli", *words]
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while len(list((folder / "w").glob("*.safetensors"))) < blocks and child.poll() is None:
-        assert time.monotonic() < until
-        time.sleep(0.002)
+    wait_until(lambda: len(list((folder / "w").glob("*.safetensors"))) >= blocks, child)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     return len(list((folder / "w").glob("*.safetensors")))

@@ -14,7 +14,8 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.io.runs.folder import read_run
-from prune_cli.stages.train.command import TrainOptions, train
+from prune_cli.stages.train.command import train
+from prune_cli.stages.train.options import TrainOptions
 
 SETTINGS = Runtime(device="cpu", batch_size=32)
 
