@@ -17,6 +17,7 @@ from prune_cli.io.stores.locations import require_local
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.networks.predict import BATCH_SIZE
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.score.contract import Figures, Job, Scored, Scoring, Source
 from prune_cli.stages.score.job import open_job
 from prune_cli.stages.score.options import ScoreOptions
 from prune_cli.stages.score.output import open_work_folder, write_scores
@@ -24,7 +25,6 @@ from prune_cli.stages.score.plan import score_estimate
 from prune_cli.stages.score.reading import Reading
 from prune_cli.stages.score.request import parameters_of
 from prune_cli.stages.score.shards import rows_of_shard, write_row_shard
-from prune_cli.stages.score.sources.contract import Figures, Job, Scored, Scoring, Source
 from prune_cli.stages.score.sources.files import find_file_source, score_file
 from prune_cli.stages.score.sources.kernel.source import KernelSource
 from prune_cli.stages.score.stated import provenance_of, with_stated

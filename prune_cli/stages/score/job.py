@@ -12,13 +12,13 @@ from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.runs.events import EventFolder
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import STDIN, local_twin
+from prune_cli.stages.score.contract import Job, Source
 from prune_cli.stages.score.options import ScoreOptions
 from prune_cli.stages.score.output import score_output, work_path
 from prune_cli.stages.score.reading import Channels
 from prune_cli.stages.score.request import request_of
 from prune_cli.stages.score.shards import require_divisible
 from prune_cli.stages.score.sources.columns import ColumnSource
-from prune_cli.stages.score.sources.contract import Job, Source
 from prune_cli.stages.score.sources.kernel.source import kernel_source
 from prune_cli.stages.score.sources.model.networks import read_network
 from prune_cli.stages.score.sources.model.source import ModelSource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prune_cli.stages.score.sources.contract import Figures, Job, Source
+from prune_cli.stages.score.contract import Figures, Job, Source
 
 
 def score_estimate(job: Job, sources: Sequence[Source]) -> Figures:

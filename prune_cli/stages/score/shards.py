@@ -9,9 +9,9 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.io.manifests.shards import BlockRows, write_shard
 from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.stages.score.contract import Job
 from prune_cli.stages.score.options import ScoreOptions
 from prune_cli.stages.score.request import Request
-from prune_cli.stages.score.sources.contract import Job
 
 ROWS = "rows"
 """The kind of part that holds the scores of its own rows."""

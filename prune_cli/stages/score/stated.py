@@ -8,8 +8,8 @@ from typing import Any
 
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.methods.devices import device_name
+from prune_cli.stages.score.contract import PACKAGES, Job, Source
 from prune_cli.stages.score.request import Request
-from prune_cli.stages.score.sources.contract import PACKAGES, Job, Source
 from prune_cli.stages.score.sources.kernel.plan import kernel_precision
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from prune_cli.methods.scores.record.records import record_of_probabilities
+from prune_cli.stages.score.contract import Figures, Job, Loaded, Origin, Scored, Scoring
 from prune_cli.stages.score.plan import look_figures
 from prune_cli.stages.score.reading import Column, Reading
-from prune_cli.stages.score.sources.contract import Figures, Job, Loaded, Origin, Scored, Scoring
 from prune_cli.stages.score.sources.features import score_features
 from prune_cli.stages.score.sources.record_scores import score_records
 

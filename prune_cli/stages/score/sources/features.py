@@ -16,7 +16,7 @@ from prune_cli.io.parquet.tables import write_table
 from prune_cli.methods.training.data.augment import choose_augmentation
 from prune_cli.methods.training.data.inputs import Inputs
 from prune_cli.methods.training.networks.predict import Look, Prediction, augmentation_draws, predict
-from prune_cli.stages.score.sources.contract import Job, Scored, Scoring
+from prune_cli.stages.score.contract import Job, Scored, Scoring
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,10 +21,10 @@ from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.stages.evaluate.relabels import p_clean_of
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.score.contract import Figures, Origin, Scored
 from prune_cli.stages.score.options import ScoreOptions
 from prune_cli.stages.score.output import write_scores
 from prune_cli.stages.score.request import Request
-from prune_cli.stages.score.sources.contract import Figures, Origin, Scored
 from prune_cli.stages.score.sources.record_scores import score_records
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from prune_cli.methods.registry.method import Method
 from prune_cli.methods.scores.record.needs import RecordParams
 from prune_cli.methods.scores.record.records import Record
+from prune_cli.stages.score.contract import Scored
 from prune_cli.stages.score.request import RecordFrom, Request
-from prune_cli.stages.score.sources.contract import Scored
 
 
 def score_records(request: Request, records: Sequence[Record], source: RecordFrom) -> Scored:

@@ -16,9 +16,9 @@ from prune_cli.methods.scores.kernel.neural_tangents import require, user_file
 from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.scores.kernel.rows import zero_rows
 from prune_cli.stages.frame.engine import open_engine
+from prune_cli.stages.score.contract import Figures, Job, Origin, Scored, Scoring
 from prune_cli.stages.score.output import work_path
 from prune_cli.stages.score.reading import Column, Reading
-from prune_cli.stages.score.sources.contract import Figures, Job, Origin, Scored, Scoring
 from prune_cli.stages.score.sources.features import Features, class_values, keep_features
 from prune_cli.stages.score.sources.kernel.plan import (
     PROCESS_BYTES,

@@ -17,9 +17,9 @@ from prune_cli.methods.scores.record.needs import Variant
 from prune_cli.methods.scores.record.records import record_of_logits
 from prune_cli.methods.training.networks.predict import Look, Prediction, predict
 from prune_cli.stages.frame.engine import open_engine
+from prune_cli.stages.score.contract import PACKAGES, Figures, Job, Loaded, Origin, Scored, Scoring
 from prune_cli.stages.score.plan import look_figures
 from prune_cli.stages.score.reading import InputColumn, Reading
-from prune_cli.stages.score.sources.contract import PACKAGES, Figures, Job, Loaded, Origin, Scored, Scoring
 from prune_cli.stages.score.sources.features import (
     Features,
     class_values,

@@ -17,7 +17,7 @@ from prune_cli.io.runs.folder import RunBuilder, read_run, same_settings
 from prune_cli.methods.scores.record.records import Record
 from prune_cli.methods.training.data.inputs import Inputs
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.stages.score.sources.contract import Scoring
+from prune_cli.stages.score.contract import Scoring
 from prune_cli.stages.score.sources.training.spec import TrainingSpec
 from prune_cli.stages.train.observer import RunObserver
 from prune_cli.stages.train.run import TrainingRun, run_data, train_run

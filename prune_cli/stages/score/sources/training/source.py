@@ -12,9 +12,9 @@ from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.runs.folder import read_run
 from prune_cli.methods.registry.lookup import TRAINING
 from prune_cli.methods.training.networks.architectures import default_architecture
+from prune_cli.stages.score.contract import Figures, Job, Origin, Scored, Scoring
 from prune_cli.stages.score.reading import InputColumn, Reading
 from prune_cli.stages.score.request import RECIPE
-from prune_cli.stages.score.sources.contract import Figures, Job, Origin, Scored, Scoring
 from prune_cli.stages.score.sources.features import class_values, embed, keep_features, score_features
 from prune_cli.stages.score.sources.record_scores import score_records
 from prune_cli.stages.score.sources.training.runs import records_of_runs, save_dynamics, train_runs
