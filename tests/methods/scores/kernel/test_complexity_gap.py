@@ -32,7 +32,6 @@ from prune_cli.methods.scores.kernel.sides import (
 )
 from prune_cli.methods.scores.kernel.solving import kernel_solution
 
-
 PUBLISHED = ComplexityGapParams()
 
 
