@@ -5,17 +5,42 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
 from prune_cli.core.progress import Progress
 from prune_cli.engines.work import Arrays, Block
+from prune_cli.methods.scores.kernel.blocks import pack_set, pack_sides, part_result, sides_result, to_arrays
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
+from prune_cli.methods.scores.kernel.rows import IntArray
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.sides import SidesResult
+from prune_cli.methods.scores.kernel.sides import (
+    SideDraw,
+    Sides,
+    SidesResult,
+    combine_sides,
+    draw_sides,
+    float32_error,
+    plan_sides,
+    score_sides,
+    sides_flops,
+    sides_memory,
+    sides_size,
+)
 from prune_cli.methods.scores.kernel.tile_columns import PanelStore
-from prune_cli.methods.scores.kernel.whole_set import PartResult, Solution, item_size
+from prune_cli.methods.scores.kernel.whole_set import (
+    PartResult,
+    Problem,
+    Solution,
+    combine,
+    item_size,
+    part_cost,
+    part_sets,
+    plan_parts,
+    solve_part,
+)
 
 _Of = TypeVar("_Of")
 KernelName: TypeAlias = tuple[str, bool]
@@ -91,6 +116,149 @@ class Piece(ABC):
     @abstractmethod
     def words(self, dtype: str) -> str:
         """Return how it is computed, for ``--plan``."""
+
+
+@dataclass(frozen=True)
+class SidesPiece(Piece):
+    """Each class against draws of the others."""
+
+    draw: SideDraw
+
+    vectors = ("a2_p", "ab_p", "b2_p")
+    matrix = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"sampled": [*self.kernel, *self.draw]}
+
+    def block_names(self, codes_n: NDArray[Any]) -> list[str]:
+        return [f"{sides.class_code}/{sides.repeat}" for sides in plan_sides(codes_n, self.draw)]
+
+    def _drawn(self, samples: Samples, sides: Sides, seed: int) -> tuple[IntArray, IntArray]:
+        return draw_sides(samples.codes_n, samples.order_n, sides, self.draw, seed)
+
+    def compute(
+        self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress
+    ) -> Callable[[int], Arrays]:
+        planned, (seed, device, precision) = plan_sides(samples.codes_n, self.draw), settings
+        score = partial(score_sides, ridge=self.draw.ridge, device=device, precision=precision, progress=progress)
+        return lambda number: to_arrays(score(samples.kernel, *self._drawn(samples, planned[number], seed)))
+
+    def pack(
+        self, samples: Samples, kernel: ReluKernel, numbers: Sequence[int], settings: Settings, progress: Progress
+    ) -> tuple[str, list[Block]]:
+        rows, planned = samples.rows, plan_sides(samples.codes_n, self.draw)
+        names = self.block_names(samples.codes_n)
+        values = {"depth": kernel.depth, "ridge": self.draw.ridge, **settings._asdict()}
+        blocks = []
+        for number in numbers:
+            n_pos, n_neg = sides_size(samples.codes_n, planned[number], self.draw)
+            nbytes = sides_memory(n_pos, n_neg, rows.n_features, settings.dtype, rows.values_nd.dtype.itemsize)
+            gather = later(
+                lambda sides: pack_sides(kernel, *self._drawn(samples, sides, settings.seed)), planned[number]
+            )
+            blocks.append(Block(names[number], values, gather, nbytes, sides_flops(n_pos, n_neg, rows.n_features)))
+        return "prune_cli.methods.scores.kernel.blocks:score_packed_sides", blocks
+
+    def results(self, blocks: Sequence[Arrays]) -> list[SidesResult]:
+        return [sides_result(arrays) for arrays in blocks]
+
+    def combine(self, blocks: Sequence[Arrays], codes_n: NDArray[Any], n_classes: int) -> Solution:
+        return combine_sides(self.results(blocks), len(codes_n), self.draw.repeats)
+
+    def cost(self, codes_n: NDArray[Any], n_features: int, n_classes: int, dtype: str, itemsize: int) -> dict[str, Any]:
+        sizes = [sides_size(codes_n, sides, self.draw) for sides in plan_sides(codes_n, self.draw)]
+        return {
+            "flops": sum(sides_flops(p, n, n_features) for p, n in sizes),
+            "memory": max(sides_memory(p, n, n_features, dtype, itemsize) for p, n in sizes),
+            "disk": 32 * sum(p for p, _ in sizes),
+            "blocks": len(sizes),
+            "rows": max(p + n for p, n in sizes),
+        }
+
+    def words(self, dtype: str) -> str:
+        return f"closed form, one blocked in-place Cholesky per class and repeat, {dtype}"
+
+    def float32_error(self, samples: Samples, settings: Settings) -> float:
+        """Return how far float32 is from float64 on a part of the first block; see `sides.float32_error`."""
+        first = plan_sides(samples.codes_n, self.draw)[0]
+        sides = self._drawn(samples, first, settings.seed)
+        return float32_error(samples.kernel, *sides, self.draw.ridge, settings.device)
+
+
+@dataclass(frozen=True)
+class SetPiece(Piece):
+    """All classes at once, of all samples or of parts of them."""
+
+    problem: Problem
+
+    vectors = ("diagonal_b", "given_b")
+    matrix = "solution_bc"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"problem": [*self.kernel, *self.problem]}
+
+    @property
+    def apart(self) -> bool:
+        return self.problem.mode == "partition"
+
+    def block_names(self, codes_n: NDArray[Any]) -> list[str]:
+        return [f"part {part.repeat}/{part.number}" for part in plan_parts(self.problem, len(codes_n))]
+
+    def compute(
+        self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress
+    ) -> Callable[[int], Arrays]:
+        parts, sets = self._parts(samples, settings.seed, progress)
+        how: dict[str, Any] = {**settings._asdict(), "store": store, "progress": progress}
+        of = (samples.kernel, samples.codes_n, samples.n_classes)
+        return lambda n: to_arrays(solve_part(*of, sets(parts[n]), self.problem, parts[n], **how))
+
+    def pack(
+        self, samples: Samples, kernel: ReluKernel, numbers: Sequence[int], settings: Settings, progress: Progress
+    ) -> tuple[str, list[Block]]:
+        rows, codes_n = samples.rows, samples.codes_n
+        parts, sets = self._parts(samples, settings.seed, progress)
+        size, itemsize = min(self.problem.block_size, len(codes_n)), rows.values_nd.dtype.itemsize
+        one = self.problem._replace(repeats=1)
+        cost = part_cost(one, size, rows.n_features, samples.n_classes, settings.dtype, itemsize)
+        values = {"depth": kernel.depth, **settings._asdict(), "n_classes": samples.n_classes}
+        names = self.block_names(codes_n)
+        return "prune_cli.methods.scores.kernel.blocks:solve_packed_set", [
+            Block(
+                names[number],
+                {**values, "problem": list(self.problem), "part": list(parts[number])},
+                later(lambda part: pack_set(kernel, codes_n, sets(part)), parts[number]),
+                round(cost["memory"]),
+                cost["flops"],
+            )
+            for number in numbers
+        ]
+
+    def _parts(self, samples: Samples, seed: int, progress: Progress) -> tuple[list[Any], Callable[[Any], IntArray]]:
+        sets = part_sets(samples.rows, samples.order_n, self.problem, seed, progress)
+        return plan_parts(self.problem, len(samples.codes_n)), sets
+
+    def results(self, blocks: Sequence[Arrays]) -> list[PartResult]:
+        return [part_result(arrays) for arrays in blocks]
+
+    def combine(self, blocks: Sequence[Arrays], codes_n: NDArray[Any], n_classes: int) -> Solution:
+        repeats = 1 if self.problem.mode == "exact" else self.problem.repeats
+        return combine(self.results(blocks), codes_n, n_classes, repeats, self.problem.predictions)
+
+    def cost(self, codes_n: NDArray[Any], n_features: int, n_classes: int, dtype: str, itemsize: int) -> dict[str, Any]:
+        n, problem = len(codes_n), self.problem
+        rows = min(problem.block_size, n) if self.apart else n
+        blocks = {"exact": 1, "nystrom": problem.repeats}.get(problem.mode, problem.repeats * -(-n // max(rows, 1)))
+        return {**part_cost(problem, n, n_features, n_classes, dtype, itemsize), "blocks": blocks, "rows": rows}
+
+    def words(self, dtype: str) -> str:
+        problem = self.problem
+        return {
+            "exact": f"one Cholesky of the kernel of all rows, in tile columns on disk, for all classes, {dtype}",
+            "partition": f"{problem.blocks} blocks of {problem.block_size:,} rows, each exact for all classes, {dtype}",
+            "nystrom": f"{problem.landmarks:,} landmarks and a corrected diagonal, for all classes, float64",
+        }[problem.mode]
 
 
 def later(gather: Callable[[_Of], Arrays], of: _Of) -> Callable[[], Arrays]:

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from prune_cli.core.params import build_params
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.scores.kernel.needs import KernelNeeds, KernelScoreParams
-from prune_cli.methods.scores.kernel.pieces import Piece, Settings
+from prune_cli.methods.scores.kernel.pieces import Piece, SetPiece, Settings, SidesPiece
 from prune_cli.methods.scores.kernel.ridge import choose_ridge
 from prune_cli.methods.scores.kernel.rows import IntArray
 from prune_cli.methods.scores.kernel.samples import make_samples
-from prune_cli.methods.scores.kernel.set_piece import SetPiece
 from prune_cli.methods.scores.kernel.sides import SideDraw
-from prune_cli.methods.scores.kernel.sides_piece import SidesPiece
 from prune_cli.methods.scores.kernel.whole_set import Solution, problem_of
 
 
