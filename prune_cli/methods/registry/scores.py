@@ -9,18 +9,18 @@ from prune_cli.methods.registry.method import Direction, Method
 
 def _of_record(
     name: str,
-    module: str,
     params: str,
     direction: Direction,
     summary: str,
     cost: str,
     source: str,
     terms: Mapping[str, Direction] | None = None,
+    module: str | None = None,
 ) -> Method:
     return Method(
         name=name,
         kind="score",
-        module=f"prune_cli.methods.scores.record.{module}",
+        module=f"prune_cli.methods.scores.record.{module or name}",
         function=f"{name}_scores",
         params=params,
         summary=summary,
@@ -70,15 +70,14 @@ SCORES = (
     ),
     _of_record(
         "el2n",
-        "probabilities",
         "El2nParams",
         "harder",
         "norm of the error softmax - onehot early in training, un-augmented",
         "a tenth of a training, or one model's probabilities",
         "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075",
+        module="probabilities",
     ),
     _of_record(
-        "grand",
         "grand",
         "GrandParams",
         "harder",
@@ -88,7 +87,6 @@ SCORES = (
     ),
     _of_record(
         "forgetting",
-        "forgetting",
         "ForgettingParams",
         "harder",
         "how often right became wrong; never right counts as the number of epochs",
@@ -96,7 +94,6 @@ SCORES = (
         "Toneva et al., ICLR 2019, arXiv:1812.05159",
     ),
     _of_record(
-        "aum",
         "aum",
         "AumParams",
         "easier",
@@ -106,7 +103,6 @@ SCORES = (
     ),
     _of_record(
         "dyn_unc",
-        "dyn_unc",
         "DynUncParams",
         "harder",
         "mean over windows of epochs of the deviation of the label's probability",
@@ -114,7 +110,6 @@ SCORES = (
         "He et al., 2024, arXiv:2306.05175",
     ),
     _of_record(
-        "dual",
         "dual",
         "DualParams",
         "harder",
@@ -125,7 +120,6 @@ SCORES = (
     ),
     _of_record(
         "tdds",
-        "tdds",
         "TddsParams",
         "harder",
         "how unevenly the probabilities move while a sample is learned",
@@ -134,39 +128,39 @@ SCORES = (
     ),
     _of_record(
         "loss",
-        "probabilities",
         "LossParams",
         "harder",
         "cross-entropy of the given label",
         "one training, or one model's probabilities",
         "the small-loss criterion, Han et al., NeurIPS 2018, arXiv:1804.06872",
+        module="probabilities",
     ),
     _of_record(
         "margin",
-        "probabilities",
         "MarginParams",
         "easier",
         "probability of the label less that of the best other",
         "one training, or one model's probabilities",
         "Scheffer 2001; Northcutt et al., JAIR 2021, arXiv:1911.00068",
+        module="probabilities",
     ),
     _of_record(
         "entropy",
-        "probabilities",
         "EntropyParams",
         "harder",
         "entropy of the probabilities",
         "one training, or one model's probabilities",
         "Shannon 1948; Settles 2009",
+        module="probabilities",
     ),
     _of_record(
         "confidence",
-        "probabilities",
         "ConfidenceParams",
         "easier",
         "highest probability",
         "one training, or one model's probabilities",
         "Hendrycks, Gimpel, ICLR 2017, arXiv:1610.02136",
+        module="probabilities",
     ),
     Method(
         name="moderate",

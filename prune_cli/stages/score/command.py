@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ from prune_cli.stages.score.plan import score_estimate
 from prune_cli.stages.score.reading import Reading
 from prune_cli.stages.score.request import parameters_of
 from prune_cli.stages.score.shards import rows_of_shard, write_row_shard
-from prune_cli.stages.score.sources.files import find_file_source, score_file
+from prune_cli.stages.score.sources.files import score_files
 from prune_cli.stages.score.sources.kernel.source import KernelSource
 from prune_cli.stages.score.stated import provenance_of, with_stated
 
@@ -44,8 +45,8 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     if options.model is not None:
         require_local(options.model, "--model")
     params = parameters_of(options)
-    if (file := find_file_source(options, params)) is not None:
-        return score_file(file, options, watch)
+    if (of_files := score_files(options, params, watch)) is not None:
+        return of_files
     job, sources = open_job(options, params, outcome.warnings.append)
     figures = score_estimate(job, sources)
     if options.plan:
@@ -84,7 +85,12 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
 
 
 def _score_rows(
-    job: Job, sources: Sequence[Source], folder: Path, started: Pool | None, outcome: Outcome, progress: Progress
+    job: Job,
+    sources: Sequence[Source[Any]],
+    folder: Path,
+    started: Pool | None,
+    outcome: Outcome,
+    progress: Progress,
 ) -> tuple[Scoring, Scored]:
     """Read the rows, leave out the bad ones, and score the others."""
     dataset, options = job.dataset, job.options
@@ -112,8 +118,9 @@ def _score_rows(
     ids, labels = dataset.ids.take(pa.array(rows)), dataset.labels.take(rows)
     note = outcome.warnings.append
     scoring, scored = Scoring(rows, ids, labels, folder, provenance, started, note, progress), Scored()
-    for each in reversed(loaded):
-        scored.add(each.scores(scoring))
+    for source, found in zip(sources, reversed(loaded), strict=True):
+        scored.add(of_source := source.scores(found, scoring))
+        outcome.warnings += of_source.warnings
     return scoring, scored
 
 
@@ -125,7 +132,7 @@ def _rows_meant(job: Job) -> np.ndarray:
     return rows_of_shard(options.shard, n_rows, options.runtime.batch_size or BATCH_SIZE)
 
 
-def _workers_ahead(sources: Sequence[Source], figures: Figures) -> AbstractContextManager[Pool | None]:
+def _workers_ahead(sources: Sequence[Source[Any]], figures: Figures) -> AbstractContextManager[Pool | None]:
     """Return processes that get ready while the inputs are read, where blocks of kernels are worth some."""
     for source in sources:
         if isinstance(source, KernelSource):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from prune_cli.stages.score.request import Request
 PACKAGES = ("numpy", "torch", "pyarrow", "pillow")
 """Distributions whose versions count in whatever is computed of the samples."""
 
+Loaded = TypeVar("Loaded")
 Figures = Mapping[str, Any]
 """What ``--plan`` shows."""
 
@@ -96,12 +98,14 @@ class Scored:
         stated: method -> what provenance says beside its parameters.
         facts: for the summary.
         files: write other files, once provenance is whole.
+        warnings: sentences for the user.
     """
 
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     stated: dict[str, dict[str, Any]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     files: list[Callable[[Provenance], None]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, other: Scored) -> None:
         """Take in what came of other scores."""
@@ -109,30 +113,34 @@ class Scored:
         self.stated |= other.stated
         self.facts |= other.facts
         self.files += other.files
+        self.warnings += other.warnings
 
 
-class Loaded(Protocol):
-    """What a source read."""
-
-    def scores(self, scoring: Scoring) -> Scored:
-        """Return the scores of the good rows."""
-
-
-class Source(Protocol):
+@dataclass(frozen=True)
+class Source(ABC, Generic[Loaded]):
     """Where scores come from."""
 
+    job: Job
+
+    @abstractmethod
     def plan(self, figures: Figures) -> Figures:
         """Return what all costs with this source, where what came before it costs ``figures``."""
 
     def require_room(self, figures: Figures) -> None:
-        """Raise where it cannot fit.
+        """Raise where it cannot fit; most take little.
 
         Raises:
             InputError: memory or disk are less than it needs.
         """
 
     def origin(self) -> Origin:
-        """Return what provenance says of it."""
+        """Return what provenance says of it, beside the data."""
+        return Origin()
 
+    @abstractmethod
     def load(self, reading: Reading) -> Loaded:
-        """Return what it reads of the rows."""
+        """Return what it reads of the rows; of the good ones alone once the reading is settled."""
+
+    @abstractmethod
+    def scores(self, loaded: Loaded, scoring: Scoring) -> Scored:
+        """Return the scores of the good rows."""

@@ -26,7 +26,9 @@ from prune_cli.stages.score.sources.training.source import training_source
 from prune_cli.stages.train.reporting import event_folder
 
 
-def open_job(options: ScoreOptions, params: Mapping[str, Any], note: Callable[[str], None]) -> tuple[Job, list[Source]]:
+def open_job(
+    options: ScoreOptions, params: Mapping[str, Any], note: Callable[[str], None]
+) -> tuple[Job, list[Source[Any]]]:
     """Return what is scored, and from where: kernels first, then what gives records and features.
 
     Args:
@@ -60,7 +62,7 @@ def open_job(options: ScoreOptions, params: Mapping[str, Any], note: Callable[[s
     of_record = [training_source(job)] if trains else []
     if options.report_to is not None and not trains:
         raise InputError("--report-to is given and nothing here trains", "leave it out")
-    sources: list[Source] = [*([kernel_source(job)] if request.kernels else []), *of_record]
+    sources: list[Source[Any]] = [*([kernel_source(job)] if request.kernels else []), *of_record]
     if network is not None:
         sources.append(ModelSource(job, network))
     if request.record == "prob" or request.features == "embedding":

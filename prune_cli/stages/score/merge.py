@@ -13,9 +13,9 @@ from prune_cli.io.manifests.shards import ShardFile, read_shard, restored_proven
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.score.contract import Scored
 from prune_cli.stages.score.output import write_scores
 from prune_cli.stages.score.shards import ROWS
-from prune_cli.stages.score.sources.kernel.scores import KernelScores
 from prune_cli.stages.score.sources.kernel.shards import finish_kernel_shards
 from prune_cli.stages.score.stated import with_stated
 
@@ -39,7 +39,7 @@ def merge_shards(sources: Sequence[ParquetSource], output: str | None, *, force:
         figures = {"rows": len(table), "parts": len(parts), "passes_over_data": 1, "algorithm": "parts of one score"}
         return plan_outcome("manifest merge", figures)
     check_output(output, force)
-    found = KernelScores()
+    found = Scored()
     rows = {name: first.stated[name] for name in ("rows_in", "rows_out", "rows_bad")}
     if first.plan.get("kind") == ROWS:
         blocks = [block for part in parts for block in part.blocks]

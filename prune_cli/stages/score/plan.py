@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from prune_cli.stages.score.contract import Figures, Job, Source
 
 
-def score_estimate(job: Job, sources: Sequence[Source]) -> Figures:
+def score_estimate(job: Job, sources: Sequence[Source[Any]]) -> Figures:
     """Return the figures of ``--plan``: those of the kernel, of the trainings, or of a look."""
     dataset = job.dataset
     figures: Figures = {"rows": len(dataset), "classes": len(dataset.labels.classes), "passes_over_data": 1}

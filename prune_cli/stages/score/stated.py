@@ -13,7 +13,7 @@ from prune_cli.stages.score.request import Request
 from prune_cli.stages.score.sources.kernel.plan import kernel_precision
 
 
-def provenance_of(job: Job, sources: Sequence[Source], rows: Mapping[str, int]) -> Provenance:
+def provenance_of(job: Job, sources: Sequence[Source[Any]], rows: Mapping[str, int]) -> Provenance:
     """Return what is known before anything is computed."""
     request, options = job.request, job.options
     origins = [source.origin() for source in reversed(sources)]  # files of a network before those of a kernel

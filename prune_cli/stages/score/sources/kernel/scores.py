@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,25 +22,9 @@ from prune_cli.methods.scores.kernel.set_piece import SetPiece
 from prune_cli.methods.scores.kernel.sides_piece import SidesPiece
 from prune_cli.methods.scores.kernel.solution import Solution
 from prune_cli.methods.scores.kernel.solving import plan_pieces
+from prune_cli.stages.score.contract import Scored
 from prune_cli.stages.score.sources.kernel.matrix import ready_samples
 from prune_cli.stages.score.sources.kernel.work import Computed, KernelWork, compute_pieces
-
-
-@dataclass
-class KernelScores:
-    """What came of it.
-
-    Args:
-        columns: score columns.
-        facts: for the summary.
-        stated: method -> what provenance says beside its parameters.
-        warnings: sentences.
-    """
-
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    stated: dict[str, dict[str, Any]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,7 +61,7 @@ class KernelBlocks:
     samples: Mapping[KernelName, Samples]
 
 
-def compute_kernel_blocks(work: KernelWork, found: KernelScores, engine: Engine, progress: Progress) -> KernelBlocks:
+def compute_kernel_blocks(work: KernelWork, found: Scored, engine: Engine, progress: Progress) -> KernelBlocks:
     """Return the blocks of all kernel scores; each kernel is factored once for all that want the same of it.
 
     Args:
@@ -108,7 +92,7 @@ def compute_kernel_blocks(work: KernelWork, found: KernelScores, engine: Engine,
     return KernelBlocks(plan, computed, samples)
 
 
-def _plan(work: KernelWork, found: KernelScores, progress: Progress) -> tuple[KernelPlan, dict[KernelName, Samples]]:
+def _plan(work: KernelWork, found: Scored, progress: Progress) -> tuple[KernelPlan, dict[KernelName, Samples]]:
     samples: dict[KernelName, Samples] = {}
     for params in work.methods.values():
         if (kernel := (params.kernel, params.center)) not in samples:
@@ -123,7 +107,7 @@ def _plan(work: KernelWork, found: KernelScores, progress: Progress) -> tuple[Ke
 
 
 def _chosen_ridge(
-    work: KernelWork, samples: Samples, name: str, params: KernelScoreParams, found: KernelScores, progress: Progress
+    work: KernelWork, samples: Samples, name: str, params: KernelScoreParams, found: Scored, progress: Progress
 ) -> float:
     store = work.store()
     block = f"ridge of {params.kernel} {params.center}"
@@ -146,9 +130,7 @@ def _chosen_ridge(
     return choice.ridge
 
 
-def finish_scores(
-    plan: KernelPlan, computed: Sequence[Computed], codes_n: np.ndarray, found: KernelScores
-) -> list[Solution]:
+def finish_scores(plan: KernelPlan, computed: Sequence[Computed], codes_n: np.ndarray, found: Scored) -> list[Solution]:
     """Add the columns of all scores to what was found, once all blocks of all pieces are there; return what each piece comes to.
 
     Args:
@@ -177,7 +159,7 @@ def finish_scores(
 
 
 def kernel_features(
-    blocks: KernelBlocks, solutions: Sequence[Solution], found: KernelScores
+    blocks: KernelBlocks, solutions: Sequence[Solution], found: Scored
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what a kernel is of as features: (N, D) float32 unit rows, and (N, C) probabilities, each sample's without itself.
 
@@ -192,7 +174,7 @@ def kernel_features(
     return blocks.samples[plan.pieces[number].kernel].unit_rows(), probabilities(predictions_nc, temperature)
 
 
-def measure_float32(work: KernelWork, blocks: KernelBlocks, found: KernelScores) -> None:
+def measure_float32(work: KernelWork, blocks: KernelBlocks, found: Scored) -> None:
     """Add how far float32 is from float64 on a part of the first block, where classes are scored one by one."""
     drawn = next((piece for piece in blocks.plan.pieces if isinstance(piece, SidesPiece)), None)
     if work.runtime.precision != "float32" or drawn is None:
@@ -205,7 +187,7 @@ def measure_float32(work: KernelWork, blocks: KernelBlocks, found: KernelScores)
     )
 
 
-def _tell_residual(found: KernelScores, residual: float) -> None:
+def _tell_residual(found: Scored, residual: float) -> None:
     if residual:
         found.facts["float32_residual"] = residual
     found.warnings.append(
@@ -214,7 +196,7 @@ def _tell_residual(found: KernelScores, residual: float) -> None:
     )
 
 
-def _tell_pivots(found: KernelScores, results: Sequence[Any]) -> None:
+def _tell_pivots(found: Scored, results: Sequence[Any]) -> None:
     """Add what the blocks say of their kernels to the facts, and warn where one was singular."""
     facts = found.facts
     smallest = min(r.smallest_pivot for r in results)

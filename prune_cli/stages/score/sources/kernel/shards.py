@@ -21,7 +21,8 @@ from prune_cli.methods.scores.kernel.pieces import Piece
 from prune_cli.methods.scores.kernel.problem import Problem
 from prune_cli.methods.scores.kernel.set_piece import SetPiece
 from prune_cli.methods.scores.kernel.solving import piece_of
-from prune_cli.stages.score.sources.kernel.scores import KernelBlocks, KernelPlan, KernelScores, finish_scores
+from prune_cli.stages.score.contract import Scored
+from prune_cli.stages.score.sources.kernel.scores import KernelBlocks, KernelPlan, finish_scores
 from prune_cli.stages.score.sources.kernel.work import Computed, KernelWork, Shard
 
 
@@ -55,7 +56,7 @@ def write_kernel_shard(
     write_shard(output, shard, plan, rows, work.ids, labels.values(), work.codes_n, provenance, source)
 
 
-def finish_kernel_shards(parts: Sequence[ShardFile], table: pa.Table, found: KernelScores) -> None:
+def finish_kernel_shards(parts: Sequence[ShardFile], table: pa.Table, found: Scored) -> None:
     """Add the scores of all parts to what was found.
 
     Args:

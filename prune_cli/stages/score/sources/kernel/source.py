@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from prune_cli.methods.scores.kernel.neural_tangents import require, user_file
 from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.scores.kernel.rows import zero_rows
 from prune_cli.stages.frame.engine import open_engine
-from prune_cli.stages.score.contract import Figures, Job, Origin, Scored, Scoring
+from prune_cli.stages.score.contract import Figures, Job, Origin, Scored, Scoring, Source
 from prune_cli.stages.score.output import work_path
 from prune_cli.stages.score.reading import Column, Reading
 from prune_cli.stages.score.sources.features import Features, class_values, keep_features
@@ -28,7 +29,6 @@ from prune_cli.stages.score.sources.kernel.plan import (
     require_room,
 )
 from prune_cli.stages.score.sources.kernel.scores import (
-    KernelScores,
     compute_kernel_blocks,
     finish_scores,
     kernel_features,
@@ -41,10 +41,8 @@ NETWORK_PACKAGES = ("neural-tangents", "jax")
 
 
 @dataclass(frozen=True)
-class KernelSource:
+class KernelSource(Source[Column[np.ndarray]]):
     """Kernels of pixels or embeddings."""
-
-    job: Job
 
     @property
     def networked(self) -> bool:
@@ -53,14 +51,12 @@ class KernelSource:
         return self.job.options.load_kernel is None and names - {None} != set()
 
     def plan(self, figures: Figures) -> Figures:
-        """Return what the kernels cost, beside which a look at columns costs nothing."""
         options = self.job.options
         shards = options.shard[1] if options.shard is not None else None
         keeps = options.save_kernel is not None
         return kernel_estimate(self.job.dataset, self.job.request.kernels, options.runtime, keeps, options.plan, shards)
 
     def require_room(self, figures: Figures) -> None:
-        """Raise where a block does not fit into memory, or the factor onto the disk."""
         folder = self.job.options.work_dir or local_twin(self.job.output).parent
         require_room(figures, folder, self.job.options.runtime)
 
@@ -78,7 +74,7 @@ class KernelSource:
         stated = {"load_kernel": given.name} if given is not None else {}
         return Origin(stated, tuple(found), NETWORK_PACKAGES if self.networked else ())
 
-    def load(self, reading: Reading) -> KernelInputs:
+    def load(self, reading: Reading) -> Column[np.ndarray]:
         """Return the samples; one without a direction is bad."""
         column = reading.array()
         is_image = self.job.dataset.kind == "image"
@@ -91,7 +87,7 @@ class KernelSource:
             return zero, "zero vector after the mean is subtracted" if center or is_image else "zero vector"
 
         reading.check(without_direction)
-        return KernelInputs(self.job, column)
+        return column
 
     @contextmanager
     def workers_ahead(self, figures: Figures) -> Iterator[Pool | None]:
@@ -105,23 +101,14 @@ class KernelSource:
         with kernel_workers(figures, options.runtime, shards) as started:
             yield started
 
-
-@dataclass(frozen=True)
-class KernelInputs:
-    """The samples that kernels are between."""
-
-    job: Job
-    column: Column[np.ndarray]
-
-    def scores(self, scoring: Scoring) -> Scored:
+    def scores(self, loaded: Column[np.ndarray], scoring: Scoring) -> Scored:
         """Return the scores; of a part of the work what writes its blocks."""
-        options, request = self.job.options, self.job.request
-        values = self.column.values
+        job, options, values, found = self.job, self.job.options, loaded.values, Scored()
         work = KernelWork(
             values,
             scoring.labels.codes_n,
             scoring.ids,
-            request.kernels,
+            job.request.kernels,
             options.runtime,
             scoring.folder,
             scoring.provenance,
@@ -129,26 +116,19 @@ class KernelInputs:
             options.load_kernel,
             options.shard,
         )
-        found = KernelScores()
         with open_engine(options.runtime, PROCESS_BYTES + values.nbytes, scoring.started) as engine:
             blocks = compute_kernel_blocks(work, found, engine, scoring.progress)
-            scored = Scored(found.columns, found.stated, found.facts)
             if (shard := options.shard) is not None:
-                output, source = self.job.output, self.job.dataset.source
-                scored.files.append(
-                    lambda provenance: write_kernel_shard(
-                        blocks, work, shard, scoring.labels, provenance, output, source
-                    )
-                )
+                to = (job.output, job.dataset.source)
+                part = partial(write_kernel_shard, blocks, work, shard, scoring.labels)
+                found.files.append(lambda provenance: part(provenance, *to))
             else:
                 solutions = finish_scores(blocks.plan, blocks.computed, work.codes_n, found)
                 measure_float32(work, blocks, found)
-                if request.features == "kernel":
-                    of_kernel = Features(*kernel_features(blocks, solutions, found), class_values(self.job.dataset))
-                    scored.add(keep_features(self.job, scoring, of_kernel))
-        for text in found.warnings:
-            scoring.note(text)
-        return scored
+                if job.request.features == "kernel":
+                    features = Features(*kernel_features(blocks, solutions, found), class_values(job.dataset))
+                    found.add(keep_features(job, scoring, features))
+        return found
 
 
 def kernel_source(job: Job) -> KernelSource:

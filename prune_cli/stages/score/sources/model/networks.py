@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -57,20 +57,6 @@ class Model:
         return None
 
 
-class Network(Protocol):
-    """A network before its inputs are known."""
-
-    @property
-    def inputs(self) -> tuple[InputFile, ...]:
-        """Return its files."""
-
-    def reads(self, data: DataOptions) -> tuple[DataOptions, Channels]:
-        """Return how data is read for it."""
-
-    def fit(self, input_shape: tuple[int, ...]) -> Model:
-        """Return it for inputs of that shape."""
-
-
 @dataclass(frozen=True)
 class RunNetwork:
     """The network of a run folder."""
@@ -79,15 +65,15 @@ class RunNetwork:
 
     @cached_property
     def inputs(self) -> tuple[InputFile, ...]:
-        """Return the files of the run."""
+        """Return its files."""
         return run_files(self.run)
 
     def reads(self, data: DataOptions) -> tuple[DataOptions, Channels]:
-        """Return inputs as the run was trained on."""
+        """Return how data is read for it: as the run was trained on."""
         return as_trained(data, self.run)
 
     def fit(self, input_shape: tuple[int, ...]) -> Model:
-        """Return it as it is."""
+        """Return it, for inputs of that shape."""
         run, names = self.run, self.run.model["class_names"]
         return Model(run.tensors, run.model, tuple(run.model["classes"]), tuple(names) if names else None, self.inputs)
 
@@ -102,17 +88,21 @@ class PublishedNetwork:
 
     @property
     def inputs(self) -> tuple[InputFile, ...]:
-        """Return the file of the weights."""
+        """Return its files."""
         return (self.file,)
 
     def reads(self, data: DataOptions) -> tuple[DataOptions, Channels]:
-        """Return inputs as they are."""
+        """Return how data is read for it: as it is."""
         return data, "auto"
 
     def fit(self, input_shape: tuple[int, ...]) -> Model:
-        """Return it for pictures of that size."""
+        """Return it, for pictures of that size."""
         tensors, model = pretrained_model(self.name, dict(self.tensors), input_shape)
         return Model(tensors, model, None, None, self.inputs)
+
+
+Network: TypeAlias = RunNetwork | PublishedNetwork
+"""A network before its inputs are known."""
 
 
 def read_network(name: str, weights: Path | None) -> Network:

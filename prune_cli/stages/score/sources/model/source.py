@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from prune_cli.io.ids.columns import Labels
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.runs.finished import BlockFolder
@@ -15,13 +16,13 @@ from prune_cli.methods.registry.lookup import TRAINING
 from prune_cli.methods.scores.record.grand import gradients_of
 from prune_cli.methods.scores.record.needs import Variant
 from prune_cli.methods.scores.record.records import record_of_logits
+from prune_cli.methods.training.data.inputs import Inputs
 from prune_cli.methods.training.networks.predict import Look, Prediction, predict
 from prune_cli.stages.frame.engine import open_engine
-from prune_cli.stages.score.contract import PACKAGES, Figures, Job, Loaded, Origin, Scored, Scoring
+from prune_cli.stages.score.contract import PACKAGES, Figures, Job, Origin, Scored, Scoring, Source
 from prune_cli.stages.score.plan import look_figures
 from prune_cli.stages.score.reading import InputColumn, Reading
 from prune_cli.stages.score.sources.features import (
-    Features,
     class_values,
     embed,
     features_of,
@@ -36,7 +37,15 @@ from prune_cli.stages.score.sources.training.spec import wanted_gradients
 
 
 @dataclass(frozen=True)
-class ModelSource:
+class Looked:
+    """What a network said of the samples, on an engine."""
+
+    model: Model
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class ModelSource(Source[InputColumn | Looked]):
     """A network that exists.
 
     Args:
@@ -44,48 +53,50 @@ class ModelSource:
         network: it.
     """
 
-    job: Job
     network: Network
 
     def plan(self, figures: Figures) -> Figures:
-        """Return what a look costs, where nothing costs more."""
         return look_figures(self.job, figures, "one forward pass a sample")
 
-    def require_room(self, figures: Figures) -> None:
-        """Do nothing: batches are small."""
-
     def origin(self) -> Origin:
-        """Return the network, and what its features are taken of."""
-        options, stated = self.job.options, {}
-        if self.job.request.features == "model":
-            stated[TRAINING] = {"augment": self.job.request.training.augment}
+        options, request = self.job.options, self.job.request
+        augmented = {TRAINING: {"augment": request.training.augment}} if request.features == "model" else {}
         name = str(options.model)
-        return Origin({**stated, "model": name if options.weights else Path(name).name}, self.network.inputs)
+        return Origin({**augmented, "model": name if options.weights else Path(name).name}, self.network.inputs)
 
-    def load(self, reading: Reading) -> Loaded:
+    def load(self, reading: Reading) -> InputColumn | Looked:
         """Return the inputs to look at; or what it says of them, where an engine reads and looks."""
         if not looks_elsewhere(self.job):
-            return ModelInputs(self.job, self.network, reading.inputs())
-        head = self.job.dataset.load_inputs(
-            Ledger(), rows=np.arange(min(len(self.job.dataset), 64)), channels=self.job.channels
-        )
+            return reading.inputs()
+        few = np.arange(min(len(self.job.dataset), 64))
+        head = self.job.dataset.load_inputs(Ledger(), rows=few, channels=self.job.channels)
         model = self.network.fit(head.shape[1:])
-        return Looked(self.job, model, _look_elsewhere(self.job, model, reading))
+        return Looked(model, _look_elsewhere(self.job, model, reading))
 
+    def scores(self, loaded: InputColumn | Looked, scoring: Scoring) -> Scored:
+        """Look, unless that is done, and return the scores."""
+        job, scored = self.job, Scored()
+        looked = loaded if isinstance(loaded, Looked) else self._look(loaded.values, scoring)
+        model, prediction = looked.model, looked.prediction
+        codes_n = _codes(job, model, scoring.labels)
+        if codes_n is not None and job.request.records:
+            record = record_of_logits(prediction.logits_nc, codes_n, prediction.gradient_norms_n)
+            scored = score_records(job.request, [record], "model")
+        if job.request.features != "model":
+            return scored
+        classes = class_values(job.dataset) if codes_n is not None else None
+        if model.classes is not None:
+            classes = pa.array(list(model.classes))
+        found = None
+        if is_augmented(job) and not isinstance(loaded, Looked):  # the record is of the pictures as they are
+            found = embed(model.tensors, model.model, loaded.values, classes, job, scoring)
+        found = found or features_of(prediction, classes)
+        scored.add(score_features(job, scoring, found.embeddings_nd))
+        scored.add(keep_features(job, scoring, found))
+        return scored
 
-@dataclass(frozen=True)
-class ModelInputs:
-    """What a network looks at."""
-
-    job: Job
-    network: Network
-    column: InputColumn
-
-    def scores(self, scoring: Scoring) -> Scored:
-        """Look, and return the scores."""
-        job, inputs = self.job, self.column.values
-        model = self.network.fit(tuple(inputs.shape[1:]))
-        variant = _variant(job)
+    def _look(self, inputs: Inputs, scoring: Scoring) -> Looked:
+        job, model, variant = self.job, self.network.fit(tuple(inputs.shape[1:])), _variant(self.job)
         prediction = predict(
             model.tensors,
             model.model,
@@ -94,30 +105,13 @@ class ModelInputs:
             look=Look(
                 embeddings=job.request.features == "model",
                 gradient_norms=None if variant is None else gradients_of(variant),
-                labels_n=model.codes(scoring.labels, job.dataset.options.location, job.request.records),
+                labels_n=_codes(job, model, scoring.labels),
                 places_n=scoring.rows,
             ),
             progress=scoring.progress,
             note=scoring.note,
         )
-        features = None
-        if job.request.features == "model" and is_augmented(job):  # the record is of the pictures as they are
-            classes = _classes(job, model, scoring)
-            features = embed(model.tensors, model.model, inputs, classes, job, scoring)
-        return _scored(job, model, prediction, scoring, features)
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What a network said of the samples."""
-
-    job: Job
-    model: Model
-    prediction: Prediction
-
-    def scores(self, scoring: Scoring) -> Scored:
-        """Return the scores."""
-        return _scored(self.job, self.model, self.prediction, scoring)
+        return Looked(model, prediction)
 
 
 def looks_elsewhere(job: Job) -> bool:
@@ -127,27 +121,8 @@ def looks_elsewhere(job: Job) -> bool:
     return job.options.runtime.engine != "local" and not whole
 
 
-def _scored(
-    job: Job, model: Model, prediction: Prediction, scoring: Scoring, features: Features | None = None
-) -> Scored:
-    scored = Scored()
-    codes_n = model.codes(scoring.labels, job.dataset.options.location, job.request.records)
-    if codes_n is not None and job.request.records:
-        record = record_of_logits(prediction.logits_nc, codes_n, prediction.gradient_norms_n)
-        scored = score_records(job.request, [record], "model")
-    if job.request.features == "model":
-        found = features or features_of(prediction, _classes(job, model, scoring))
-        scored.add(score_features(job, scoring, found.embeddings_nd))
-        scored.add(keep_features(job, scoring, found))
-    return scored
-
-
-def _classes(job: Job, model: Model, scoring: Scoring) -> pa.Array | None:
-    """Return the values of the classes that the network tells apart, where they are known."""
-    if model.classes is not None:
-        return pa.array(list(model.classes))
-    known = model.codes(scoring.labels, job.dataset.options.location, {}) is not None
-    return class_values(job.dataset) if known else None
+def _codes(job: Job, model: Model, labels: Labels) -> np.ndarray | None:
+    return model.codes(labels, job.dataset.options.location, job.request.records)
 
 
 def _variant(job: Job) -> Variant | None:
@@ -169,7 +144,7 @@ def _look_elsewhere(job: Job, model: Model, reading: Reading) -> Prediction:
         rows, prediction = look_on_engine(
             dataset,
             model,
-            model.codes(dataset.labels, dataset.options.location, job.request.records),
+            _codes(job, model, dataset.labels),
             reading.within,
             reading.ledger,
             engine,

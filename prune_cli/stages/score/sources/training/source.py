@@ -12,7 +12,7 @@ from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.runs.folder import read_run
 from prune_cli.methods.registry.lookup import TRAINING
 from prune_cli.methods.training.networks.architectures import default_architecture
-from prune_cli.stages.score.contract import Figures, Job, Origin, Scored, Scoring
+from prune_cli.stages.score.contract import Figures, Job, Origin, Scored, Scoring, Source
 from prune_cli.stages.score.reading import InputColumn, Reading
 from prune_cli.stages.score.request import RECIPE
 from prune_cli.stages.score.sources.features import class_values, embed, keep_features, score_features
@@ -22,7 +22,7 @@ from prune_cli.stages.score.sources.training.spec import TrainingSpec
 
 
 @dataclass(frozen=True)
-class TrainingSource:
+class TrainingSource(Source[InputColumn]):
     """Trainings of a network on the data.
 
     Args:
@@ -32,13 +32,11 @@ class TrainingSource:
         input_bytes: of a sample.
     """
 
-    job: Job
     spec: TrainingSpec
     input_shape: tuple[int, ...]
     input_bytes: int
 
     def plan(self, figures: Figures) -> Figures:
-        """Return what the trainings cost beside what comes before them."""
         dataset, params = self.job.dataset, self.spec.params
         training = self.spec.figures(self.input_shape, len(dataset), len(dataset.labels.classes))
         training["peak_memory_bytes"] += len(dataset) * self.input_bytes
@@ -49,11 +47,9 @@ class TrainingSource:
         return both
 
     def require_room(self, figures: Figures) -> None:
-        """Raise where the record does not fit into the memory that may be used."""
         self.spec.require_memory(len(self.job.dataset), len(self.job.dataset.labels.classes))
 
     def origin(self) -> Origin:
-        """Return how it trains."""
         spec = self.spec
         stated = {
             **dataclasses.asdict(spec.params),
@@ -64,35 +60,24 @@ class TrainingSource:
         }
         return Origin({TRAINING: stated})
 
-    def load(self, reading: Reading) -> TrainingInputs:
-        """Return what is trained on."""
-        return TrainingInputs(self.job, self.spec, reading.inputs())
+    def load(self, reading: Reading) -> InputColumn:
+        return reading.inputs()
 
-
-@dataclass(frozen=True)
-class TrainingInputs:
-    """What is trained on."""
-
-    job: Job
-    spec: TrainingSpec
-    column: InputColumn
-
-    def scores(self, scoring: Scoring) -> Scored:
+    def scores(self, loaded: InputColumn, scoring: Scoring) -> Scored:
         """Train, and return the scores of the records; of the first run's features where they are wanted."""
-        inputs, options = self.column.values, self.job.options
+        inputs, job = loaded.values, self.job
         if isinstance(inputs, np.ndarray) and inputs.dtype == np.float64:
             inputs = inputs.astype(np.float32)
-        finals = train_runs(self.spec, self.job.dataset, inputs, scoring)
-        scored = score_records(self.job.request, records_of_runs(finals), "training")
+        finals = train_runs(self.spec, job.dataset, inputs, scoring)
+        scored = score_records(job.request, records_of_runs(finals), "training")
         scored.facts = {"epochs": self.spec.stop_epoch, "runs": self.spec.params.runs}
-        if (output := options.save_dynamics) is not None:
+        if (output := job.options.save_dynamics) is not None:
             scored.files.append(lambda provenance: save_dynamics(finals, output, provenance))
-        if self.job.request.features == "training":
+        if job.request.features == "training":
             run = read_run(finals[0])
-            classes = class_values(self.job.dataset)
-            found = embed(run.tensors, run.model, inputs, classes, self.job, scoring)
-            scored.add(score_features(self.job, scoring, found.embeddings_nd))
-            scored.add(keep_features(self.job, scoring, found))
+            found = embed(run.tensors, run.model, inputs, class_values(job.dataset), job, scoring)
+            scored.add(score_features(job, scoring, found.embeddings_nd))
+            scored.add(keep_features(job, scoring, found))
         return scored
 
 
