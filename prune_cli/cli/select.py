@@ -73,8 +73,8 @@ def select(
     """
     from prune_cli.core.runtime import Runtime, parse_size
     from prune_cli.io.manifests.ledger import ErrorAllowance
-    from prune_cli.stages.select.command import SelectOptions
     from prune_cli.stages.select.command import select as stage
+    from prune_cli.stages.select.options import SelectOptions
 
     options = SelectOptions(
         scores=tuple(scores),

@@ -65,7 +65,7 @@ def top_up(
     """
     from prune_cli.core.runtime import Runtime, parse_size
     from prune_cli.io.manifests.ledger import ErrorAllowance
-    from prune_cli.stages.select.command import SelectOptions
+    from prune_cli.stages.select.options import SelectOptions
     from prune_cli.stages.select.top_up import top_up as stage
 
     options = SelectOptions(
@@ -78,7 +78,6 @@ def top_up(
         fractions=opt.parse_numbers(fraction, "--fraction", float),
         counts=opt.parse_numbers(count, "--count", int),
         per_class=per_class,
-        before=selection,
         drop=drop,
         directions=tuple(direction or ()),
         selected_only=selected_only,
@@ -94,4 +93,4 @@ def top_up(
         force=force,
         plan=plan,
     )
-    run(lambda progress: stage(options, progress), printing)
+    run(lambda progress: stage(selection, options, progress), printing)

@@ -20,7 +20,7 @@ from prune_cli.methods.registry.method import Method
 from prune_cli.methods.registry.presets import PRESETS
 from prune_cli.methods.scores.record.dynamics import ArrayRecord
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 
 SCORES, SELECTIONS, RECIPES = (list(methods_of(kind).values()) for kind in ("score", "selection", "recipe"))
 ALL = [*SCORES, *SELECTIONS, *RECIPES]
@@ -163,7 +163,7 @@ def all_candidates(kept: int = 0, moved: np.ndarray | None = None) -> Candidates
 
 def chosen_by(method: Method, candidates: Candidates, per_class: bool = False) -> Choice:
     return choose(
-        method.name, candidates, method.params_class()(), counts=COUNTS, per_class=per_class, seed=1, device="cpu"
+        method.name, candidates, method.params_class()(), Run(COUNTS, per_class=per_class, seed=1, device="cpu")
     )
 
 
@@ -205,7 +205,7 @@ def test_a_selection_goes_by_ids_and_not_by_rows(method: Method, per_class: bool
 def test_another_seed_draws_other_samples_where_the_registry_says_so(method: Method) -> None:
     """Where it says no, a seed decides at most which class gets the odd sample."""
     answers = [
-        choose(method.name, all_candidates(), method.params_class()(), counts=[20], seed=seed, device="cpu")
+        choose(method.name, all_candidates(), method.params_class()(), Run([20], seed=seed, device="cpu"))
         for seed in range(4)
     ]
     sets = [set(choice.rankings[0].order_n[:20].tolist()) for choice in answers]

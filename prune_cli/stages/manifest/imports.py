@@ -22,6 +22,7 @@ from prune_cli.io.parquet.provenance import Provenance, hash_file
 from prune_cli.io.parquet.tables import write_table
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import require_local
+from prune_cli.stages.frame.directions import direction_of, parse_directions
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.manifest.foreign_rows import (
     KnownRows,
@@ -32,7 +33,6 @@ from prune_cli.stages.manifest.foreign_rows import (
     locate_lines,
     rows_of_data,
 )
-from prune_cli.stages.select.key import direction_of, parse_directions
 
 LABEL_SCORE, LABEL_QUALITY, LABEL_ISSUE = "label_score", "label_quality", "is_label_issue"
 """Cleanlab's columns; its older versions say quality for score."""

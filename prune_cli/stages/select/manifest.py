@@ -1,59 +1,22 @@
-"""What a selection is written as: the manifest with a reason for every row, and the curve of what was tried."""
+"""The manifest that a selection is written as: a rank, and a reason for every row that is out."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from prune_cli.core.runs import position_type
+from prune_cli.core.sorting import position_type
 from prune_cli.io.ids.columns import ID
-from prune_cli.io.manifests.features import FeatureFile
-from prune_cli.io.manifests.joined import Joined
 from prune_cli.io.manifests.selection import WEIGHT
-from prune_cli.io.pages.drawing import write_plot
-from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.regrouping import regrouped
-from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, write_table
-from prune_cli.io.stores.locations import beside
-from prune_cli.methods.selection.contract import Candidates, Curve, Extra, Ranking
-from prune_cli.stages.frame.outcome import Outcome
-from prune_cli.stages.select.budgets import Budget
-from prune_cli.stages.select.curves import curve_plot
-from prune_cli.stages.select.key import Key
-from prune_cli.stages.select.wishes import Wishes
-
-
-@dataclass(frozen=True)
-class SelectionRows:
-    """The rows to choose from, by position: what is known of each, and what the user said of it.
-
-    Args:
-        scores: ids, labels and scores.
-        key, tie: the score the selection goes by and the one that breaks its ties, or None.
-        features: where the vectors are, or None.
-        probabilities: where the probabilities are, or None.
-        good: (N,) bool, rows with all that is needed.
-        wishes: rows that the user wants kept or dropped.
-    """
-
-    scores: Joined
-    key: Key | None
-    tie: Key | None
-    features: FeatureFile | None
-    probabilities: FeatureFile | None
-    good: np.ndarray
-    wishes: Wishes
-
-    @property
-    def eligible(self) -> np.ndarray:
-        """(N,) bool, rows that can be kept."""
-        rows: np.ndarray = self.good & ~self.wishes.drop
-        return rows
+from prune_cli.io.parquet.tables import ROW_GROUP_ROWS
+from prune_cli.methods.selection.contract import Extra, Ranking
+from prune_cli.stages.select.inputs import SelectionRows
+from prune_cli.stages.select.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -84,8 +47,7 @@ _BEYOND, _SKIPPED, _BAD, _DROPPED = range(4)
 
 def ranked_rows(
     rows: SelectionRows,
-    positions: np.ndarray | None,
-    candidates: Candidates,
+    pool: Pool,
     ranking: Ranking,
     limit: int | None,
     extra: Extra | None = None,
@@ -94,40 +56,36 @@ def ranked_rows(
 
     Args:
         rows: all rows.
-        positions: (M,) the rows that the candidates are, or None for all.
-        candidates: as the method saw them; those kept already come first, by id or in the order of the selection that is topped up.
+        pool: those that can be kept; of these the ones kept already come first, by id or in the order of the selection that is topped
+            up.
         ranking: the method's answer.
         limit: how far its order goes, or None for all of it.
         extra: what else it says of the rows.
     """
-    n_rows = len(rows.scores.ids)
-
-    def placed(order_m: np.ndarray) -> np.ndarray:
-        return order_m if positions is None else positions[order_m]
-
+    n_rows, candidates = len(rows.scores.ids), pool.candidates
     rank_n = np.zeros(n_rows, position_type(n_rows))
     done = 0
     if candidates.kept_n is not None:
-        kept = placed(candidates.order_n[candidates.kept_n[candidates.order_n]])
+        kept = pool.rows_of(candidates.order_n[candidates.kept_n[candidates.order_n]])
         if rows.wishes.place_n is not None:
             kept = kept[np.argsort(rows.wishes.place_n[kept])]
         done = len(kept)
         rank_n[kept] = np.arange(1, done + 1, dtype=rank_n.dtype)
     chosen = ranking.order_n[:limit]
-    rank_n[placed(chosen)] = np.arange(done + 1, done + len(chosen) + 1, dtype=rank_n.dtype)
+    rank_n[pool.rows_of(chosen)] = np.arange(done + 1, done + len(chosen) + 1, dtype=rank_n.dtype)
     reason_n = np.full(n_rows, _BEYOND, np.int8)
-    reason_n[placed(ranking.order_n[len(ranking.order_n) - ranking.skipped :])] = _SKIPPED
+    reason_n[pool.rows_of(ranking.order_n[len(ranking.order_n) - ranking.skipped :])] = _SKIPPED
     reason_n[~rows.good] = _BAD
     reason_n[rows.wishes.drop] = _DROPPED
     columns: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if ranking.gain_n is not None:
         gains, ranked = np.zeros(n_rows), np.zeros(n_rows, bool)
-        gains[placed(ranking.order_n)] = ranking.gain_n
-        ranked[placed(ranking.order_n)] = True
+        gains[pool.rows_of(ranking.order_n)] = ranking.gain_n
+        ranked[pool.rows_of(ranking.order_n)] = True
         columns["gain"] = gains, ranked
     for name, values_m in extra.columns.items() if extra is not None else ():
         values_n = np.full(n_rows, np.nan)
-        values_n[slice(None) if positions is None else positions] = values_m
+        values_n[pool.place] = values_m
         columns[name] = values_n, ~np.isnan(values_n)
     bad = "no score or vector" if rows.features is not None else "no score"
     return RankedRows(rank_n, reason_n, (ranking.reason, ranking.skipped_reason, bad, "dropped by --drop"), columns)
@@ -196,56 +154,3 @@ def _filtered(arrays: Iterable[pa.Array], wanted: np.ndarray) -> Iterator[pa.Arr
     for array in arrays:
         yield array.filter(pa.array(wanted[start : start + len(array)]))
         start += len(array)
-
-
-def tell_extras(extras: Sequence[Extra], budgets: Sequence[Budget], outcome: Outcome) -> None:
-    """Print the figures of each budget, and how they were computed."""
-    names = list(extras[0].figures)
-    rows = [["budget", *names]]
-    for budget, extra in zip(budgets, extras, strict=True):
-        rows.append([budget.shown(), *(f"{extra.figures[name]:,.6g}" for name in names)])
-    outcome.tables[f"figures: {extras[0].way}"] = rows
-    outcome.summary["way"] = extras[0].way
-
-
-def tell_curve(
-    curve: Curve, budgets: Sequence[Budget], path: str | None, plot: bool, provenance: Provenance, outcome: Outcome
-) -> None:
-    """Write the curve beside the selections, draw it where that is wanted, and print the best of each budget."""
-    n_rows = provenance.rows["rows_in"]
-    counts = np.array([budget.count for budget in budgets])[curve.budget]
-    unknown = np.isnan(curve.start)
-    table = pa.table(
-        {
-            "fraction": pa.array(counts / n_rows, pa.float64()),
-            "count": pa.array(counts, pa.int64()),
-            "method": pa.array(list(curve.name), pa.string()),
-            "start": pa.array(curve.start, pa.float64(), mask=unknown),
-            "window_start": pa.array(curve.window_start, pa.int64(), mask=curve.window_start < 0),
-            "proxy_accuracy": pa.array(curve.proxy_accuracy, pa.float64()),
-            "best": pa.array(curve.best),
-        }
-    )
-    rows = [["budget", "best start" if not unknown.any() else "best method", "proxy accuracy", "worst", "trials"]]
-    best_starts = []
-    for number, budget in enumerate(budgets):
-        mine = np.flatnonzero(curve.budget == number)
-        best = int(mine[curve.best[mine]][0])
-        start = curve.name[best] if unknown[best] else f"{curve.start[best]:.3g}"
-        accuracy = curve.proxy_accuracy
-        rows.append([budget.shown(), start, f"{accuracy[best]:.4f}", f"{accuracy[mine].min():.4f}", str(len(mine))])
-        best_starts.append(
-            {**budget.stated, "method": curve.name[best], "proxy_accuracy": float(accuracy[best])}
-            | ({} if unknown[best] else {"start": float(curve.start[best])})
-        )
-    outcome.tables["best"] = rows
-    outcome.summary["best"] = best_starts
-    if path is None:
-        outcome.warnings.append("standard output is one file: the curve is not written (name a file with -o)")
-        return
-    write_table(path, table, dataclasses.replace(provenance, rows={**provenance.rows, "rows_out": len(table)}))
-    outcome.summary["curve"] = path
-    if plot:
-        picture = beside(path, ".png")
-        write_plot(curve_plot(table.to_pylist(), "curve", "what was tried").plot, picture)
-        outcome.summary["plot"] = picture
