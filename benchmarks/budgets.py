@@ -26,7 +26,8 @@ from complexity_gap import Table, markdown, write_page
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
-from prune_cli.stages.select.command import SelectOptions, select
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
 from prune_cli.stages.train.command import train
 from prune_cli.stages.train.options import TrainOptions
 

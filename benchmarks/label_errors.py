@@ -215,7 +215,8 @@ def prune(arguments: argparse.Namespace) -> Table:
     from budgets import accuracy
 
     from prune_cli.core.runtime import Runtime
-    from prune_cli.stages.select.command import SelectOptions, select
+    from prune_cli.stages.select.command import select
+    from prune_cli.stages.select.options import SelectOptions
 
     rows, fractions, seeds = 10_000, (0.3, 0.6), range(2)
     work = arguments.work

@@ -62,8 +62,8 @@ def select(
 
     Example: prune select photos.scores.parquet --features photos.features.parquet --fraction 0.3
     """
-    from prune_cli.stages.select.command import SelectOptions
     from prune_cli.stages.select.command import select as stage
+    from prune_cli.stages.select.options import SelectOptions
 
     groups = (vectors, budget, limits, choice, params, columns, output)
     options = SelectOptions(tuple(scores), method=method, plot=plot, runtime=machine.runtime(), **named(*groups))

@@ -49,15 +49,14 @@ def top_up(
 
     Example: prune manifest top-up kept.parquet --scores photos.scores.parquet --count 1200
     """
-    from prune_cli.stages.select.command import SelectOptions
+    from prune_cli.stages.select.options import SelectOptions
     from prune_cli.stages.select.top_up import top_up as stage
 
     options = SelectOptions(
         tuple(scores),
-        before=selection,
         method=method,
         per_class=per_class,
         runtime=machine.runtime(),
         **named(budget, vectors, choice, params, columns, output),
     )
-    return partial(stage, options)
+    return partial(stage, selection, options)

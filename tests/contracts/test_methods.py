@@ -23,7 +23,7 @@ from prune_cli.methods.scores.kernel.solving import kernel_solution
 from prune_cli.methods.scores.record.needs import RecordParams
 from prune_cli.methods.scores.record.records import ArrayRecord
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 
 SCORES, SELECTIONS = (list(methods_of(kind).values()) for kind in ("score", "selection"))
 ALL = [*SCORES, *SELECTIONS, *methods_of("recipe").values(), *methods_of("structure").values()]
@@ -196,7 +196,7 @@ def all_candidates(kept: int = 0, moved: np.ndarray | None = None) -> Candidates
 
 def chosen_by(method: Method, candidates: Candidates, per_class: bool = False) -> Choice:
     return choose(
-        method.name, candidates, method.params_class()(), counts=COUNTS, per_class=per_class, seed=1, device="cpu"
+        method.name, candidates, method.params_class()(), Run(COUNTS, per_class=per_class, seed=1, device="cpu")
     )
 
 
@@ -238,7 +238,7 @@ def test_a_selection_goes_by_ids_and_not_by_rows(method: Method, per_class: bool
 def test_another_seed_draws_other_samples_where_the_registry_says_so(method: Method) -> None:
     """Where it says no, a seed decides at most which class gets the odd sample."""
     answers = [
-        choose(method.name, all_candidates(), method.params_class()(), counts=[20], seed=seed, device="cpu")
+        choose(method.name, all_candidates(), method.params_class()(), Run([20], seed=seed, device="cpu"))
         for seed in range(4)
     ]
     sets = [set(choice.rankings[0].order_n[:20].tolist()) for choice in answers]

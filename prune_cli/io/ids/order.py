@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prune_cli.core.runs import position_type, sort_within_runs
+from prune_cli.core.sorting import position_type, sort_within_runs
 
 Read = Callable[[], Iterable[pa.Array]]
 """Reads ids from the first to the last, as often as it is called: arrays of strings or int64, without nulls."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.runs import position_type
+from prune_cli.core.sorting import position_type
 from prune_cli.io.ids.columns import ID, as_type, cast_ids, id_type, position_ids, refuse_missing, some
 from prune_cli.io.ids.order import held_bytes, id_ranges, in_range, order_of, parts_for, same_ids
 from prune_cli.io.parquet.regrouping import regrouped

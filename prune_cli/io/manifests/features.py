@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.parts import Part
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
+from prune_cli.core.vector_batches import VectorBatch
 from prune_cli.io.ids.columns import ID
 from prune_cli.io.ids.rows import RowIds
 from prune_cli.io.manifests.ledger import Ledger
@@ -122,17 +122,17 @@ class StreamedFeatures:
         """(M, D)."""
         return len(self._positions), self._file.width
 
-    def parts(self, rows: int, order_n: np.ndarray) -> list[Part]:
-        """Return parts of so many rows of the file, in its order."""
+    def batches(self, rows: int, order_n: np.ndarray) -> list[VectorBatch]:
+        """Return batches of so many rows of the file, in its order."""
         reader = _Reader(self._file, rows)
-        return [self._part(reader, number, here) for number, here in enumerate(self._file.places(rows))]
+        return [self._batch(reader, number, here) for number, here in enumerate(self._file.places(rows))]
 
-    def _part(self, reader: _Reader, number: int, positions: np.ndarray) -> Part:
+    def _batch(self, reader: _Reader, number: int, positions: np.ndarray) -> VectorBatch:
         numbers = self._number[positions]
         meant = numbers >= 0
         if meant.all():
-            return Part(numbers, lambda: reader.block(number))
-        return Part(numbers[meant], lambda: reader.block(number)[meant])
+            return VectorBatch(numbers, lambda: reader.block(number))
+        return VectorBatch(numbers[meant], lambda: reader.block(number)[meant])
 
     def array(self) -> np.ndarray:
         """Refuse: they are in the file because they do not fit.

@@ -33,10 +33,9 @@ class Method:
             (the new labels of a run). What it needs of a kernel or a record its parameters say.
         uses: what a selection cannot do without.
         nested: whether a selection's answer for a budget holds its answer for every smaller one.
+        tries: whether a selection tries several answers, and returns the curve of them.
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
         reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
-        asks_memory: whether a selection goes by how much memory it may use.
-        in_blocks: whether a selection has blocks of work that any process can do, and lets them be handed out.
         seeded: whether a selection is drawn by chance, so that another seed gives other rows.
         shares_batches: whether several processes may share the batches of a recipe: it keeps nothing of single samples.
         aliases: other names the user may type.
@@ -54,10 +53,9 @@ class Method:
     needs: Needs | None = None
     uses: tuple[Uses, ...] = ()
     nested: bool = True
+    tries: bool = False
     classes_itself: bool = False
     reads_blocks: bool = False
-    asks_memory: bool = False
-    in_blocks: bool = False
     seeded: bool = False
     shares_batches: bool = False
     aliases: tuple[str, ...] = ()

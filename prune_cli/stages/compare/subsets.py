@@ -26,7 +26,8 @@ from prune_cli.io.parquet.tables import ParquetSource, write_table
 from prune_cli.io.stores.atomic import atomic_file
 from prune_cli.io.stores.locations import STDIN, is_remote, name_of
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.stages.select.command import SelectOptions, select
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
 
 FULL = "full"
 BASELINES: Mapping[str, str] = {

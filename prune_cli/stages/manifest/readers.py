@@ -15,6 +15,7 @@ from prune_cli.io.foreign.id_lists import read_ids_file, read_lines, read_uids
 from prune_cli.io.foreign.numpy_files import read_vector
 from prune_cli.io.ids.columns import ID, locate
 from prune_cli.io.manifests.selection import RANK, SELECTED, WEIGHT
+from prune_cli.stages.frame.directions import direction_of, parse_directions
 from prune_cli.stages.manifest.foreign_rows import (
     KnownRows,
     check_length,
@@ -24,7 +25,6 @@ from prune_cli.stages.manifest.foreign_rows import (
     locate_lines,
 )
 from prune_cli.stages.manifest.origins import ImportOptions
-from prune_cli.stages.select.key import direction_of, parse_directions
 
 LABEL_SCORE, LABEL_QUALITY, LABEL_ISSUE = "label_score", "label_quality", "is_label_issue"
 """Cleanlab's columns; its older versions say quality for score."""

@@ -16,9 +16,10 @@ from prune_cli.io.manifests.ledger import ErrorAllowance
 from prune_cli.io.parquet.provenance import read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.runs.finished import BlockFolder
-from prune_cli.methods.selection.window import ridge
+from prune_cli.methods.selection.proxy import outputs as proxy_outputs
 from prune_cli.stages.select.budgets import row_count
-from prune_cli.stages.select.command import SelectOptions, select
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
 
 
 @pytest.fixture
@@ -359,7 +360,7 @@ def test_blocks_of_a_selection_are_finished_once(difficult: tuple[Path, Path], m
     def lost(*anything: Any) -> Any:
         raise AssertionError("it is there already")
 
-    monkeypatch.setattr(ridge, "count_right", lost)
+    monkeypatch.setattr(proxy_outputs, "count_right", lost)
     choose_rows(scores, features, "b.parquet", work_dir=folder / "w")
     assert (folder / "b.parquet").read_bytes() == (folder / "out.parquet").read_bytes()
     with pytest.raises(AssertionError, match="there already"):

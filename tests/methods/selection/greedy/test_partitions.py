@@ -17,8 +17,9 @@ from prune_cli.methods.partition import Region, two_means_parts
 from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.confidence.neighbor_confidence import NeighborConfidenceParams
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.coverage.facility_location import FacilityLocationParams
+from prune_cli.methods.selection.greedy.division import Division
 from prune_cli.methods.selection.greedy.partitions import cut, shares, taken_by_turns
 
 PLENTY = 10**9
@@ -65,9 +66,7 @@ def pick(method: str, candidates: Candidates, count: int, **more: object) -> Cho
     own: dict[str, object] = {"tau": 0.9, "balance": "none"} if method == "neighbor_confidence" else {"neighbors": 10}
     kind = NeighborConfidenceParams if method == "neighbor_confidence" else FacilityLocationParams
     params = kind(**{**own, **more})  # type: ignore[arg-type]
-    return choose(
-        method, candidates, params, counts=[count], device="cpu", per_class=per_class, memory=memory, map_blocks=map_blocks
-    )  # type: ignore[arg-type]  # fmt: skip
+    return choose(method, candidates, params, Run([count], device="cpu", per_class=per_class, memory=memory, map_blocks=map_blocks))  # type: ignore[arg-type]  # fmt: skip
 
 
 def order(choice: Choice) -> list[int]:
@@ -118,7 +117,7 @@ def greedy(worth: Callable[[list[int]], float], free: Sequence[int], kept: Seque
 
 def regions_of(candidates: Candidates, parts: int, overlap: float) -> list[Region]:
     assert candidates.features is not None
-    return cut(candidates, candidates.features, parts, overlap, 0)
+    return cut(candidates, candidates.features, Division(parts, overlap, 1.0), Run())
 
 
 def twin(
@@ -284,7 +283,7 @@ def test_euclidean_similarities_of_a_partition_are_those_of_all_samples() -> Non
 
 def regions_in_space(candidates: Candidates, parts: int) -> list[Region]:
     assert candidates.features is not None
-    return cut(candidates, candidates.features, parts, 0.1, 0, unit=False)
+    return cut(candidates, candidates.features, Division(parts, 0.1, 1.0), Run(), unit=False)
 
 
 def test_kept_samples_count_in_all_partitions_and_are_not_picked() -> None:
@@ -333,7 +332,7 @@ def test_parts_handed_out_give_the_same_bits_and_pick_nobody_twice(method: str) 
     assert there.rankings[0].gain_n.tobytes() == here.rankings[0].gain_n.tobytes()  # type: ignore[union-attr]
     assert len({part.name for part in handed}) == 5
     regions = regions_of(candidates, 5, 0.1)
-    module = f"prune_cli.methods.selection.{'confidence.partitions' if method == METHODS[0] else 'coverage.facility_location'}"
+    module = f"prune_cli.methods.selection.{'confidence' if method == METHODS[0] else 'coverage'}.partitions"
     picked: list[int] = []
     for region, part, answer in zip(
         regions, handed, MapBlocks()("", f"{module}:pick_in_partition", handed), strict=True

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prune_cli.core import runs
-from prune_cli.core.runs import position_type, sort_within_runs
+from prune_cli.core import sorting
+from prune_cli.core.sorting import position_type, sort_within_runs
 
 
 def sorted_by(keys: list[np.ndarray], descending: bool) -> tuple[list[int], list[bool]]:
@@ -32,7 +32,7 @@ def test_nothing_to_sort() -> None:
 @pytest.mark.parametrize("block", [1, 2, 5, 1 << 20])
 @pytest.mark.parametrize("descending", [False, True])
 def test_it_is_a_sort_by_all_keys(monkeypatch: pytest.MonkeyPatch, block: int, descending: bool) -> None:
-    monkeypatch.setattr(runs, "_BLOCK", block)
+    monkeypatch.setattr(sorting, "_BLOCK", block)
     for seed in range(60):
         rng = np.random.default_rng(seed)
         n = int(rng.integers(1, 30))

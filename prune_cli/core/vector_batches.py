@@ -1,4 +1,4 @@
-"""Some of many vectors, that are read together."""
+"""A batch of vectors: some of many, that are read together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Part:
+class VectorBatch:
     """Some of the samples, whose vectors are read together.
 
     Args:
