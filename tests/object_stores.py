@@ -179,7 +179,7 @@ def _without_signatures(body: bytes) -> bytes:
     return found
 
 
-def wait_for(found: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(found: Callable[[], object], seconds: float = 600.0) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not found():

@@ -39,7 +39,8 @@ def double(values, arrays, progress):
     if values.get("raises"):
         raise NumericalError("no number", "take another")
     print("libraries print what they like")
-    return {"twice": 2 * arrays["x"], "threads": np.array(torch.get_num_threads()), "pid": np.array(int(os.environ.get("WARM_PID", os.getpid())))}
+    pid = int(os.environ.get("WARM_PID", os.getpid()))  # of who was started, where a fork does the work
+    return {"twice": 2 * arrays["x"], "threads": np.array(torch.get_num_threads()), "pid": np.array(pid)}
 """
 DOUBLE = "prune_cli.made:double"
 WORK = 1e12  # flops enough for processes
