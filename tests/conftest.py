@@ -18,7 +18,8 @@ from object_stores import SmallStore
 from waiting import HANGS
 from warm import WarmCommands
 
-_WARM = "WARM_COMMANDS"  # the folder of those that the processes of a test run share
+_WARM, _FRESH = "WARM_COMMANDS", "WARM_FRESH"
+"""Variables of a run in several processes: the folder of the commands they share, and an interpreter that has loaded nothing."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -89,11 +90,15 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where several processes test, start what all of them run commands with."""
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        commands = WarmCommands()
-        os.environ[_WARM] = str(commands.folder)
+    """Where several processes test, start what all of them run commands with; they are forks of it themselves."""
+    if hasattr(config, "workerinput"):
+        sys.executable = os.environ[_FRESH]
+        del os.environ["WARM_PID"]
+    elif config.getoption("numprocesses", None):
+        commands = WarmCommands().__enter__()
         config.add_cleanup(lambda: commands.__exit__(None, None, None))
+        os.environ |= {_WARM: str(commands.folder), _FRESH: sys.executable}
+        config.option.tx = [f"popen//python={commands.python}" if tx == "popen" else tx for tx in config.option.tx]
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,10 @@ WARM = (
 )  # fmt: skip
 
 _CLIENT = """#!{python} -ISE
-import json, os, signal, socket, sys
+import json, os, signal, socket, sys, time
 server = socket.socket(socket.AF_UNIX)
+while not os.path.exists({path!r}):
+    time.sleep(0.02)
 server.connect({path!r})
 files = []
 for n in map(int, os.listdir("/dev/fd")):
@@ -45,7 +47,7 @@ for n in map(int, os.listdir("/dev/fd")):
         os.get_inheritable(n) and files.append(n)
     except OSError:
         pass  # it was that of the listing
-task = json.dumps([{name!r}, sys.argv[1:], os.getpid(), os.getcwd(), dict(os.environ), files]).encode()
+task = json.dumps([{name!r}, sys.argv[1:], os.getpid(), os.getcwd(), {{**os.environ, "WARM_PID": str(os.getpid())}}, files]).encode()
 socket.send_fds(server, [len(task).to_bytes(8, "big")], files)
 for n in (signal.SIGINT, signal.SIGTERM):
     signal.signal(n, lambda n, frame: server.send(bytes([n])))
@@ -60,6 +62,29 @@ if code < 0:
         signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 os._exit(code)
+"""
+
+
+_HELD = """
+import importlib, operator, pathlib, sys, time
+place, (module, _, path), count = pathlib.Path(sys.argv[1]), sys.argv[2].partition(":"), int(sys.argv[3])
+*owners, name = path.split(".")
+owner = importlib.import_module(module)
+for part in owners:
+    owner = getattr(owner, part)
+real, called = getattr(owner, name), [0]
+def hold(*given, **more):
+    result = real(*given, **more)
+    called[0] += 1
+    if called[0] == count:
+        place.touch()
+        while place.exists():
+            time.sleep(0.01)
+    return result
+setattr(owner, name, hold)
+del sys.argv[1:4]
+from prune_cli.cli.app import main
+main()
 """
 
 
@@ -109,6 +134,23 @@ class WarmCommands:
         """Start ``python`` with these arguments, as `subprocess.Popen` does."""
         return WarmProcess([self.python, *map(str, arguments)], **more)
 
+    def held(self, function: str, count: int, *words: object, cwd: Path, **more: Any) -> WarmProcess:
+        """Start a ``prune`` command, and return it standing still where a function has been called so many times.
+
+        It stands still for ever, unless it is let go, or a signal ends it.
+
+        Args:
+            function: ``module:name`` or ``module:class.name``.
+            count: 1 for the first call.
+            words: of the command.
+            cwd, more: as of `subprocess.Popen`.
+        """
+        place = Path(tempfile.mkdtemp(dir=self.folder)) / "held"
+        process = self.start("-c", _HELD, place, function, count, *words, cwd=cwd, **more)
+        process.held = place
+        wait_until(place.exists, process)
+        return process
+
     def run(self, script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a bash script in a folder, both outputs as one; ``compare`` trains in its own process, one after the other.
 
@@ -130,6 +172,12 @@ class WarmCommands:
 class WarmProcess(subprocess.Popen[Any]):
     """A warm command under way. Signals go to the fork itself; this ends after it, and as it did."""
 
+    held: Path  # that is there as long as it stands still
+
+    def let_go(self) -> None:
+        """Let a command go on that stands still."""
+        self.held.unlink()
+
     def fork_pid(self) -> int | None:
         """Return the process that does the work, once it is there; None where it is over."""
         place = Path(self.args[0]).parent / f"{self.pid}.pid"  # type: ignore[index, arg-type]
@@ -149,6 +197,7 @@ def serve(folder: Path) -> None:
     """Import everything, then answer each connection in a fork, until standard input ends."""
     for name in WARM:
         importlib.import_module(name)
+    _compile()
     sys.executable = str(folder / "python")
     woken, waker = socket.socketpair()
     waker.setblocking(False)
@@ -185,6 +234,25 @@ def serve(folder: Path) -> None:
                 elif key.data in running:
                     for number in _received(key.fileobj) or [signal.SIGKILL]:  # type: ignore[arg-type]
                         os.kill(key.data, number)
+
+
+def _compile() -> None:
+    """Let numba compile what selections run. Not what runs on several threads: those would be missing in a fork."""
+    import numpy as np
+
+    from prune_cli.methods.registry.lookup import find_method
+    from prune_cli.methods.selection.choosing import choose
+    from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+
+    rng = np.random.default_rng(0)
+    vectors, probabilities = rng.normal(size=(50, 6)), rng.dirichlet(np.ones(3), 50)
+    candidates = Candidates(
+        np.arange(50), rng.random(50), codes_n=np.arange(50) % 3,
+        features=ArrayFeatures(vectors.astype(np.float32)), probabilities=ArrayFeatures(probabilities.astype(np.float32)),
+    )  # fmt: skip
+    for name in ("d2", "kcenter", "facility_location", "graph_cut", "neighbor_confidence"):
+        params = find_method("selection", name).params_class()()
+        choose(name, candidates, params, counts=[20], seed=0, device="cpu")
 
 
 def _received(connection: socket.socket) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import WarmCommands
 
 from prune_cli import __version__
 
@@ -104,14 +105,14 @@ def test_tracebacks_come_with_vv_alone(prune: Any) -> None:
     assert b"Traceback" in prune("score", "none.parquet", "-vv", check=2).stderr
 
 
-def test_progress_bars_are_for_terminals(vectors: Path, tmp_path: Path) -> None:
+def test_progress_bars_are_for_terminals(warm: WarmCommands, vectors: Path, tmp_path: Path) -> None:
     import pty
 
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "prune_cli", "score", str(vectors), "-p", "repeats=5"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=follower, env={**os.environ, "TERM": "xterm"}
-    )
+    process = warm.start(
+        "-m", "prune_cli", "score", vectors, "-p", "repeats=5",
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=follower, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
     os.close(follower)
     shown = b""
     while True:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import torch
 from conftest import Prune
 from making import write
 from safetensors.torch import save_file
-from waiting import wait_until
+from warm import WarmCommands
 
 OF_RECORD = "el2n,grand,forgetting,aum,dyn_unc,dual,tdds,loss,margin,entropy,confidence"
 
@@ -342,27 +340,26 @@ def test_the_plan_says_what_a_training_takes(prune: Prune, vectors: Path) -> Non
     assert plan["peak_memory_bytes"] > 0 and plan["flops"] > 0
 
 
-def test_a_killed_scoring_goes_on_from_its_checkpoint(prune: Prune, vectors: Path, tmp_path: Path) -> None:
+def test_a_killed_scoring_goes_on_from_its_checkpoint(
+    prune: Prune, warm: WarmCommands, vectors: Path, tmp_path: Path
+) -> None:
     common = [
         "score",
         str(vectors),
         "--method",
         "aum,forgetting,el2n",
         "--epochs",
-        "400",
+        "8",
         "--checkpoint-seconds",
-        "0.2",
+        "0",
     ]
     prune(*common, "-o", "whole.parquet")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prune_cli", *common, "-o", "killed.parquet"], cwd=tmp_path, stderr=subprocess.DEVNULL
-    )
-    checkpoint = tmp_path / "killed.parquet.work" / "run-0.incomplete" / "checkpoint" / "model.safetensors"
-    wait_until(checkpoint.exists, process)
-    process.send_signal(signal.SIGKILL)
+    saved = "prune_cli.stages.train.observer:RunObserver.save_checkpoint"
+    process = warm.held(saved, 2, *common, "-o", "killed.parquet", cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process.kill()
     process.wait()
-    if (tmp_path / "killed.parquet").exists():
-        pytest.skip("the training was over before it could be killed")
+    checkpoint = tmp_path / "killed.parquet.work" / "run-0.incomplete" / "checkpoint" / "model.safetensors"
+    assert checkpoint.exists() and not (tmp_path / "killed.parquet").exists()
     done = prune(*common, "-o", "killed.parquet")
     assert "goes on from its checkpoint" in done.stderr.decode()
     assert (tmp_path / "killed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from making import png, write
-from waiting import HANGS, wait_until
+from waiting import HANGS
+from warm import WarmCommands
 
 
 def files(folder: Path) -> set[str]:
@@ -196,10 +196,10 @@ def test_a_full_disk(prune, vectors: Path, tmp_path: Path) -> None:  # type: ign
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_standard_output(vectors: Path) -> None:
+def test_a_full_standard_output(warm: WarmCommands, vectors: Path) -> None:
     for output in ("-", vectors.with_name("out.parquet")):
         with Path("/dev/full").open("wb") as full:
-            command = [sys.executable, "-m", "prune_cli", "score", str(vectors), "-q", "-o", str(output)]
+            command = [warm.python, "-m", "prune_cli", "score", str(vectors), "-q", "-o", str(output)]
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
         assert done.returncode == 2 and b"No space left on device" in done.stderr and b"Traceback" not in done.stderr
 
@@ -211,27 +211,26 @@ def test_no_good_row_is_no_answer_whatever_is_allowed(prune, tmp_path: Path) -> 
         fails(prune, 3, ["all 2 rows are bad"], command, "d.parquet", "--max-errors", "100%", written=written)
 
 
-def test_a_closed_pipe_is_quiet(prune, vectors: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_closed_pipe_is_quiet(warm: WarmCommands, vectors: Path) -> None:  # type: ignore[no-untyped-def]
     reader, writer = os.pipe()
     os.close(reader)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prune_cli", "score", str(vectors), "-q", "-o", "-"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-    )
+    command = ["-m", "prune_cli", "score", vectors, "-q", "-o", "-"]
+    process = warm.start(*command, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     _, errors = process.communicate(timeout=HANGS)
     assert errors == b"" and process.returncode == 141
 
 
-def test_ctrl_c_leaves_nothing(prune, vectors: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_ctrl_c_leaves_nothing(warm: WarmCommands, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    values = np.random.default_rng(0).normal(size=(600, 8))
+    write(tmp_path / "big.parquet", {"label": np.arange(600) % 3, "embedding": list(values)})
     before = files(tmp_path)
-    command = [sys.executable, "-m", "prune_cli", "score", str(vectors), "-p", "repeats=5000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_until(lambda: list((tmp_path / "vectors.scores.parquet.work").glob("*.safetensors")), process)
+    command = ["score", "big.parquet", "-p", "mode=partition", "-p", "block_size=100"]
+    put = "prune_cli.io.runs.finished:BlockFolder.put"
+    process = warm.held(put, 2, *command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130, errors
     assert b"interrupted" in errors and b"Traceback" not in errors and out == b""
     left = files(tmp_path) - before
-    assert left <= {"vectors.scores.parquet.work"}, left
+    assert left == {"big.scores.parquet.work"}

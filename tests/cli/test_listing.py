@@ -7,10 +7,10 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from typing import Any
 
 import pytest
+from warm import WarmCommands
 
 from prune_cli.core.params import describe_params
 from prune_cli.methods.registry.lookup import methods_of
@@ -60,12 +60,10 @@ def test_as_json_it_is_one_object(prune: Any, command: str, order: list[str]) ->
         assert named["training"]["presets"]["fast"] == {"epochs": 20}
 
 
-def shown_on_terminal(columns: int, **more: str) -> str:
+def shown_on_terminal(warm: WarmCommands, columns: int, **more: str) -> str:
     leader, follower = pty.openpty()
     env = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **more}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prune_cli", "select", "--list-methods"], stdout=follower, stderr=follower, env=env
-    )
+    process = warm.start("-m", "prune_cli", "select", "--list-methods", stdout=follower, stderr=follower, env=env)
     os.close(follower)
     shown = b""
     while True:
@@ -80,8 +78,8 @@ def shown_on_terminal(columns: int, **more: str) -> str:
     return shown.decode()
 
 
-def test_a_terminal_folds_it_and_loses_nothing() -> None:
-    shown = shown_on_terminal(70, NO_COLOR="1")
+def test_a_terminal_folds_it_and_loses_nothing(warm: WarmCommands) -> None:
+    shown = shown_on_terminal(warm, 70, NO_COLOR="1")
     assert "\x1b" not in shown
     table = shown[: shown.index("\r\nwindow, bws\r\n")]
     assert max(map(len, table.splitlines())) <= 70 and "…" not in shown
@@ -91,15 +89,15 @@ def test_a_terminal_folds_it_and_loses_nothing() -> None:
             assert word in words, word
 
 
-def test_colour_is_for_terminals_alone(prune: Any) -> None:
+def test_colour_is_for_terminals_alone(prune: Any, warm: WarmCommands) -> None:
     env = {**os.environ, "FORCE_COLOR": "1"}
     env.pop("NO_COLOR", None)
     assert b"\x1b" not in prune("select", "--list-methods", env=env).stdout
-    assert "\x1b[1m" in shown_on_terminal(100, NO_COLOR="")
+    assert "\x1b[1m" in shown_on_terminal(warm, 100, NO_COLOR="")
 
 
-def test_a_reader_that_went_away_is_no_error(prune: Any) -> None:
-    command = f"'{sys.executable}' -m prune_cli score --list-methods | head -1; echo ${{PIPESTATUS[0]}}"
+def test_a_reader_that_went_away_is_no_error(warm: WarmCommands) -> None:
+    command = f"'{warm.python}' -m prune_cli score --list-methods | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.splitlines()[0] == "score methods" and done.stdout.splitlines()[1] in {"0", "141"}
     assert done.stderr == ""

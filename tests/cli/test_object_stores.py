@@ -6,8 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from making import write
 from object_stores import SmallStore
-from waiting import wait_until
+from waiting import HANGS, wait_until
+from warm import WarmCommands
 
 SCORE = ("--method", "cg", "-q")
 SELECT = ("--method", "top", "--fraction", "0.5", "-q")
@@ -238,16 +237,17 @@ def test_errors_are_one_line_and_a_cure(prune: Any, small_store: SmallStore, vec
     assert small_store.objects == {}
 
 
-def test_a_kill_while_the_result_is_sent_leaves_nothing(prune: Any, small_store: SmallStore, tmp_path: Path) -> None:
+def test_a_kill_while_the_result_is_sent_leaves_nothing(
+    prune: Any, warm: WarmCommands, small_store: SmallStore, tmp_path: Path
+) -> None:
     scores = write(tmp_path / "scores.parquet", {"id": [f"r{i}" for i in range(500)], "el2n": np.linspace(0, 1, 500)})
     told = threading.Event()
-    small_store.refuse = lambda method, path, query: told.wait(30) and None if "partNumber" in query else None
-    command = [sys.executable, "-m", "prune_cli", "select", str(scores), *SELECT, "-o", "s3://bucket/s.parquet"]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(command, cwd=tmp_path, env=env) as process:
+    small_store.refuse = lambda method, path, query: told.wait(HANGS) and None if "partNumber" in query else None
+    command = ["-m", "prune_cli", "select", scores, *SELECT, "-o", "s3://bucket/s.parquet"]
+    with warm.start(*command, cwd=tmp_path) as process:
         wait_until(lambda: any("partNumber" in asked for asked in small_store.requests))
         process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.wait(HANGS)
         told.set()
     assert small_store.objects == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.parquet"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from making import png, write
 from safetensors.numpy import load_file
-from waiting import HANGS, wait_until
+from waiting import HANGS
+from warm import WarmCommands
 
 TRAIN = ["--arch", "resnet9:4", "--batch-size", "16"]
 
@@ -108,15 +108,14 @@ def test_the_same_run_gives_the_same_bytes_wherever_the_rows_stand(prune: Any, p
     ],
 )
 def test_a_stopped_training_resumes_to_the_same_weights(
-    prune: Any, pictures: Path, tmp_path: Path, how: signal.Signals, more: list[str]
+    prune: Any, warm: WarmCommands, pictures: Path, tmp_path: Path, how: signal.Signals, more: list[str]
 ) -> None:
-    arguments = ["train", str(pictures), "--steps", "400", *TRAIN, *more, "--checkpoint-seconds", "0", "-o", "run"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prune_cli", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    arguments = ["train", str(pictures), "--steps", "30", *TRAIN, *more, "--checkpoint-seconds", "0", "-o", "run"]
+    saved = "prune_cli.stages.train.observer:RunObserver.save_checkpoint"
+    process = warm.held(saved, 2, *arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     checkpoint = tmp_path / "run.incomplete" / "checkpoint" / "model.safetensors"
-    wait_until(checkpoint.exists, process)
     process.send_signal(how)
+    process.let_go()
     _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == (-9 if how == signal.SIGKILL else 130), errors
     assert b"Traceback" not in errors and checkpoint.exists() and not (tmp_path / "run").exists()
@@ -135,15 +134,16 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     assert b"whole already" in again.stderr and again.stdout == b"run\n"
 
 
-def test_a_killed_scoring_goes_on_from_its_finished_blocks(prune: Any, vectors: Path, tmp_path: Path) -> None:
-    arguments = ["score", str(vectors), "-p", "repeats=200", "-o", "out.parquet"]
-    process = subprocess.Popen([sys.executable, "-m", "prune_cli", *arguments], cwd=tmp_path)
+def test_a_killed_scoring_goes_on_from_its_finished_blocks(
+    prune: Any, warm: WarmCommands, vectors: Path, tmp_path: Path
+) -> None:
+    arguments = ["score", str(vectors), "-p", "repeats=20", "-o", "out.parquet"]
+    process = warm.held("prune_cli.io.runs.finished:BlockFolder.put", 20, *arguments, cwd=tmp_path)
     work = tmp_path / "out.parquet.work"
-    wait_until(lambda: len(list(work.glob("*.safetensors"))) >= 20, process)
     process.kill()
     process.wait()
     kept = {p.name for p in work.iterdir() if p.suffix == ".safetensors"}
-    assert 20 <= len(kept) < 600 and not (tmp_path / "out.parquet").exists()
+    assert len(kept) == 20 and not (tmp_path / "out.parquet").exists()
     prune(*arguments)
     assert not work.exists()
     prune(*arguments[:-1], "whole.parquet", "--work-dir", "blocks")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from warm import WarmCommands
 
 Prune = Any
 DRAWN = ("epoch", "lr", "train_loss", "train_accuracy", "samples_per_second")
@@ -183,13 +184,13 @@ def test_a_full_disk_does_not_end_the_training(prune: Prune, vectors: Path, monk
     assert done.stderr.count(b"events are not written any more: No space left on device") == 1
 
 
-def test_tensorflow_is_not_loaded(vectors: Path, tmp_path: Path) -> None:
+def test_tensorflow_is_not_loaded(warm: WarmCommands, vectors: Path, tmp_path: Path) -> None:
     program = (
         "import sys\nfrom prune_cli.cli.app import invoke\n"
         f"code = invoke(['train', {str(vectors)!r}, '--epochs', '1', '--arch', 'linear', '-o', 'run', '--report-to', 'tensorboard'])\n"
         "loaded = {'tensorboard', 'tensorflow'} & set(sys.modules)\n"
         "sys.exit(0 if code == 0 and loaded == {'tensorboard'} else f'{code} {loaded}')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([warm.python, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "oneDNN" not in done.stderr and "Warning" not in done.stderr

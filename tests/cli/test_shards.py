@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import pytest
 from conftest import Prune
 from making import write
 from waiting import wait_until
+from warm import WarmCommands
 
 KERNELS = ["--method", "cg,ntk_margin", "-p", "ntk_margin.mode=partition", "-p", "block_size=16", "-p", "repeats=2"]
 
@@ -137,12 +135,11 @@ def test_the_name_of_a_part(prune: Prune, vectors: Path, tmp_path: Path) -> None
     assert "needs" not in prune("score", vectors, "--shard", "2/3", "--plan").stderr.decode()
 
 
-def killed_at(words: list[str], folder: Path, blocks: int) -> int:
+def killed_at(warm: WarmCommands, words: list[str], folder: Path, blocks: int) -> int:
     """Run a command, kill it once so many blocks are there, and return how many are."""
-    command = [sys.executable, "-m", "prune_cli", *words]
-    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(list((folder / "w").glob("*.safetensors"))) >= blocks, child)
-    os.kill(child.pid, signal.SIGKILL)
+    child = warm.start("-m", "prune_cli", *words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(list((folder / "w").glob("*.safetensors"))) >= blocks or child.poll() is not None)
+    child.kill()
     child.wait()
     return len(list((folder / "w").glob("*.safetensors")))
 
@@ -161,12 +158,14 @@ def larger(tmp_path: Path) -> Path:
 BLOCKS = ["larger.parquet", "-p", "mode=partition", "-p", "block_size=200", "--work-dir", "w"]
 
 
-def check_kills(prune: Prune, folder: Path, more: list[str], blocks: int, moments: list[int]) -> None:
+def check_kills(
+    prune: Prune, warm: WarmCommands, folder: Path, more: list[str], blocks: int, moments: list[int]
+) -> None:
     """Kill at every moment, and see that nothing finished is computed again and that the end is the same."""
     prune("score", *BLOCKS[:-1], "elsewhere", *more, "-o", "whole.parquet")
     before = 0
     for moment in moments:
-        there = killed_at(["score", *BLOCKS, *more, "-o", "s.parquet", "-q"], folder, moment)
+        there = killed_at(warm, ["score", *BLOCKS, *more, "-o", "s.parquet", "-q"], folder, moment)
         assert there >= before
         before = there
     assert not (folder / "s.parquet").exists() or before == blocks
@@ -176,14 +175,16 @@ def check_kills(prune: Prune, folder: Path, more: list[str], blocks: int, moment
 
 
 @pytest.mark.parametrize("more", [[], ["--shard", "2/3"]])
-def test_a_killed_run_goes_on(prune: Prune, larger: Path, tmp_path: Path, more: list[str]) -> None:
-    check_kills(prune, tmp_path, more, 7 if more else 20, [2, 5])
+def test_a_killed_run_goes_on(prune: Prune, warm: WarmCommands, larger: Path, tmp_path: Path, more: list[str]) -> None:
+    check_kills(prune, warm, tmp_path, more, 7 if more else 20, [2, 5])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--shard", "1/2"]])
-def test_a_run_killed_ten_times_goes_on(prune: Prune, larger: Path, tmp_path: Path, more: list[str]) -> None:
-    check_kills(prune, tmp_path, more, 10 if more else 20, [0, 0, 1, 2, 3, 4, 5, 7, 8, 9])
+def test_a_run_killed_ten_times_goes_on(
+    prune: Prune, warm: WarmCommands, larger: Path, tmp_path: Path, more: list[str]
+) -> None:
+    check_kills(prune, warm, tmp_path, more, 10 if more else 20, [0, 0, 1, 2, 3, 4, 5, 7, 8, 9])
 
 
 def test_embeddings_that_do_not_fit_are_mapped_from_a_file(
