@@ -242,7 +242,7 @@ def _compile() -> None:
 
     from prune_cli.methods.registry.lookup import find_method
     from prune_cli.methods.selection.choosing import choose
-    from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+    from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 
     rng = np.random.default_rng(0)
     vectors, probabilities = rng.normal(size=(50, 6)), rng.dirichlet(np.ones(3), 50)
@@ -252,7 +252,7 @@ def _compile() -> None:
     )  # fmt: skip
     for name in ("d2", "kcenter", "facility_location", "graph_cut", "neighbor_confidence"):
         params = find_method("selection", name).params_class()()
-        choose(name, candidates, params, counts=[20], seed=0, device="cpu")
+        choose(name, candidates, params, Run([20], device="cpu"))
 
 
 def _received(connection: socket.socket) -> bytes:
