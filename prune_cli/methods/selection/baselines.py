@@ -19,11 +19,7 @@ class RandomParams:
     balanced: bool = param(False, "as many of every class as it has, instead of as they come")
 
 
-def random_order(
-    candidates: Candidates,
-    params: RandomParams = RandomParams(),
-    run: Run = Run(),
-) -> Choice:
+def random_order(candidates: Candidates, params: RandomParams = RandomParams(), run: Run = Run()) -> Choice:
     """Return a uniformly random order, the same for the same ids and seed however the rows are arranged.
 
     ``balanced``: the r-th samples of all classes come before any (r + 1)-th, in a random order of the classes, so that
@@ -85,11 +81,7 @@ class TopParams:
             return difficulty_n <= bound if self.order == "easiest" else difficulty_n >= bound
 
 
-def top_order(
-    candidates: Candidates,
-    params: TopParams = TopParams(),
-    run: Run = Run(),
-) -> Choice:
+def top_order(candidates: Candidates, params: TopParams = TopParams(), run: Run = Run()) -> Choice:
     """Return the samples by difficulty from one end, the skipped extreme after all others.
 
     With ``offset`` f the round(f N) most extreme samples move to the end, the most extreme last of all, so that a
@@ -126,11 +118,7 @@ class ModerateParams:
     """Parameters of ``moderate``: none."""
 
 
-def moderate_order(
-    candidates: Candidates,
-    params: ModerateParams = ModerateParams(),
-    run: Run = Run(),
-) -> Choice:
+def moderate_order(candidates: Candidates, params: ModerateParams = ModerateParams(), run: Run = Run()) -> Choice:
     """Return the samples by how near the middle their distance to the class median ranks.
 
     All samples are ranked by the distance of their features to the coordinate-wise median of their class (the score

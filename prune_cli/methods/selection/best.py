@@ -38,11 +38,7 @@ class BestParams:
         return found
 
 
-def select_best(
-    candidates: Candidates,
-    params: BestParams = BestParams(),
-    run: Run = Run(),
-) -> Choice:
+def select_best(candidates: Candidates, params: BestParams = BestParams(), run: Run = Run()) -> Choice:
     """Return, for each count, the selection of that method whose ridge classifier gets most of all samples right.
 
     Every method runs with its defaults; the proxy is that of ``window``. Of equals the method named first is taken.

@@ -11,10 +11,6 @@ import numpy as np
 from prune_cli.engines.work import BlockWork
 
 
-def _none_of(name: str) -> BlockWork | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Problem:
     """The size of a run that is planned.
@@ -35,7 +31,7 @@ class Problem:
     counts: Sequence[int]
     held: int = 0
     memory: int = 0
-    work_of: Callable[[str], BlockWork | None] = _none_of
+    work_of: Callable[[str], BlockWork | None] = lambda name: None
 
 
 @runtime_checkable

@@ -65,9 +65,7 @@ def block_work(params: object, problem: Problem) -> BlockWork | None:
     """Return what the blocks of the method of these parameters come to, None where it has none."""
     if not isinstance(params, InBlocks):
         return None
-    return params.block_work(
-        dataclasses.replace(problem, work_of=lambda name: block_work(_defaults_of(name), problem)),
-    )
+    return params.block_work(dataclasses.replace(problem, work_of=lambda name: block_work(_defaults_of(name), problem)))
 
 
 def _choose_by_defaults(name: str, candidates: Candidates, run: Run) -> Choice:

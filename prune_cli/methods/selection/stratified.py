@@ -44,11 +44,7 @@ def mis_rate_for(kept: float, table: float | Literal["cifar10", "cifar100"]) -> 
     return round(float(np.interp(kept, kept_shares, rates)), 12)
 
 
-def stratified_order(
-    candidates: Candidates,
-    params: StratifiedParams = StratifiedParams(),
-    run: Run = Run(),
-) -> Choice:
+def stratified_order(candidates: Candidates, params: StratifiedParams = StratifiedParams(), run: Run = Run()) -> Choice:
     """Return samples drawn evenly over the range of the score, without the very hardest.
 
     The ``mis_rate`` share of the hardest is dropped, since many of these are wrong labels. What is left is cut in
@@ -135,11 +131,7 @@ class DualParams:
     anchors: int = param(10, "hardest samples whose mean probability the distribution starts from", low=1)
 
 
-def dual_order(
-    candidates: Candidates,
-    params: DualParams = DualParams(),
-    run: Run = Run(),
-) -> Choice:
+def dual_order(candidates: Candidates, params: DualParams = DualParams(), run: Run = Run()) -> Choice:
     r"""Return samples drawn in proportion to the DUAL score times a Beta density that moves to the easy as less is kept.
 
     With r the share pruned, p the mean over the epochs of the label's probability and m its mean over the ``anchors``

@@ -84,8 +84,7 @@ def check_counts(budgets: Sequence[Budget], eligible: int, kept: int, keeper: st
             )
         if budget.count < kept:
             raise InputError(
-                f"the budget is {budget.count:,} rows and {keeper} {kept:,}",
-                "give a larger budget or keep less",
+                f"the budget is {budget.count:,} rows and {keeper} {kept:,}", "give a larger budget or keep less"
             )
 
 

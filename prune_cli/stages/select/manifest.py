@@ -46,11 +46,7 @@ _BEYOND, _SKIPPED, _BAD, _DROPPED = range(4)
 
 
 def ranked_rows(
-    rows: SelectionRows,
-    pool: Pool,
-    ranking: Ranking,
-    limit: int | None,
-    extra: Extra | None = None,
+    rows: SelectionRows, pool: Pool, ranking: Ranking, limit: int | None, extra: Extra | None = None
 ) -> RankedRows:
     """Return what the manifest says of every row, but for what is selected.
 

@@ -30,8 +30,7 @@ def feature_file(request: Request, scores: Joined, key: Key | None) -> FeatureFi
         own = [s for s in scores.sources if options.embedding_column in s.schema.names]
         if not own:
             data = next(
-                (i["name"] for s in scores.sources for i in (read_provenance(s.schema) or {}).get("inputs", [])),
-                "DATA",
+                (i["name"] for s in scores.sources for i in (read_provenance(s.schema) or {}).get("inputs", [])), "DATA"
             )
             raise InputError(
                 f"{method.name} needs features, and {scores.location} has no column '{options.embedding_column}'",

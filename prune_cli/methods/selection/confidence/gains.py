@@ -13,29 +13,23 @@ _UNDERFLOW = 300.0  # beyond this load exp(-2 a) is left out, and sums are taken
 
 
 @functools.cache
-def compile_log_gain() -> Any:
-    """Return ``log_gain(a, c)``, see `log_gain`; -inf where c is 0."""
-    import numba
-
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def log_gain(a, c):  # type: ignore[no-untyped-def]
-        if c <= 0.0:
-            return -math.inf
-        rest = math.log1p(math.exp(-2 * a)) + math.log1p(math.exp(-2 * (a + c)))
-        return math.log(-2 * math.expm1(-2 * c)) - 2 * a - rest
-
-    return log_gain
-
-
 def log_gain() -> Callable[[float, float], float]:
-    r"""Return the compiled ``log [tanh(a + c) - tanh(a)] = log sinh c - log cosh a - log cosh(a + c)``, for a >= 0.
+    r"""Return the compiled ``log [tanh(a + c) - tanh(a)] = log sinh c - log cosh a - log cosh(a + c)``, for a >= 0; -inf where c is 0.
 
     Example:
         >>> round(math.exp(log_gain()(0.5, 1.0)), 6) == round(math.tanh(1.5) - math.tanh(0.5), 6), log_gain()(1000.0, 1.0) < -1990
         (True, True)
     """
-    found: Callable[[float, float], float] = compile_log_gain()
-    return found
+    import numba
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def gain(a, c):  # type: ignore[no-untyped-def]
+        if c <= 0.0:
+            return -math.inf
+        rest = math.log1p(math.exp(-2 * a)) + math.log1p(math.exp(-2 * (a + c)))
+        return math.log(-2 * math.expm1(-2 * c)) - 2 * a - rest
+
+    return gain  # type: ignore[no-any-return, unused-ignore]
 
 
 def log_gains(load_n: np.ndarray, c_n: np.ndarray) -> np.ndarray:
@@ -47,7 +41,7 @@ def log_gains(load_n: np.ndarray, c_n: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def compile_exact_gain() -> Any:
+def exact_gain() -> Any:
     """Return ``gain(v, edges, loads)``: the logarithm of what all near sample v gain by it."""
     import numba
 

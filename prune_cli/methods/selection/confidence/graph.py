@@ -53,10 +53,6 @@ class GraphSettings:
         """Bytes of an edge in one direction."""
         return edge_bytes(np.float64 if self.precision == "float64" else np.float32)
 
-    def approximate(self, n_samples: int) -> bool:
-        """Return whether the neighbors of so many samples are looked for in cells."""
-        return is_approximate(self.neighbors, n_samples)
-
 
 class WholeRows:
     """Rows that are all there; asked for as `RowsOnDemand` is.
@@ -146,7 +142,7 @@ def find_graph(similarity: Similarity, settings: GraphSettings, run: Run) -> Gra
             computed here.
     """
     n_samples, seed, memory, tau = len(similarity), settings.seed, settings.memory, settings.tau
-    approximate = settings.approximate(n_samples)
+    approximate = is_approximate(settings.neighbors, n_samples)
     cells = make_cells(similarity, settings.probes, seed, run.progress) if approximate and n_samples else None
     width = edge_bytes(similarity.rows_nd.dtype)
     expected = mean_degree(similarity, tau, seed) * n_samples * width

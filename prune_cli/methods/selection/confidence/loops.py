@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prune_cli.methods.selection.confidence.gains import compile_exact_gain, compile_log_gain
+from prune_cli.methods.selection.confidence.gains import exact_gain, log_gain
 from prune_cli.methods.selection.greedy.heap import compile_heap
 
 DONE, TURN, EXHAUSTED, ONE_HEAP = range(4)
@@ -22,13 +22,7 @@ DONE, TURN, EXHAUSTED, ONE_HEAP = range(4)
 
 
 class Loads(NamedTuple):
-    """What lies around the samples.
-
-    Args:
-        c_n: (N,) float64 confidence of each sample, divided by eta.
-        load_n: (N,) float64 what lies around each; it grows in place.
-        rest_n: (N,) float64 ``exp(-2 load)``, which `exact` alone keeps up to date.
-    """
+    """(N,) float64 each: confidence of the samples over eta, what lies around them, and ``exp(-2 load)``, which `exact` alone needs."""
 
     c_n: np.ndarray
     load_n: np.ndarray
@@ -36,13 +30,7 @@ class Loads(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What the heaps go by.
-
-    Args:
-        keys_n: (N,) float64 upper bounds of what a pick adds, as logarithms.
-        known_n: (N,) int64 at which pick a key was up to date.
-        changed_n: (N,) int64 after which pick a load last rose; both are for `exact` alone.
-    """
+    """(N,) each: upper bounds of what a pick adds, as logarithms; of `exact` at which pick each was true, and a load last rose."""
 
     keys_n: np.ndarray
     known_n: np.ndarray
@@ -54,8 +42,7 @@ class Heaps(NamedTuple):
 
     Args:
         heap: (F,) int64 the samples that can be picked.
-        first_g, sizes_g: (G,) int64 where each heap begins, and how many are left in it.
-        used_g: (G,) int64 picks of each class.
+        first_g, sizes_g, used_g: (G,) int64 where each heap begins, how many are left in it, and picks of the class.
         turns_k: the class of each pick; empty: they take turns evenly.
         state: (4,) int64.
     """
@@ -69,7 +56,7 @@ class Heaps(NamedTuple):
 
 
 class Picks(NamedTuple):
-    """What was picked: (K,) int64 samples in their order, and (K,) float64 what each added."""
+    """(K,) samples in the order in which they were picked, and (K,) float64 what each added; zeros after the picks so far."""
 
     picked_k: np.ndarray
     gains_k: np.ndarray
@@ -83,10 +70,9 @@ def _compile_turns() -> tuple[Any, Any]:
     sift, build = compile_heap()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def turn(heaps):  # type: ignore[no-untyped-def]
-        state, sizes_g = heaps.state, heaps.sizes_g
-        if len(heaps.turns_k) > 0:
-            return heaps.turns_k[state[DONE]]
+    def turn(state, sizes_g, turns_k):  # type: ignore[no-untyped-def]
+        if len(turns_k) > 0:
+            return turns_k[state[DONE]]
         for _ in range(len(sizes_g)):
             if sizes_g[state[TURN]] > 0:
                 return state[TURN]
@@ -131,28 +117,30 @@ def compile_reference() -> Callable[..., int]:
 
     sift, _ = compile_heap()
     turn, took = _compile_turns()
-    gain_of = compile_log_gain()
+    gain_of = log_gain()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def reference(edges, loads, keys, heaps, picks, stop):  # type: ignore[no-untyped-def]
-        state, keys_n, c_n, load_n = heaps.state, keys.keys_n, loads.c_n, loads.load_n
+        keys_n, c_n, load_n = keys.keys_n, loads.c_n, loads.load_n
+        begin_n, end_n, samples_e, similarities_e = edges
+        heap, first_g, sizes_g, _, turns_k, state = heaps
         while state[DONE] < stop:
-            g = turn(heaps)
+            g = turn(state, sizes_g, turns_k)
             if g < 0:
                 break
-            own = heaps.heap[heaps.first_g[g] : heaps.first_g[g] + heaps.sizes_g[g]]
+            own = heap[first_g[g] : first_g[g] + sizes_g[g]]
             top = own[0]
             key = gain_of(load_n[top], c_n[top])
             if key < keys_n[top]:
                 keys_n[top] = key
-                sift(own, heaps.sizes_g[g], keys_n, 0)
+                sift(own, sizes_g[g], keys_n, 0)
                 continue
-            if edges.begin_n[top] < 0:
+            if begin_n[top] < 0:
                 return top
             picks.picked_k[state[DONE]], picks.gains_k[state[DONE]] = top, math.exp(keys_n[top])
             load_n[top] += c_n[top]
-            for e in range(edges.begin_n[top], edges.end_n[top]):
-                load_n[edges.samples_e[e]] += edges.similarities_e[e] * c_n[top]
+            for e in range(begin_n[top], end_n[top]):
+                load_n[samples_e[e]] += similarities_e[e] * c_n[top]
             took(g, heaps, keys_n)
         return -1
 
@@ -164,7 +152,7 @@ def compile_value() -> Callable[..., None]:
     """Return ``value(edges, loads, keys, wanted)``, which fills the keys of some samples for `exact`."""
     import numba
 
-    gain_of = compile_exact_gain()
+    gain_of = exact_gain()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def value(edges, loads, keys, wanted):  # type: ignore[no-untyped-def]
@@ -181,7 +169,7 @@ def compile_exact() -> Callable[..., int]:
 
     sift, _ = compile_heap()
     turn, took = _compile_turns()
-    gain_of = compile_exact_gain()
+    gain_of = exact_gain()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def untouched(v, edges, keys):  # type: ignore[no-untyped-def]
@@ -208,12 +196,13 @@ def compile_exact() -> Callable[..., int]:
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def exact(edges, loads, keys, heaps, picks, stop):  # type: ignore[no-untyped-def]
-        state, keys_n, known_n = heaps.state, keys.keys_n, keys.known_n
+        keys_n, known_n = keys.keys_n, keys.known_n
+        heap, first_g, sizes_g, _, turns_k, state = heaps
         while state[DONE] < stop:
-            g = turn(heaps)
+            g = turn(state, sizes_g, turns_k)
             if g < 0:
                 break
-            own = heaps.heap[heaps.first_g[g] : heaps.first_g[g] + heaps.sizes_g[g]]
+            own = heap[first_g[g] : first_g[g] + sizes_g[g]]
             top = own[0]
             if edges.begin_n[top] < 0:
                 return top
@@ -221,7 +210,7 @@ def compile_exact() -> Callable[..., int]:
             if known_n[top] < done and not untouched(top, edges, keys):
                 keys_n[top] = min(keys_n[top], gain_of(top, edges, loads))
                 known_n[top] = done
-                sift(own, heaps.sizes_g[g], keys_n, 0)
+                sift(own, sizes_g[g], keys_n, 0)
                 continue
             picks.picked_k[done], picks.gains_k[done] = top, math.exp(keys_n[top])
             add(top, done, edges, loads, keys.changed_n)

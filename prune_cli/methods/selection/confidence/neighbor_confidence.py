@@ -13,13 +13,7 @@ from prune_cli.core.runtime import available_memory
 from prune_cli.engines.work import BlockWork
 from prune_cli.methods.selection.capabilities import Problem
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
-from prune_cli.methods.selection.confidence.graph import (
-    EXACT_ROWS,
-    Graph,
-    GraphSettings,
-    find_graph,
-    is_approximate,
-)
+from prune_cli.methods.selection.confidence.graph import EXACT_ROWS, Graph, GraphSettings, find_graph, is_approximate
 from prune_cli.methods.selection.confidence.partitions import pick_over_partitions
 from prune_cli.methods.selection.confidence.picker import Aim, Picker
 from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Features, Ranking, Run, read_batches
@@ -109,9 +103,7 @@ def confidences(probabilities: Features, which: str, order_n: np.ndarray) -> np.
 
 
 def neighbor_confidence_order(
-    candidates: Candidates,
-    params: NeighborConfidenceParams = NeighborConfidenceParams(),
-    run: Run = Run(),
+    candidates: Candidates, params: NeighborConfidenceParams = NeighborConfidenceParams(), run: Run = Run()
 ) -> Choice:
     r"""Return the samples in the greedy order of what they add to the confidence around all samples.
 

@@ -55,13 +55,7 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progr
     picker.until(aim.count)
     picked_k = picker.picks.picked_k
     counts, samples, similarities = graph.edges_of(picked_k, values["room"])
-    return {
-        "owners": picked_k,
-        "counts": counts,
-        "samples": samples,
-        "similarities": similarities,
-        "load": own_load_n,
-    }
+    return {"owners": picked_k, "counts": counts, "samples": samples, "similarities": similarities, "load": own_load_n}
 
 
 def pick_over_partitions(

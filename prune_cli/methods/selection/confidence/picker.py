@@ -58,7 +58,7 @@ class Picker:
         aim: what is to be picked.
         load_n: (N,) float64 what lies around each sample before the first pick; it grows in place.
         free: (F,) int64 the samples that may be picked, ascending.
-        progress: told of the picks.
+        progress: told of the picks, which are those of ``picks``.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Picker:
         n_samples, n_classes = len(aim.c_n), aim.n_classes
         self._rows, self._aim, self._progress = graph.rows, aim, progress
         self._loads = Loads(aim.c_n, load_n, np.exp(-2 * load_n))
-        self._picks = Picks(np.zeros(aim.count, np.int64), np.zeros(aim.count))
+        self.picks = Picks(np.zeros(aim.count, np.int64), np.zeros(aim.count))
         sizes_g = np.bincount(aim.codes_n[free], minlength=n_classes)
         heap = free[np.argsort(aim.codes_n[free], kind="stable")]
         first_g, used_g = np.cumsum(sizes_g) - sizes_g, np.zeros(n_classes, np.int64)
@@ -77,11 +77,6 @@ class Picker:
         build = compile_heap()[1]
         for first, size in zip(first_g, sizes_g, strict=True):
             build(heap[first : first + size], self._keys.keys_n)
-
-    @property
-    def picks(self) -> Picks:
-        """The picks so far, zeros after them."""
-        return self._picks
 
     @property
     def load_n(self) -> np.ndarray:
@@ -94,7 +89,7 @@ class Picker:
         state = self._heaps.state
         while state[DONE] < count:
             stop = min(count, int(state[DONE]) + max(1000, self._aim.count // 50))
-            wanted = step(self._rows.edges, self._loads, self._keys, self._heaps, self._picks, stop)
+            wanted = step(self._rows.edges, self._loads, self._keys, self._heaps, self.picks, stop)
             if wanted >= 0:
                 self._rows.fetch(self._likely(wanted))
             self._progress("picks", int(state[DONE]), self._aim.count)

@@ -52,9 +52,7 @@ class FacilityLocationParams(Partitioned):
 
 
 def facility_location_order(
-    candidates: Candidates,
-    params: FacilityLocationParams = FacilityLocationParams(),
-    run: Run = Run(),
+    candidates: Candidates, params: FacilityLocationParams = FacilityLocationParams(), run: Run = Run()
 ) -> Choice:
     r"""Return the samples by how much each adds to ``sum_i max_{j in S} s_ij``: how well the chosen stand for all.
 

@@ -21,11 +21,7 @@ class GraphCutParams:
     representation: float = param(2.0, "weight of the similarity to all against that to the chosen", low=0.0)
 
 
-def graph_cut_order(
-    candidates: Candidates,
-    params: GraphCutParams = GraphCutParams(),
-    run: Run = Run(),
-) -> Choice:
+def graph_cut_order(candidates: Candidates, params: GraphCutParams = GraphCutParams(), run: Run = Run()) -> Choice:
     r"""Return the samples by gain in ``representation sum_{i, j in S} s_ij - sum_{i in S, j in S} s_ij``: like all, unlike each other.
 
     ``s_ij = (1 + cos) / 2`` over ALL pairs: the sums over samples are inner products with a sum of rows, so a gain costs D

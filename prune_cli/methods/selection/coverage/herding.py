@@ -22,11 +22,7 @@ class HerdingParams:
     metric: Literal["cosine", "euclidean"] = param("euclidean", "features as they are, or (cosine) at length 1")
 
 
-def herding_order(
-    candidates: Candidates,
-    params: HerdingParams = HerdingParams(),
-    run: Run = Run(),
-) -> Choice:
+def herding_order(candidates: Candidates, params: HerdingParams = HerdingParams(), run: Run = Run()) -> Choice:
     r"""Return the samples so that the mean of the chosen stays near the mean of all.
 
     ``w = mean``; each pick is the sample with the largest ``w . x``, and then ``w += mean - x``.

@@ -24,11 +24,7 @@ class KCenterParams:
     )
 
 
-def k_center_order(
-    candidates: Candidates,
-    params: KCenterParams = KCenterParams(),
-    run: Run = Run(),
-) -> Choice:
+def k_center_order(candidates: Candidates, params: KCenterParams = KCenterParams(), run: Run = Run()) -> Choice:
     """Return the samples farthest first: each pick is the sample farthest from all picked before.
 
     The greedy answer to the k-center problem (the least radius so that k balls cover all samples), within a factor of 2.

@@ -37,11 +37,7 @@ class D2Params:
         return search_work(problem.rows, problem.width)
 
 
-def d2_order(
-    candidates: Candidates,
-    params: D2Params = D2Params(),
-    run: Run = Run(),
-) -> Choice:
+def d2_order(candidates: Candidates, params: D2Params = D2Params(), run: Run = Run()) -> Choice:
     r"""Return the samples by difficulty and density, each pick making its neighbors less wanted.
 
     With difficulties x in [0, 1] and the distance d to each of the nearest neighbors N(i):

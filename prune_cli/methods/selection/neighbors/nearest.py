@@ -25,12 +25,7 @@ _SPARE = 8
 
 
 def nearest_neighbors(
-    features_nd: np.ndarray,
-    n_neighbors: int,
-    run: Run = Run(),
-    *,
-    metric: Metric = "cosine",
-    exact: bool | None = None,
+    features_nd: np.ndarray, n_neighbors: int, run: Run = Run(), *, metric: Metric = "cosine", exact: bool | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest other samples of each sample, and how far they are.
 

@@ -40,11 +40,7 @@ class WindowParams:
         return proxy_work(problem.rows, problem.width + self.bias, problem.n_classes, windows)
 
 
-def select_window(
-    candidates: Candidates,
-    params: WindowParams = WindowParams(),
-    run: Run = Run(),
-) -> Choice:
+def select_window(candidates: Candidates, params: WindowParams = WindowParams(), run: Run = Run()) -> Choice:
     r"""Return, for each count, the window of difficulty whose ridge classifier gets most of ALL samples right.
 
     The samples are ranked hardest first; a window is ``count`` consecutive ones. For each start 0, step, 2 step, ... a ridge

@@ -202,7 +202,7 @@ def test_the_best_start_moves_to_the_hard_as_more_is_kept() -> None:
 
 
 def test_best_takes_the_method_whose_proxy_is_right_most_often() -> None:
-    from prune_cli.methods.selection.best import BestParams
+    from prune_cli.methods.selection.best import BestParams, select_best
 
     features, codes, difficulty = problem(300, 8, 3, seed=6)
     candidates = Candidates(np.arange(300), difficulty, codes_n=codes, features=ArrayFeatures(features))
@@ -226,3 +226,5 @@ def test_best_takes_the_method_whose_proxy_is_right_most_often() -> None:
         assert choice.rankings[budget].order_n.tolist() == max(found, key=lambda f: f[0])[1]
     with pytest.raises(InputError, match="each once"):
         choose("best", candidates, BestParams(methods="best"), Run([3]))
+    with pytest.raises(InputError, match="'window' is not at hand"):
+        select_best(candidates, params, Run([3]))
