@@ -26,8 +26,10 @@ from complexity_gap import Table, markdown, write_page
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
-from prune_cli.stages.select.command import SelectOptions, select
-from prune_cli.stages.train.command import TrainOptions, train
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.train.command import train
+from prune_cli.stages.train.options import TrainOptions
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 METHODS: dict[str, tuple[str, tuple[str, ...], bool, bool, bool]] = {

@@ -32,19 +32,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from prune_cli.methods.scores.kernel.complexity_gap import (
-    Block,
-    BlockResult,
-    ComplexityGapParams,
-    block_memory,
-    complexity_gap_scores,
-    score_block,
-)
+from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.sides import SidesResult, score_sides, sides_memory
+from prune_cli.methods.scores.kernel.solving import kernel_solution
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
-PARAMS = ComplexityGapParams()
 Table = list[tuple[str, ...]]
 
 
@@ -86,14 +80,13 @@ def markdown(table: Table) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *body))
 
 
-def block_of(values: NDArray[np.uint8], n_pos: int) -> Callable[..., BlockResult]:
+def block_of(values: NDArray[np.uint8], n_pos: int) -> Callable[..., SidesResult]:
     """Return the scoring of a block: the first ``n_pos`` rows are the class, as many of the rest the others."""
     kernel = ReluKernel(make_rows(values, 1))
-    codes = (np.arange(len(values)) >= n_pos).astype(np.int64)
-    order = np.arange(len(values))
+    everyone = np.arange(len(values))
 
-    def score(precision: str = "float64") -> BlockResult:
-        return score_block(kernel, codes, order, Block(0, 0), PARAMS, device="cpu", precision=precision)
+    def score(precision: str = "float64") -> SidesResult:
+        return score_sides(kernel, everyone[:n_pos], everyone[n_pos:], device="cpu", precision=precision)
 
     return score
 
@@ -194,7 +187,7 @@ def float32_against_float64(values: NDArray[np.uint8], n_pos: int, turns: int) -
 
 
 def whole_data_set(values: NDArray[np.uint8], labels: NDArray[np.int64]) -> Table:
-    taken = seconds(lambda: complexity_gap_scores(values, labels, PARAMS, channels=1, device="cpu"))
+    taken = seconds(lambda: kernel_solution(values, labels, ComplexityGapParams(), channels=1, device="cpu"))
     return [
         ("all classes, one repeat", f"{taken:.0f} s", "", f"{len(values):,} rows, {len(np.unique(labels))} classes")
     ]
@@ -216,9 +209,9 @@ def peak_memory(arguments: argparse.Namespace, n_pos: int) -> Table:
         ]
         peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         n, item = 2 * n_pos, 8 if precision == "float64" else 4
-        stated = block_memory(n_pos, n_pos, 784, precision, 1)
+        stated = sides_memory(n_pos, n_pos, 784, precision, 1)
         numbers = "doubles" if item == 8 else "floats"
-        how = f"{n:,} rows, {peak / 2**20:,.0f} MiB; block_memory says {stated / (item * n * n):.2f}"
+        how = f"{n:,} rows, {peak / 2**20:,.0f} MiB; sides_memory says {stated / (item * n * n):.2f}"
         table.append((f"peak memory / n^2 {numbers}", f"{peak / (item * n * n):.2f}", "<= 2.2", how))
     return table
 

@@ -26,7 +26,6 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.scores.record.dynamics import epochs_needed
 
 DYNAMICS = (
     "el2n",
@@ -117,16 +116,9 @@ def seconds_alone(name: str, took: dict[str, float], epochs: int) -> float:
         return took[name]
     if name in GEOMETRY:
         return sum(per_epoch) + took["loss"]
-    method = find_method("score", name)
-    until = epochs_needed(name, method.params_class()(), epochs)[0]
-    look = (
-        took["grand"]
-        if name == "grand"
-        else took["loss"]
-        if name not in {"forgetting", "aum", "dyn_unc", "dual", "tdds"}
-        else 0.0
-    )
-    return sum(per_epoch[:until]) + look
+    needs = find_method("score", name).params_class()().needs(epochs)
+    look = took["grand"] if needs.gradients else 0.0 if needs.watches else took["loss"]
+    return sum(per_epoch[: needs.epochs]) + look
 
 
 def main() -> None:

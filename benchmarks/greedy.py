@@ -19,10 +19,12 @@ from collections.abc import Callable
 import numpy as np
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
-from prune_cli.methods.selection.coverage.coverage import graph_cut_order, herding_order, k_center_order
-from prune_cli.methods.selection.coverage.facility_location import _covers
-from prune_cli.methods.selection.greedy.lazy import compile_facility_location
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
+from prune_cli.methods.selection.coverage.covers import covers_of, pick_covering
+from prune_cli.methods.selection.coverage.graph_cut import graph_cut_order
+from prune_cli.methods.selection.coverage.herding import herding_order
+from prune_cli.methods.selection.coverage.k_center import k_center_order
+from prune_cli.methods.selection.neighbors.edges import Edges
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors, unit_rows
 
 
@@ -45,8 +47,8 @@ def ours(
     candidates = Candidates(np.arange(len(features)), features=ArrayFeatures(features))
     small = Candidates(np.arange(500), features=ArrayFeatures(features[:500]))
     arguments = () if params is None else (params,)
-    method(small, *arguments, counts=[5])  # compiles
-    return lambda: method(candidates, *arguments, counts=[count]).rankings[0].order_n  # type: ignore[attr-defined]
+    method(small, *arguments, run=Run([5]))  # compiles
+    return lambda: method(candidates, *arguments, run=Run([count])).rankings[0].order_n  # type: ignore[attr-defined]
 
 
 def plain_k_center(features: np.ndarray, count: int) -> np.ndarray:
@@ -113,17 +115,14 @@ def plain_facility_location(graph: object, count: int) -> np.ndarray:
 def neighbor_graph(features: np.ndarray, neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what each sample covers, and by how much, as `facility_location_order` makes it."""
     near, away = nearest_neighbors(unit_rows(features), neighbors, metric="euclidean")
-    rows = _covers(near, away)
-    return np.r_[rows.begin_n, rows.end_n[-1:]], rows.samples_e, rows.similarities_e
+    edges = covers_of(near, away)
+    return np.r_[edges.begin_n, edges.end_n[-1:]], edges.samples_e, edges.similarities_e
 
 
 def our_facility_location(graph: tuple[np.ndarray, np.ndarray, np.ndarray], count: int) -> np.ndarray:
     starts, samples, similarities = graph
-    picked, gains, n = np.zeros(count, np.int64), np.zeros(count), len(starts) - 1
-    compile_facility_location()(
-        starts[:-1], starts[1:], samples, similarities, np.zeros(n), np.arange(n), picked, gains
-    )
-    return picked
+    n = len(starts) - 1
+    return pick_covering(Edges(starts[:-1], starts[1:], samples, similarities), np.zeros(n), np.arange(n), count)[0]
 
 
 def radius(features: np.ndarray, picked: np.ndarray) -> float:

@@ -28,11 +28,16 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from prune_cli.core.rng import generator
-from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
+from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import MatrixKernel, fill_matrix
-from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, choose_ridge, margins, residuals
+from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, margins, residuals
+from prune_cli.methods.scores.kernel.pieces import Settings
+from prune_cli.methods.scores.kernel.problem import Problem
+from prune_cli.methods.scores.kernel.ridge import choose_ridge
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
-from prune_cli.methods.scores.kernel.whole_set import Problem, Solution, solve_all
+from prune_cli.methods.scores.kernel.set_piece import SetPiece
+from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solving import kernel_solution, solve_piece
 
 FLIPPED = 0.2
 Found = dict[str, NDArray[np.float64]]
@@ -115,8 +120,7 @@ def load(data: Path, rows: int, draws: int) -> dict[str, Pictures]:
 
 
 def solved(samples: Samples, problem: Problem) -> Solution:
-    where = (samples.kernel, samples.rows, samples.codes_n, samples.n_classes, samples.order_n)
-    return solve_all(*where, problem, device="cpu", precision="float64")
+    return solve_piece(SetPiece(("relu", False), problem), samples, Settings(0, "cpu", "float64"))
 
 
 def at(
@@ -129,7 +133,7 @@ def at(
         start = time.perf_counter()
         chosen = ridge
         if chosen is None:
-            chosen = choose_ridge(samples.kernel, given, samples.n_classes, samples.order_n, "cpu").ridge
+            chosen = choose_ridge(samples, "cpu").ridge
         solution = solved(samples, Problem(mode, chosen, True, **how))  # type: ignore[arg-type]
         assert solution.loo_nc is not None
         taken = seconds + time.perf_counter() - start
@@ -146,9 +150,8 @@ def at(
 
 def sampled(pictures: Pictures, given: NDArray[np.int64]) -> Found:
     start = time.perf_counter()
-    params = ComplexityGapParams(repeats=4, terms=True)
-    scores = complexity_gap_scores(pictures.values, given, params, device="cpu")
-    return {"cg": scores["cg"], "cg_ab": scores["cg_ab"], "seconds": np.array(time.perf_counter() - start)}
+    found = kernel_solution(pictures.values, given, ComplexityGapParams(repeats=4), device="cpu")
+    return {"cg": found.gap_n, "cg_ab": found.ab_n, "seconds": np.array(time.perf_counter() - start)}
 
 
 def rival(pictures: Pictures, given: NDArray[np.int64]) -> Found:
@@ -212,7 +215,8 @@ def prune(arguments: argparse.Namespace) -> Table:
     from budgets import accuracy
 
     from prune_cli.core.runtime import Runtime
-    from prune_cli.stages.select.command import SelectOptions, select
+    from prune_cli.stages.select.command import select
+    from prune_cli.stages.select.options import SelectOptions
 
     rows, fractions, seeds = 10_000, (0.3, 0.6), range(2)
     work = arguments.work
@@ -220,13 +224,12 @@ def prune(arguments: argparse.Namespace) -> Table:
     pq.write_table(pq.read_table(arguments.data / "fashion_mnist_train.parquet").slice(0, rows), train)
     flat, labels, ids = read_pixels(train, rows)
     pictures = Pictures(flat.reshape(-1, 28, 28, 1), labels, {})
-    columns: dict[str, NDArray[np.float64]] = {
-        "cg, sampled, ridge 0": complexity_gap_scores(pictures.values, labels, device="cpu", precision="float32")["cg"]
-    }
+    drawn = kernel_solution(pictures.values, labels, ComplexityGapParams(), device="cpu", precision="float32")
+    columns: dict[str, NDArray[np.float64]] = {"cg, sampled, ridge 0": drawn.gap_n}
     for ridge in (0.0, 0.1):
         samples = make_samples(pictures.values, labels, NtkParams())
-        where = (samples.kernel, samples.rows, labels, samples.n_classes, samples.order_n)
-        solution = solve_all(*where, Problem("exact", ridge, True), device="cpu", precision="float32")
+        piece = SetPiece(("relu", False), Problem("exact", ridge, True))
+        solution = solve_piece(piece, samples, Settings(0, "cpu", "float32"))
         assert solution.loo_nc is not None
         columns[f"cg, exact, ridge {ridge:g}"] = solution.gap_n
         if ridge:

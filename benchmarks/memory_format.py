@@ -4,7 +4,7 @@
 
 Contiguous or channels-last, float32 or bfloat16 under autocast: in each round every variant takes one step (forward,
 backward, update) on tensors that lie ready; the medians over the rounds are compared. The static rules that follow
-from it are in `prune_cli.methods.training.recipes.standard`.
+from it are in `prune_cli.methods.training.networks.precision`.
 
 On a machine that others use too, set OMP_WAIT_POLICY=passive.
 """
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from training_overhead import machine
 
-from prune_cli.methods.training.networks.networks import build_network
+from prune_cli.methods.training.networks.building import build_network
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "memory_format.md"
 CASES: list[tuple[str, tuple[int, ...], int]] = [

@@ -33,7 +33,7 @@ from prune_cli.methods.selection.confidence.neighbor_confidence import (
     NeighborConfidenceParams,
     neighbor_confidence_order,
 )
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 from prune_cli.methods.selection.neighbors.graph import build_graph
 from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
 
@@ -124,9 +124,9 @@ def small(arguments: argparse.Namespace) -> Table:
                     taken = time.perf_counter() - start
                 else:
                     params = NeighborConfidenceParams(rule=what, tau=TAU, balance="none")  # type: ignore[arg-type]
-                    neighbor_confidence_order(tiny, params, counts=[5], device="cpu")  # compiles
+                    neighbor_confidence_order(tiny, params, Run([5], device="cpu"))  # compiles
                     start = time.perf_counter()
-                    found = neighbor_confidence_order(candidates, params, counts=[count], device="cpu")
+                    found = neighbor_confidence_order(candidates, params, Run([count], device="cpu"))
                     taken = time.perf_counter() - start
                     edges = found.extras[0].figures["edges"]
                 seconds.setdefault(what, []).append(taken)
@@ -196,7 +196,7 @@ def large(arguments: argparse.Namespace) -> Table:
         for neighbors in ("exact", "ivf"):
             params = NeighborConfidenceParams(tau=TAU, balance="none", neighbors=neighbors)  # type: ignore[arg-type]
             start = time.perf_counter()
-            found = neighbor_confidence_order(candidates, params, counts=[count], device="cpu")
+            found = neighbor_confidence_order(candidates, params, Run([count], device="cpu"))
             taken, figures = time.perf_counter() - start, found.extras[0].figures
             objectives[neighbors] = objective_of(features, probs, found.rankings[0].order_n[:count])
             table.append(

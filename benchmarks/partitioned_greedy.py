@@ -23,7 +23,7 @@ from neighbor_confidence import TAU, cloud, objective_of, problem
 
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors, unit_rows
 
 METHODS = ("neighbor_confidence", "facility_location")
@@ -39,10 +39,10 @@ def run_cell(folder: Path, method: str, parts: int, overlap: float, kept: float)
     candidates = Candidates(
         np.arange(len(features)), features=ArrayFeatures(features), probabilities=ArrayFeatures(probs)
     )
-    choose(method, candidates.take(np.arange(500)), params, counts=[50], device="cpu", memory=MEMORY)  # compiles
+    choose(method, candidates.take(np.arange(500)), params, Run([50], device="cpu", memory=MEMORY))  # compiles
     count, before = round(kept * len(features)), peak_of_this_program()
     start = time.perf_counter()
-    choice = choose(method, candidates, params, counts=[count], device="cpu", memory=MEMORY)
+    choice = choose(method, candidates, params, Run([count], device="cpu", memory=MEMORY))
     seconds = time.perf_counter() - start
     np.save(folder / "picks.npy", choice.rankings[0].order_n[:count])
     print(json.dumps({"seconds": seconds, "before": before, "peak": peak_of_this_program()}))
@@ -59,7 +59,7 @@ class Truth:
 
     def __init__(self, features: np.ndarray, probs: np.ndarray) -> None:
         self.features, self.probs = features, probs
-        self.near, distances = nearest_neighbors(unit_rows(features), 64, metric="euclidean", device="cpu")
+        self.near, distances = nearest_neighbors(unit_rows(features), 64, Run(device="cpu"), metric="euclidean")
         self.similarities = 1 - distances**2 / 4
 
     def objective(self, method: str, picks: np.ndarray) -> float:

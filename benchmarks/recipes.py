@@ -22,8 +22,8 @@ from throughput import finished
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.loop.job import TrainingJob
 from prune_cli.methods.training.loop.timetable import Budget
+from prune_cli.methods.training.recipes.job import TrainingJob
 
 RECIPES: dict[str, dict[str, Any]] = {
     "standard": {},

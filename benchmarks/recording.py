@@ -18,9 +18,9 @@ from complexity_gap import Table, markdown, write_page
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.loop.job import TrainingJob
 from prune_cli.methods.training.loop.recording import Watch
 from prune_cli.methods.training.loop.timetable import Budget
+from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 

@@ -27,7 +27,7 @@ from prune_cli.methods.selection.confidence.neighbor_confidence import (
     confidences,
     neighbor_confidence_order,
 )
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
 KINDS = {"random1": "random_label1", "worse": "worse_label"}
@@ -62,7 +62,7 @@ def figures(candidates: Candidates, picks: np.ndarray) -> tuple[float, float]:
         candidates.order_n, features=candidates.features, probabilities=candidates.probabilities, kept_n=kept
     )
     params = NeighborConfidenceParams(rule="reference", balance="none")
-    extra = neighbor_confidence_order(of_kept, params, counts=[0], device="cpu").extras[0]
+    extra = neighbor_confidence_order(of_kept, params, Run([0], device="cpu")).extras[0]
     return float(extra.columns["neighbor_confidence"].mean()), extra.figures["objective"]
 
 
@@ -106,7 +106,7 @@ def main() -> None:
             "smallest margin": ("top", by_lead, TopParams(order="easiest")),
         }
         for name, (method, candidates, params) in rules.items():
-            choice = choose(method, candidates, params, counts=counts, device="cpu")
+            choice = choose(method, candidates, params, Run(counts, device="cpu"))
             cells = []
             for count, ranking in zip(counts, choice.rankings, strict=True):
                 picks = ranking.order_n[:count]

@@ -25,7 +25,8 @@ from complexity_gap import Table, markdown, write_page
 from relabeling import flip, people_said
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.stages.select.command import SelectOptions, select
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
 RECIPES = ("standard", "sop")

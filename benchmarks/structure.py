@@ -23,7 +23,8 @@ from budgets import accuracy
 from complexity_gap import Table, markdown, write_page
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.stages.select.command import SelectOptions, select
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
 
 GATES, NORMS = "complexity_aware", "magnitude"
 WAYS: dict[str, tuple[str | None, tuple[str, ...]]] = {

@@ -21,10 +21,11 @@ from recording import Nobody
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.loop.job import TrainingJob
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.methods.training.networks.networks import build_network, network_cost
+from prune_cli.methods.training.networks.building import build_network
+from prune_cli.methods.training.networks.network import network_cost
 from prune_cli.methods.training.networks.predict import predict
+from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Features
-from prune_cli.methods.selection.window.window import WindowParams, select_window
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Features, Run
+from prune_cli.methods.selection.window.best_window import WindowParams, select_window
 
 FRACTIONS = [k / 20 for k in range(1, 20)]
 
@@ -55,7 +55,7 @@ def check() -> None:
     features, codes, difficulty = problem(3000, 64, 10)
     counts = [round(f * 3000) for f in FRACTIONS]
     candidates = Candidates(np.arange(3000), difficulty, codes_n=codes, features=ArrayFeatures(features))
-    curve = select_window(candidates, WindowParams(scope="global"), counts=counts, device="cpu").curve
+    curve = select_window(candidates, WindowParams(scope="global"), Run(counts, device="cpu")).curve
     assert curve is not None and len(curve.start) == 209
     ranked = np.argsort(-difficulty)
     for row in range(209):
@@ -93,7 +93,7 @@ def main() -> None:
         for name, (source, params) in kinds.items():
             candidates = Candidates(order_n, difficulty, codes_n=codes, features=source)
             start = time.perf_counter()
-            select_window(candidates, params, counts=counts, device=arguments.device)
+            select_window(candidates, params, Run(counts, device=arguments.device))
             seconds[name].append(time.perf_counter() - start)
     rows: Table = [("what", "seconds", "times one fit")]
     for name, taken in seconds.items():

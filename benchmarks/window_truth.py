@@ -22,7 +22,8 @@ from budgets import accuracy, score
 from complexity_gap import Table, markdown, write_page
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.stages.select.command import SelectOptions, select
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
 
 
 def starts_of(fraction: float, step: float) -> list[float]:

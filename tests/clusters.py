@@ -13,14 +13,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from warm import HANG, WarmCommands, wait_for
+from waiting import HANGS, wait_until
+from warm import WarmCommands
+
+PATIENT = {"RAY_worker_register_timeout_seconds": f"{HANGS:.0f}"}
+"""Ray gives up a process that takes a minute to start, and starts another: on a busy machine that never ends."""
 
 SETTINGS = {
+    **PATIENT,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
 }
+_PRUNE = f"""
+from prune_cli.engines import ray
+ray._PATIENCE = ray._PROBE_SECONDS = {HANGS}
+from prune_cli.cli.app import main
+main()
+"""
 _SERVE = """
 import json, os, sys
 store, starter, worker = int(sys.argv[1]), *sys.argv[2:]
@@ -84,7 +95,7 @@ class LocalCluster:
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(HANG)
+        self._process.wait(HANGS)
         shutil.rmtree(self._control)
 
     def add(self, name: str, **environment: str) -> None:
@@ -103,7 +114,7 @@ class LocalCluster:
         """Kill the node that is held, once it has begun a block of a command and something more is so."""
         begun = self._control / "begun"
         try:
-            wait_for(lambda: begun.exists() and ready(), lambda: child.poll() is None)
+            wait_until(lambda: begun.exists() and ready(), child)
             self.kill(name)
         finally:
             (self._control / "lose").unlink()
@@ -117,14 +128,14 @@ class LocalCluster:
         """Start a command on it."""
         more = ["--engine", "ray", "--address", self.address]
         return self._warm.start(
-            "-m", "prune_cli", *words, *more,
+            "-c", _PRUNE, *words, *more,
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
 
     def run(self, words: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a command on it."""
         with self.start(words, folder) as child:
-            out, err = child.communicate(timeout=HANG)
+            out, err = child.communicate(timeout=HANGS)
         return subprocess.CompletedProcess(words, child.returncode, out, err)
 
     def _ask(self, word: str, name: str = "", more: dict[str, str] | None = None) -> Any:

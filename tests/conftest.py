@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 from making import png, write
 from object_stores import SmallStore
-from warm import HANG, WarmCommands
+from waiting import HANGS
+from warm import WarmCommands
 
 _WARM, _FRESH = "WARM_COMMANDS", "WARM_FRESH"
 """Variables of a run in several processes: the folder of the commands they share, and an interpreter that has loaded nothing."""
@@ -79,7 +80,7 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
             done = within(texts, stdin)
         else:
             command = [request.getfixturevalue("warm").python, "-m", "prune_cli", *texts]
-            done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, timeout=HANG, env=env)
+            done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, timeout=HANGS, env=env)
         if check is not None:
             assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout!r}\n{done.stderr.decode()}"
         return done

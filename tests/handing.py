@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from prune_cli.engines.here import Here
-from prune_cli.engines.work import Arrays, Block
+from prune_cli.core.progress import Progress
+from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.threads import run_block
 
 
 class Elsewhere:
-    """Runs blocks in this process, from copies of what they are sent; ``handed`` has them."""
+    """An engine that runs blocks in this process, from copies of what they are sent; ``handed`` has them."""
 
     elsewhere = True
 
     def __init__(self) -> None:
         self.handed: list[Block] = []
 
-    def __call__(
-        self,
-        task: str,
-        function: str,
-        blocks: Sequence[Block],
-        *,
-        shared: Arrays | None = None,
-        in_threads: bool = False,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the answers in the order of the blocks."""
+    def run(
+        self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress, *, in_threads: bool = False
+    ) -> Generator[tuple[int, Arrays], None, None]:
+        """Yield (number, arrays), the last block first."""
         self.handed.extend(blocks)
-        common = _copied(shared or {})
-        sent = [Block(b.name, json.loads(json.dumps(b.values)), _gatherer(b)) for b in blocks]
-        yield from [*Here()(task, function, sent[::-1], shared=common)][::-1]
-
-
-def _gatherer(block: Block) -> Any:
-    return lambda: _copied(block.gather())
+        for number, block in [*enumerate(blocks)][::-1]:
+            values = json.loads(json.dumps(block.values))
+            yield number, run_block(function, values, {**_copied(shared), **_copied(block.gather())})
 
 
 def _copied(arrays: Arrays) -> dict[str, np.ndarray]:

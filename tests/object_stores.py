@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -177,11 +176,3 @@ def _without_signatures(body: bytes) -> bytes:
             break
         found, body = found + rest[:size], rest[size + 2 :]
     return found
-
-
-def wait_for(found: Callable[[], object], seconds: float = 600.0) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)

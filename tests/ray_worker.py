@@ -30,9 +30,9 @@ def held(run_block: Callable[..., Any], control: Path, name: str) -> Callable[..
 if __name__ == "__main__":
     if "NODE_CONTROL" in os.environ:
         with contextlib.suppress(ImportError):  # as on a node without the package
-            from prune_cli.engines import blocks
+            from prune_cli.engines import threads
 
-            blocks.run_block = held(blocks.run_block, Path(os.environ["NODE_CONTROL"]), os.environ["NODE_NAME"])
+            threads.run_block = held(threads.run_block, Path(os.environ["NODE_CONTROL"]), os.environ["NODE_NAME"])
     from ray._private.workers import default_worker
 
     for_starter = ("--language=", "--serialized-runtime-env-context=")  # words that the worker itself does not know

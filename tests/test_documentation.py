@@ -53,10 +53,10 @@ def test_the_map_leads_to_every_page() -> None:
 
 def test_the_parameters_of_training_have_one_default() -> None:
     """docs/methods.md leaves defaults to the code; what it names must be there."""
-    from prune_cli.methods.training.networks.architectures import DEFAULT_WIDTHS
+    from prune_cli.methods.training.networks.architectures import NETWORKS
 
     methods = (ROOT / "docs" / "methods.md").read_text()
-    for name in DEFAULT_WIDTHS:
+    for name in NETWORKS:
         assert f"`{name}" in methods, name
 
 

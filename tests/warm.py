@@ -20,21 +20,20 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
+
+from waiting import HANGS, wait_until
 
 ROOT = Path(__file__).parent.parent
 WARM = (
     "torch", "torchvision", "torchmetrics.classification", "numba", "faiss", "scipy.special", "scipy.linalg", "sklearn.mixture",
     "pyarrow.parquet", "pyarrow.dataset", "pandas", "PIL.Image", "safetensors.torch", "jinja2", "matplotlib.figure",
     "prune_cli.cli.app", "prune_cli.torch",
-    *(f"prune_cli.stages.{stage}.command" for stage in ("score", "select", "train", "evaluate", "compare", "report", "manifest")),
-    "prune_cli.stages.manifest.exports",
+    *(f"prune_cli.stages.{stage}.command" for stage in ("score", "select", "train", "evaluate", "compare", "report")),
+    *(f"prune_cli.stages.manifest.{name}" for name in ("create", "check", "merge", "exports")),
 )  # fmt: skip
-HANG = 600.0
-"""Seconds after which something hangs; nothing that works takes nearly as long, on any machine."""
 
 _CLIENT = """#!{python} -ISE
 import json, os, signal, socket, sys, time
@@ -119,7 +118,7 @@ class WarmCommands:
         return str(self.folder / "python")
 
     def __enter__(self) -> WarmCommands:
-        wait_for((self.folder / "socket").exists, lambda: self._server is None or self._server.poll() is None)
+        wait_until((self.folder / "socket").exists, self._server)
         return self
 
     def __exit__(
@@ -149,7 +148,8 @@ class WarmCommands:
         place = Path(tempfile.mkdtemp(dir=self.folder)) / "held"
         process = self.start("-c", _HELD, place, function, count, *words, cwd=cwd, **more)
         process.held = place
-        wait_for(place.exists, lambda: process.poll() is None)
+        wait_until(place.exists, process)
+        assert place.exists(), "it ended before"
         return process
 
     def run(self, script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -166,7 +166,7 @@ class WarmCommands:
         }
         return subprocess.run(
             ["bash", "-c", script], cwd=folder, env=environment | variables,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=HANG,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=HANGS,
         )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ class WarmProcess(subprocess.Popen[Any]):
     def fork_pid(self) -> int | None:
         """Return the process that does the work, once it is there; None where it is over."""
         place = Path(self.args[0]).parent / f"{self.pid}.pid"  # type: ignore[index, arg-type]
-        wait_for(lambda: place.exists() or self.poll() is not None)
+        wait_until(lambda: place.exists() or self.poll() is not None)
         with contextlib.suppress(OSError):
             return int(place.read_text())
         return None
@@ -192,14 +192,6 @@ class WarmProcess(subprocess.Popen[Any]):
         if (pid := self.fork_pid()) is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sig)
-
-
-def wait_for(found: Any, alive: Any = lambda: True) -> None:
-    """Wait until something is so, as long as what brings it about is alive."""
-    end = time.monotonic() + HANG
-    while not found():
-        assert alive() and time.monotonic() < end, "it never came"
-        time.sleep(0.01)
 
 
 def serve(folder: Path) -> None:

@@ -53,28 +53,29 @@ def presets(context: typer.Context) -> list[Choice]:
 
 def architectures() -> list[Choice]:
     """Return the networks that we have; torchvision's are named after a colon."""
-    from prune_cli.methods.training.networks.architectures import DEFAULT_WIDTHS
+    from prune_cli.methods.training.networks.architectures import NETWORKS
 
-    return [(name, f"width {width}" if width is not None else "no width") for name, width in DEFAULT_WIDTHS.items()]
+    widths = {name: known.width for name, known in NETWORKS.items()}
+    return [(name, f"width {width}" if width is not None else "no width") for name, width in widths.items()]
 
 
 def targets() -> list[Choice]:
     """Return what a selection is handed on as."""
-    from prune_cli.core.targets import TARGETS
+    from prune_cli.io.foreign.exports import TARGETS
 
     return _plain(TARGETS)
 
 
 def hows() -> list[Choice]:
     """Return how manifests are put together."""
-    from prune_cli.core.combinations import HOWS
+    from prune_cli.stages.manifest.combinations import HOWS
 
     return _plain(HOWS)
 
 
 def origins() -> list[Choice]:
     """Return what manifests are made of."""
-    from prune_cli.core.origins import ORIGINS
+    from prune_cli.stages.manifest.origins import ORIGINS
 
     return _plain(ORIGINS)
 
@@ -107,6 +108,16 @@ def precisions() -> list[Choice]:
 def inputs() -> list[Choice]:
     """Return what a data manifest may be read by."""
     return _plain(("image", "embedding"))
+
+
+def listed(summaries: Iterable[str]) -> str:
+    """Return what help says of the entries of a table.
+
+    >>> listed(["ids", "csv", "folder"])
+    'ids, csv or folder.'
+    """
+    *first, last = summaries
+    return f"{', '.join(first)} or {last}."
 
 
 def _plain(names: Iterable[str]) -> list[Choice]:

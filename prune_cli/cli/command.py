@@ -1,14 +1,21 @@
-"""What every command does beside its own work: it heeds the settings file and the environment, flag by flag."""
+"""What every command does beside its own work: it heeds the settings file and the environment, and runs its stage."""
 
 from __future__ import annotations
 
+import inspect
 import os
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from prune_cli.cli.console import Console
+from prune_cli.cli.groups import COLUMNS_LAST, Spread, option
+from prune_cli.cli.options.output import PrintFlags
+from prune_cli.cli.running import Stage, run
+from prune_cli.methods.registry.method import Kind
 
 ALTERNATIVES = (("fraction", "count", "threshold"), ("epochs", "steps"), ("quiet", "verbose"))
 """Options that stand for one another: where one is given nearer to the user, the others are as if they were not."""
@@ -18,10 +25,66 @@ _WORDS = "prune_cli.words"
 _NEARNESS = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
 
 
-def typed_words(context: typer.Context) -> list[str]:
-    """Return the words of the command line from the command on, before they are told apart."""
-    words: list[str] = context.meta.get(_WORDS, [])
-    return words
+def command(
+    *, order: Sequence[str] = COLUMNS_LAST, lists: Sequence[Kind] = ()
+) -> Callable[[Callable[..., Stage]], Callable[..., None]]:
+    """Return what makes a command of a function from options, or groups of them, to the stage that is to run.
+
+    Args:
+        order: of the options that commands share; see `spread`.
+        lists: the kinds of methods that ``--list-methods`` shows; none for a command without it.
+    """
+
+    eager = [option("list_methods", _list_methods(lists), False)] if lists else []
+
+    def make_command(stage_of: Callable[..., Stage]) -> Callable[..., None]:
+        spread = Spread(stage_of, order, {"printing": PrintFlags}, eager)
+
+        def run_stage(**values: Any) -> None:
+            _require_local_paths(values)
+            gathered = spread.gathered(values)
+            printing = gathered.pop("printing")
+            run(stage_of(**gathered), printing)
+
+        run_stage.__doc__ = stage_of.__doc__
+        run_stage.__name__ = stage_of.__name__
+        run_stage.__signature__ = inspect.Signature(spread.options)  # type: ignore[attr-defined]
+        run_stage.__annotations__ = {one.name: one.annotation for one in spread.options}
+        return run_stage
+
+    return make_command
+
+
+def _require_local_paths(values: Mapping[str, Any]) -> None:
+    """Raise where an option that takes a path of this machine is given a location in a store."""
+    from prune_cli.io.stores.locations import require_local
+
+    for name, value in values.items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path):
+                require_local(path, f"--{name.replace('_', '-')}")
+
+
+def _list_methods(kinds: Sequence[Kind]) -> Any:
+    """Return the option ``--list-methods`` of some kinds of methods; with ``--json`` beside it, one JSON object."""
+
+    def show(context: typer.Context, wanted: bool) -> bool:
+        if wanted and not context.resilient_parsing:  # which is how a shell asks for completions
+            from prune_cli.cli.listing import list_methods
+
+            list_methods(kinds, as_json="--json" in context.meta.get(_WORDS, ()))
+            raise typer.Exit
+        return wanted
+
+    return Annotated[
+        bool,
+        typer.Option(
+            "--list-methods",
+            is_eager=True,
+            callback=show,
+            help="Every method with parameters, defaults, cost, source; then stop.",
+        ),
+    ]
 
 
 class Command(TyperCommand):

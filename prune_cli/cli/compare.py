@@ -1,35 +1,39 @@
 """``prune compare``."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli import options as opt
-from prune_cli.cli import selection_options as sel
-from prune_cli.cli.running import run
+from prune_cli.cli.command import command
+from prune_cli.cli.groups import As, Flags, Only, OwnFlags, named
+from prune_cli.cli.options.data import DataFlags
+from prune_cli.cli.options.methods import Arch, MethodFlags, WatchFlags
+from prune_cli.cli.options.output import WorkFlags
+from prune_cli.cli.options.runtime import RuntimeFlags
+from prune_cli.cli.options.selection import ChoiceFlags, PerClass, VectorFlags
+from prune_cli.cli.options.texts import parse_names, parse_numbers
+from prune_cli.cli.running import Stage
 from prune_cli.core.errors import InputError
 
-if TYPE_CHECKING:
-    from prune_cli.io.manifests.data import DataOptions
 
+class DataSetFlags(Flags):
+    """The data that selections are of, and the data that networks are tested on."""
 
-@opt.spread
-def compare(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...", help="Selections; with --methods score manifests of the data.", show_default=False
-        ),
-    ],
-    *,
-    data: Annotated[str, typer.Option("--data", metavar="DATA", help="What they select from.", show_default=False)],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help="What they select from.", show_default=False)]
     test: Annotated[
         str, typer.Option("--test", metavar="TEST", help="Data manifest that is tested on.", show_default=False)
-    ],
+    ]
+    test_split: Annotated[
+        str | None, typer.Option("--test-split", metavar="NAME", help="As --split, of TEST.", show_default=False)
+    ] = None
+
+
+class GridFlags(OwnFlags):
+    """Selections that the comparison makes itself."""
+
     methods: Annotated[
         str | None,
         typer.Option(
@@ -39,39 +43,53 @@ def compare(
             show_default=False,
             autocompletion=choices.methods("selection"),
         ),
-    ] = None,
+        As(read=partial(parse_names, option="--methods")),
+    ] = None
     fractions: Annotated[
         str | None,
         typer.Option("--fractions", metavar="F[,F]", help="Shares KEPT by each of the methods.", show_default=False),
-    ] = None,
+        As(read=partial(parse_numbers, option="--fractions", kind=float)),
+    ] = None
     keys: Annotated[
         str | None,
         typer.Option(
             "--keys", metavar="NAME[,NAME]", help="Score columns that each of the methods goes by.", show_default=False
         ),
-    ] = None,
-    features: sel.Features = None,
-    probabilities: sel.Probabilities = None,
-    per_class: sel.PerClass = False,
-    direction: sel.Direction = None,
+        As(read=partial(parse_names, option="--keys")),
+    ] = None
+
+
+def parse_baselines(text: str) -> tuple[str, ...]:
+    """Return the baselines of a comma-separated list; of ``none``, none."""
+    return () if text.strip() == "none" else parse_names(text, "--baselines")
+
+
+class TrialFlags(OwnFlags):
+    """What selections are compared with, and how often and how long each is trained on."""
+
     baselines: Annotated[
         str,
         typer.Option(
             "--baselines", metavar="NAME[,NAME]", help="What to compare with: random, random_per_class, full; or none."
         ),
-    ] = "random,full",
+        As(read=parse_baselines),
+    ] = "random,full"
     budget: Annotated[
         str, typer.Option("--budget", metavar="steps|epochs|both", help="What is equal in all trainings.")
-    ] = "steps",
+    ] = "steps"
     epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, metavar="N", help="Passes over all the data.", show_default="20"),
-    ] = None,
+        int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over all the data.", show_default="20")
+    ] = None
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="Steps instead of passes.", show_default=False)
-    ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Trainings of each, paired by seed.")] = 3,
-    confidence: Annotated[float, typer.Option("--confidence", metavar="P", help="Of the intervals.")] = 0.95,
+    ] = None
+    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Trainings of each, paired by seed.")] = 3
+
+
+class JudgingFlags(OwnFlags):
+    """What the results must show, and what they are set against."""
+
+    confidence: Annotated[float, typer.Option("--confidence", metavar="P", help="Of the intervals.")] = 0.95
     gate: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,10 +98,13 @@ def compare(
             help="'accuracy >= random', 'accuracy >= full - 0.5' (points); exit code 1 where it fails. Repeatable.",
             show_default=False,
         ),
-    ] = None,
+        As("gates"),
+    ] = None
     gate_undecided: Annotated[
-        str, typer.Option("--gate-undecided", metavar="fail|pass", help="What a gate counts as that nobody can tell.")
-    ] = "fail",
+        str,
+        typer.Option("--gate-undecided", metavar="fail|pass", help="What a gate counts as that nobody can tell."),
+        As("undecided"),
+    ] = "fail"
     costs: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,11 +113,15 @@ def compare(
             help="What prune score --json (select, train) printed: for the break-even. Repeatable.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
+
+
+class NetworkFlags(OwnFlags):
+    """What is trained, and how many at a time."""
+
     recipe: Annotated[
-        str,
-        typer.Option("--recipe", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe")),
-    ] = "standard",
+        str, typer.Option("--recipe", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe"))
+    ] = "standard"
     structure: Annotated[
         str | None,
         typer.Option(
@@ -106,33 +131,38 @@ def compare(
             show_default="it stays whole",
             autocompletion=choices.methods("structure"),
         ),
-    ] = None,
-    arch: opt.Arch = None,
+    ] = None
+    arch: Arch = None
     jobs: Annotated[
         int,
         typer.Option("--jobs", min=0, metavar="N", help="Trainings at a time; 0 is what cores, memory and work allow."),
-    ] = 0,
-    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave the run folders in --work-dir.")] = False,
-    checkpoint_seconds: opt.CheckpointSeconds = 60.0,
-    output: opt.Output = None,
-    param: opt.Params = None,
-    preset: opt.Preset = None,
-    test_split: Annotated[
-        str | None,
-        typer.Option("--test-split", metavar="NAME", help="As --split, of TEST.", show_default=False),
-    ] = None,
-    true_label_column: opt.TrueLabelColumn = "true_label",
-    image_size: opt.ImageSize = None,
-    batch_size: opt.BatchSize = None,
-    seed: opt.Seed = 0,
-    max_errors: opt.MaxErrors = "0",
-    work_dir: opt.WorkDir = None,
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    columns: opt.DataFlags,
-    machine: opt.MachineFlags,
-    printing: opt.PrintFlags,
-) -> None:
+    ] = 0
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave the run folders in --work-dir.")] = False
+
+
+@command()
+def compare(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Selections; with --methods score manifests of the data.", show_default=False
+        ),
+    ],
+    *,
+    sets: DataSetFlags,
+    grid: GridFlags,
+    vectors: VectorFlags,
+    per_class: PerClass = False,
+    choice: Annotated[ChoiceFlags, Only("direction")],
+    trials: TrialFlags,
+    judging: JudgingFlags,
+    network: NetworkFlags,
+    watch: Annotated[WatchFlags, Only("checkpoint_seconds")],
+    params: MethodFlags,
+    columns: DataFlags,
+    machine: RuntimeFlags,
+    output: WorkFlags,
+) -> Stage:
     """Say whether pruning pays: train on selections, on as many random rows and on all, alike and with the same seeds.
 
     Exit code 1 where a gate does not hold.
@@ -142,48 +172,18 @@ def compare(
     from prune_cli.stages.compare.command import compare as stage
     from prune_cli.stages.compare.options import CompareOptions
 
-    if gate_undecided not in {"fail", "pass"}:
-        raise InputError(f"--gate-undecided {gate_undecided!r} is neither fail nor pass", "use one of them")
-    if keep_runs and work_dir is None:
+    if judging.gate_undecided not in {"fail", "pass"}:
+        raise InputError(f"--gate-undecided {judging.gate_undecided!r} is neither fail nor pass", "use one of them")
+    if network.keep_runs and output.work_dir is None:
         raise InputError("--keep-runs needs a place", "name one with --work-dir")
-
-    def read(location: str) -> DataOptions:
-        return columns.options(
-            location, max_errors=max_errors, image_size=image_size, true_label_column=true_label_column
-        )
-
     options = CompareOptions(
         files=tuple(files),
-        data=read(data),
-        test=dataclasses.replace(read(test), split=test_split),
-        methods=opt.parse_names(methods, "--methods") if methods is not None else (),
-        fractions=opt.parse_numbers(fractions, "--fractions", float),
-        keys=opt.parse_names(keys, "--keys") if keys is not None else (),
-        features=features,
-        probabilities=probabilities,
+        data=columns.options(sets.data),
+        test=dataclasses.replace(columns.options(sets.test), split=sets.test_split),
         per_class=per_class,
-        directions=tuple(direction or ()),
-        baselines=() if baselines.strip() == "none" else opt.parse_names(baselines, "--baselines"),
-        budget=budget,
-        epochs=epochs,
-        steps=steps,
-        seeds=seeds,
-        confidence=confidence,
-        gates=tuple(gate or ()),
-        undecided=gate_undecided,  # type: ignore[arg-type]
-        costs=tuple(costs or ()),
-        recipe=recipe,
-        structure=structure,
-        architecture=arch,
-        params=tuple(param or ()),
-        preset=preset,
-        jobs=jobs,
-        keep_runs=keep_runs,
-        checkpoint_seconds=checkpoint_seconds,
-        work_dir=work_dir,
-        output=output,
-        force=force,
-        plan=plan,
-        runtime=machine.runtime(seed=seed, batch_size=batch_size),
+        directions=tuple(choice.direction or ()),
+        checkpoint_seconds=watch.checkpoint_seconds,
+        runtime=machine.runtime(),
+        **named(vectors, grid, trials, judging, network, params, output),
     )
-    run(lambda progress: stage(options, progress), printing)
+    return partial(stage, options)

@@ -1,17 +1,20 @@
 """``prune evaluate``."""
 
-from __future__ import annotations
-
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prune_cli.cli import options as opt
-from prune_cli.cli import running
+from prune_cli.cli.command import command
+from prune_cli.cli.groups import Without
+from prune_cli.cli.options.data import DataFlags
+from prune_cli.cli.options.output import OutputFlags
+from prune_cli.cli.options.runtime import RuntimeFlags
+from prune_cli.cli.running import Stage
 
 
-@opt.spread
+@command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that prune train wrote.", show_default=False)],
     test: Annotated[str, typer.Argument(metavar="TEST", help="Data manifest to test on, or -.", show_default=False)],
@@ -43,16 +46,10 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    output: opt.Output = None,
-    true_label_column: opt.TrueLabelColumn = "true_label",
-    batch_size: opt.BatchSize = None,
-    max_errors: opt.MaxErrors = "0",
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    columns: opt.DataFlags,
-    machine: opt.MachineFlags,
-    printing: opt.PrintFlags,
-) -> None:
+    columns: Annotated[DataFlags, Without("image_size")],
+    machine: Annotated[RuntimeFlags, Without("seed")],
+    output: OutputFlags,
+) -> Stage:
     """Measure a trained run on a test set; the result is a report manifest, one row a number.
 
     Example: prune evaluate run test.parquet
@@ -61,14 +58,12 @@ def evaluate(
     from prune_cli.stages.evaluate.command import evaluate as stage
 
     options = EvaluateOptions(
-        run=run,
-        data=columns.options(test, max_errors=max_errors, true_label_column=true_label_column),
+        run,
+        columns.options(test),
         trained_on=data,
         subset=subset,
         relabels=relabels,
-        output=output,
-        force=force,
-        plan=plan,
-        runtime=machine.runtime(batch_size=batch_size),
+        runtime=machine.runtime(),
+        **output.named(),
     )
-    running.run(lambda progress: stage(options, progress), printing)
+    return partial(stage, options)

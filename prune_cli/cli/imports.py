@@ -1,18 +1,20 @@
 """``prune manifest import``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli import options as opt
-from prune_cli.cli import selection_options as sel
-from prune_cli.cli.running import run
+from prune_cli.cli.command import command
+from prune_cli.cli.groups import COLUMNS_FIRST, Only
+from prune_cli.cli.options.data import DataFlags
+from prune_cli.cli.options.output import OutputFlags
+from prune_cli.cli.options.selection import ChoiceFlags
+from prune_cli.cli.running import Stage
+from prune_cli.stages.manifest.origins import ORIGINS, ImportOptions
 
 
-@opt.spread
+@command(order=COLUMNS_FIRST)
 def import_file(
     file: Annotated[str, typer.Argument(metavar="FILE", help="What another tool wrote.", show_default=False)],
     *,
@@ -21,7 +23,7 @@ def import_file(
         typer.Option(
             "--from",
             metavar="ORIGIN",
-            help="cleanlab (CSV), scores (.npy), indices (.npy), ids (text), csv or uids (DataComp).",
+            help=choices.listed(origin.summary for origin in ORIGINS.values()),
             show_default=False,
             autocompletion=choices.origins,
         ),
@@ -44,44 +46,33 @@ def import_file(
             "--column", metavar="NAME", help="What to call the scores.", show_default="label_score of cleanlab"
         ),
     ] = None,
-    direction: sel.Direction = None,
+    choice: Annotated[ChoiceFlags, Only("direction")],
     selection: Annotated[
         bool, typer.Option("--selection", help="Of cleanlab: which rows are no label issue, instead of scores.")
     ] = False,
     unordered: Annotated[
         bool, typer.Option("--unordered", help="The order of the file says nothing: no ranks.")
     ] = False,
-    output: opt.Output = None,
-    id_column: opt.IdColumn = "id",
-    label_column: opt.LabelColumn = "label",
-    split: opt.Split = None,
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    printing: opt.PrintFlags,
-) -> None:
+    columns: Annotated[DataFlags, Only("id_column", "label_column", "split")],
+    output: OutputFlags,
+) -> Stage:
     """Make a score or selection manifest of what another tool wrote.
 
     Example: prune manifest import issues.csv --from cleanlab --data photos.parquet
 
     Example: prune manifest import coreset.npy --from indices --data photos.parquet
     """
-    from prune_cli.io.manifests.data import DataOptions
-    from prune_cli.stages.manifest.imports import ImportOptions
     from prune_cli.stages.manifest.imports import import_file as stage
 
     options = ImportOptions(
         file=file,
         origin=origin,
-        data=DataOptions(data, id_column=id_column, label_column=label_column, split=split)
-        if data is not None
-        else None,
+        data=columns.options(data) if data is not None else None,
         ids=ids,
         column=column,
-        directions=tuple(direction or ()),
+        directions=tuple(choice.direction or ()),
         selection=selection,
         unordered=unordered,
-        output=output,
-        force=force,
-        plan=plan,
+        **output.named(),
     )
-    run(lambda progress: stage(options), printing)
+    return lambda progress: stage(options)

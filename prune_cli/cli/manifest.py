@@ -1,22 +1,28 @@
 """``prune manifest``: make, verify, combine and hand on manifests."""
 
-from __future__ import annotations
-
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from prune_cli.cli import choices, imports, top_up
-from prune_cli.cli import options as opt
-from prune_cli.cli.command import Command
-from prune_cli.cli.running import run
+from prune_cli.cli.command import Command, command
+from prune_cli.cli.groups import COLUMNS_FIRST, Only, Without, named
+from prune_cli.cli.options.data import AS_STORED, DATA, DataFlags, IdColumns
+from prune_cli.cli.options.output import OutputFlags
+from prune_cli.cli.options.runtime import RuntimeFlags, Workers
+from prune_cli.cli.options.selection import ChoiceFlags
+from prune_cli.cli.running import Stage
+from prune_cli.core.errors import InputError
+from prune_cli.io.foreign.exports import TARGETS
+from prune_cli.stages.manifest.combinations import HOWS, JOIN, MergeOptions
 
 app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("create", cls=Command)
-@opt.spread
+@command()
 def create(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="A folder per class, or one with metadata.csv.", show_default=False)
@@ -25,43 +31,34 @@ def create(
     paths: Annotated[
         bool, typer.Option("--paths", help="Keep the paths alone instead of the images' bytes; use with --root FOLDER.")
     ] = False,
-    output: opt.Output = None,
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    printing: opt.PrintFlags,
-) -> None:
+    output: OutputFlags,
+) -> Stage:
     """Make a data manifest of a folder of images.
 
     Example: prune manifest create photos/
     """
-    from prune_cli.stages.manifest.command import CreateOptions
-    from prune_cli.stages.manifest.command import create as stage
+    from prune_cli.stages.manifest.create import CreateOptions
+    from prune_cli.stages.manifest.create import create as stage
 
-    options = CreateOptions(folder=folder, paths=paths, output=output, force=force, plan=plan)
-    run(lambda progress: stage(options, progress), printing)
+    return partial(stage, CreateOptions(folder=folder, paths=paths, **output.named()))
 
 
 @app.command("check", cls=Command)
-@opt.spread
+@command()
 def check(
-    data: opt.Data,
-    *,
-    workers: opt.Workers = 0,
-    columns: opt.DataFlags,
-    printing: opt.PrintFlags,
-) -> None:
+    data: Annotated[str, DATA], *, workers: Workers = 0, columns: Annotated[DataFlags, Without(*AS_STORED)]
+) -> Stage:
     """Verify a manifest: every row is read; exit code 1 when one is bad. Nothing is written.
 
     Example: prune manifest check photos.parquet
     """
-    from prune_cli.stages.manifest.command import check as stage
+    from prune_cli.stages.manifest.check import check as stage
 
-    options = columns.options(data, max_errors="100%")
-    run(lambda progress: stage(options, workers, progress), printing)
+    return partial(stage, columns.options(data, max_errors="100%"), workers)
 
 
 @app.command("merge", cls=Command)
-@opt.spread
+@command(order=COLUMNS_FIRST)
 def merge(
     files: Annotated[
         list[str],
@@ -76,11 +73,11 @@ def merge(
         str,
         typer.Option(
             "--how",
-            metavar="join|union|intersect|difference|quota",
+            metavar="|".join(HOWS),
             help="Scores: join their columns. Selections: kept by any, by all, by the first alone, so many of each class.",
             autocompletion=choices.hows,
         ),
-    ] = "join",
+    ] = JOIN,
     quota: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,77 +87,47 @@ def merge(
             show_default=False,
         ),
     ] = None,
-    selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False,
+    choice: Annotated[ChoiceFlags, Only("selected_only")],
     relabel: Annotated[
         bool, typer.Option("--relabel", help="Write the data with its labels replaced; they stay in given_label.")
     ] = False,
-    output: opt.Output = None,
-    id_column: opt.IdColumn = "id",
-    label_column: opt.LabelColumn = "label",
-    memory_limit: opt.MemoryLimit = None,
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    printing: opt.PrintFlags,
-) -> None:
+    columns: IdColumns,
+    machine: Annotated[RuntimeFlags, Only("memory_limit")],
+    output: OutputFlags,
+) -> Stage:
     """Join score manifests by id, the columns of all; or combine selections.
 
     Example: prune manifest merge cg.scores.parquet el2n.scores.parquet
 
     Example: prune manifest merge a.selection.parquet b.selection.parquet --how union
     """
-    from prune_cli.core.combinations import JOIN
-    from prune_cli.core.errors import InputError
-    from prune_cli.core.runtime import Runtime, parse_size
-    from prune_cli.stages.manifest.command import MergeOptions
-    from prune_cli.stages.manifest.command import merge as stage
-
+    shared = named(columns, output)
     if relabel:
-        from prune_cli.stages.evaluate.relabels import RelabelOptions
-        from prune_cli.stages.evaluate.relabels import relabel as clean
-
-        if how != JOIN or quota or selected_only:
+        if how != JOIN or quota or choice.selected_only:
             raise InputError("--relabel goes with none of --how, --quota, --selected-only", "leave them out")
-        if len(files) != 2:
-            raise InputError(
-                f"--relabel takes two files, and {len(files)} are given", "prune manifest merge DATA RELABELS --relabel"
-            )
-        cleaning = RelabelOptions(
-            files[0], files[1], id_column=id_column, label_column=label_column, output=output, force=force, plan=plan
-        )
-        run(lambda progress: clean(cleaning), printing)
-        return
-    if how != JOIN:
-        from prune_cli.stages.manifest.combine import CombineOptions, combine
+        return _cleaning(files, shared)
+    from prune_cli.stages.manifest.merge import merge as stage
 
-        combining = CombineOptions(
-            tuple(files),
-            how,
-            quotas=tuple(quota or ()),
-            selected_only=selected_only,
-            id_column=id_column,
-            label_column=label_column,
-            output=output,
-            force=force,
-            plan=plan,
-        )
-        run(lambda progress: combine(combining), printing)
-        return
-    if quota or selected_only:
-        raise InputError(f"{'--quota' if quota else '--selected-only'} is of selections", "say --how they are combined")
     options = MergeOptions(
-        files=tuple(files),
-        id_column=id_column,
-        label_column=label_column,
-        runtime=Runtime(memory_limit=parse_size(memory_limit) if memory_limit is not None else None),
-        output=output,
-        force=force,
-        plan=plan,
+        tuple(files), how, tuple(quota or ()), choice.selected_only, runtime=machine.runtime(), **shared
     )
-    run(lambda progress: stage(options), printing)
+    return lambda progress: stage(options)
+
+
+def _cleaning(files: list[str], shared: dict[str, Any]) -> Stage:
+    """Return what writes data with new labels in place of their own."""
+    from prune_cli.stages.evaluate.relabels import RelabelOptions, relabel
+
+    if len(files) != 2:
+        raise InputError(
+            f"--relabel takes two files, and {len(files)} are given", "prune manifest merge DATA RELABELS --relabel"
+        )
+    options = RelabelOptions(files[0], files[1], **shared)
+    return lambda progress: relabel(options)
 
 
 @app.command("export", cls=Command)
-@opt.spread
+@command()
 def export(
     selection: Annotated[
         str, typer.Argument(metavar="SELECTION", help="Selection manifest, or any with ids.", show_default=False)
@@ -172,7 +139,7 @@ def export(
         typer.Option(
             "--to",
             metavar="TARGET",
-            help="ids, csv, uids (DataComp), ultralytics, parquet (datasets), folder or webdataset.",
+            help=choices.listed(target.summary for target in TARGETS.values()),
             show_default=False,
             autocompletion=choices.targets,
         ),
@@ -180,12 +147,9 @@ def export(
     shard_size: Annotated[
         str, typer.Option("--shard-size", metavar="SIZE", help="About how large a shard grows.")
     ] = "256MiB",
-    output: opt.Output = None,
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    columns: opt.DataFlags,
-    printing: opt.PrintFlags,
-) -> None:
+    columns: Annotated[DataFlags, Without(*AS_STORED)],
+    output: OutputFlags,
+) -> Stage:
     """Write the rows that a selection keeps, in files that other training stacks read.
 
     Example: prune manifest export kept.parquet --data photos.parquet --to webdataset -o shards
@@ -194,16 +158,8 @@ def export(
     from prune_cli.stages.manifest.exports import ExportOptions
     from prune_cli.stages.manifest.exports import export as stage
 
-    options = ExportOptions(
-        selection,
-        columns.options(data, max_errors="0"),
-        to,
-        output=output,
-        shard_bytes=parse_size(shard_size),
-        force=force,
-        plan=plan,
-    )
-    run(lambda progress: stage(options, progress), printing)
+    options = ExportOptions(selection, columns.options(data), to, shard_bytes=parse_size(shard_size), **output.named())
+    return partial(stage, options)
 
 
 app.command("top-up", cls=Command)(top_up.top_up)

@@ -1,17 +1,19 @@
 """``prune report``."""
 
-from __future__ import annotations
-
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prune_cli.cli import options as opt
-from prune_cli.cli.running import run
+from prune_cli.cli.command import command
+from prune_cli.cli.groups import Without
+from prune_cli.cli.options.data import DataFlags
+from prune_cli.cli.options.output import OutputFlags
+from prune_cli.cli.running import Stage
 
 
-@opt.spread
+@command()
 def report(
     files: Annotated[
         list[str],
@@ -36,13 +38,9 @@ def report(
     title: Annotated[
         str | None, typer.Option("--title", metavar="TEXT", help="Of the page.", show_default="the first file's name")
     ] = None,
-    output: opt.Output = None,
-    true_label_column: opt.TrueLabelColumn = "true_label",
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    columns: opt.DataFlags,
-    printing: opt.PrintFlags,
-) -> None:
+    columns: Annotated[DataFlags, Without("image_size", "max_errors")],
+    output: OutputFlags,
+) -> Stage:
     """Write one page of HTML about files: what was done, what is kept, and whether it pays. It opens without a network.
 
     Example: prune report photos.scores.parquet photos.selection.parquet --data photos.parquet
@@ -51,13 +49,6 @@ def report(
     from prune_cli.stages.report.command import report as stage
 
     options = ReportOptions(
-        files=tuple(files),
-        data=columns.options(data or "", max_errors="0", true_label_column=true_label_column),
-        samples=samples,
-        plots=plots,
-        title=title,
-        output=output,
-        force=force,
-        plan=plan,
+        tuple(files), columns.options(data or ""), samples=samples, plots=plots, title=title, **output.named()
     )
-    run(lambda progress: stage(options, progress), printing)
+    return partial(stage, options)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import typer
 
 from prune_cli.cli.console import Console
+from prune_cli.cli.options.output import PrintFlags
 from prune_cli.core.errors import InterruptedRun
+from prune_cli.core.launch import read_launch
+from prune_cli.core.progress import Progress, silent
+from prune_cli.stages.frame.outcome import Outcome
 
-if TYPE_CHECKING:
-    from prune_cli.cli.options import PrintFlags
-    from prune_cli.core.progress import Progress
-    from prune_cli.stages.frame.outcome import Outcome
+Stage = Callable[[Progress], Outcome]
+"""The work of a command, its options settled."""
 
 
-def run(stage: Callable[[Progress], Outcome], printing: PrintFlags) -> None:
-    """Run one stage and print what it did.
+def run(stage: Stage, printing: PrintFlags) -> None:
+    """Run one stage and print what it did, unless another process leads.
 
     Raises:
-        typer.Exit: always, with the exit code; errors go through.
+        typer.Exit: with the exit code, unless another process leads; errors go through.
     """
+    if not read_launch(os.environ).leads:
+        _follow(stage)
+        return
     console = Console(-1 if printing.quiet else printing.verbose, printing.json)
     try:
         with console.progress() as progress, _interruptible(progress) as watched:
@@ -35,10 +40,10 @@ def run(stage: Callable[[Progress], Outcome], printing: PrintFlags) -> None:
     raise typer.Exit(0 if outcome.verdict else 1)
 
 
-def follow(stage: Callable[[], Outcome]) -> None:
-    """Run one stage in a process that another leads: only its errors are told, but for the wish to stop, which the other tells."""
+def _follow(stage: Stage) -> None:
+    """Run one stage in a process that another leads: it prints errors only, but for the wish to stop, which the other tells."""
     try:
-        stage()
+        stage(silent)
     except InterruptedRun as error:
         raise typer.Exit(error.exit_code) from None
 

@@ -1,18 +1,33 @@
 """``prune select``."""
 
-from __future__ import annotations
-
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli import options as opt
-from prune_cli.cli import selection_options as sel
-from prune_cli.cli.running import run
+from prune_cli.cli.command import command
+from prune_cli.cli.groups import COLUMNS_FIRST, OwnFlags, Without, named
+from prune_cli.cli.options.methods import MethodFlags
+from prune_cli.cli.options.output import WorkFlags
+from prune_cli.cli.options.runtime import BlockFlags
+from prune_cli.cli.options.selection import BudgetFlags, ChoiceFlags, PerClass, ScoreColumns, VectorFlags
+from prune_cli.cli.running import Stage
 
 
-@opt.spread
+class LimitFlags(OwnFlags):
+    """What bounds the choice beside a budget."""
+
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)
+    ] = None
+    per_class: PerClass = False
+    keep: Annotated[
+        str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)
+    ] = None
+
+
+@command(order=COLUMNS_FIRST, lists=("selection",))
 def select(
     scores: Annotated[
         list[str],
@@ -33,80 +48,23 @@ def select(
             autocompletion=choices.methods("selection"),
         ),
     ] = None,
-    features: sel.Features = None,
-    probabilities: sel.Probabilities = None,
-    fraction: sel.Fraction = None,
-    count: sel.Count = None,
-    threshold: Annotated[
-        float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)
-    ] = None,
-    per_class: sel.PerClass = False,
-    keep: Annotated[
-        str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)
-    ] = None,
-    drop: sel.Drop = None,
-    direction: sel.Direction = None,
-    selected_only: sel.SelectedOnly = False,
+    vectors: VectorFlags,
+    budget: BudgetFlags,
+    limits: LimitFlags,
+    choice: ChoiceFlags,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the curve of what window or best tried, as PNG.")] = False,
-    output: opt.Output = None,
-    param: opt.Params = None,
-    preset: opt.Preset = None,
-    id_column: opt.IdColumn = "id",
-    label_column: opt.LabelColumn = "label",
-    embedding_column: opt.EmbeddingColumn = "embedding",
-    prob_column: opt.ProbColumn = "prob",
-    device: opt.Device = "auto",
-    workers: opt.Workers = 0,
-    memory_limit: opt.MemoryLimit = None,
-    work_dir: opt.WorkDir = None,
-    seed: opt.Seed = 0,
-    max_errors: opt.MaxErrors = "0",
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    list_methods: opt.list_methods_option("selection") = False,  # type: ignore[valid-type]
-    place: opt.EngineFlags,
-    printing: opt.PrintFlags,
-) -> None:
+    params: MethodFlags,
+    columns: ScoreColumns,
+    machine: Annotated[BlockFlags, Without("precision", "batch_size")],
+    output: WorkFlags,
+) -> Stage:
     """Choose which rows to keep: every row comes back, kept or not, with its rank.
 
     Example: prune select photos.scores.parquet --features photos.features.parquet --fraction 0.3
     """
-    from prune_cli.core.runtime import Runtime, parse_size
-    from prune_cli.io.manifests.ledger import ErrorAllowance
-    from prune_cli.stages.select.command import SelectOptions
     from prune_cli.stages.select.command import select as stage
+    from prune_cli.stages.select.options import SelectOptions
 
-    options = SelectOptions(
-        scores=tuple(scores),
-        method=method,
-        params=tuple(param or ()),
-        preset=preset,
-        features=features,
-        probabilities=probabilities,
-        fractions=opt.parse_numbers(fraction, "--fraction", float),
-        counts=opt.parse_numbers(count, "--count", int),
-        threshold=threshold,
-        per_class=per_class,
-        keep=keep,
-        drop=drop,
-        directions=tuple(direction or ()),
-        selected_only=selected_only,
-        plot=plot,
-        id_column=id_column,
-        label_column=label_column,
-        embedding_column=embedding_column,
-        prob_column=prob_column,
-        max_errors=ErrorAllowance.parse(max_errors),
-        runtime=Runtime(
-            device=device,
-            workers=workers,
-            memory_limit=parse_size(memory_limit) if memory_limit is not None else None,
-            seed=seed,
-            **place.named(),
-        ),
-        work_dir=work_dir,
-        output=output,
-        force=force,
-        plan=plan,
-    )
-    run(lambda progress: stage(options, progress), printing)
+    groups = (vectors, budget, limits, choice, params, columns, output)
+    options = SelectOptions(tuple(scores), method=method, plot=plot, runtime=machine.runtime(), **named(*groups))
+    return partial(stage, options)

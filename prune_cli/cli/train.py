@@ -1,23 +1,26 @@
 """``prune train``."""
 
-from __future__ import annotations
-
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli import options as opt
-from prune_cli.cli.running import follow, run
+from prune_cli.cli.command import command
+from prune_cli.cli.groups import OwnFlags, Without, named
+from prune_cli.cli.options.data import DATA, DataFlags
+from prune_cli.cli.options.methods import Arch, MethodFlags, WatchFlags
+from prune_cli.cli.options.output import WorkFlags
+from prune_cli.cli.options.runtime import RuntimeFlags
+from prune_cli.cli.running import Stage
 from prune_cli.core.launch import read_launch
 
 
-@opt.spread
-def train(
-    data: opt.Data,
-    *,
+class TrainingFlags(OwnFlags):
+    """What is trained, on what and for how long."""
+
     subset: Annotated[
         str | None,
         typer.Option(
@@ -26,17 +29,13 @@ def train(
             help="Selection manifest: train on its selected rows.",
             show_default="all rows",
         ),
-    ] = None,
+    ] = None
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe",
-            "--method",
-            metavar="NAME",
-            help="How to train.",
-            autocompletion=choices.methods("recipe"),
+            "--recipe", "--method", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe")
         ),
-    ] = "standard",
+    ] = "standard"
     structure: Annotated[
         str | None,
         typer.Option(
@@ -46,8 +45,8 @@ def train(
             show_default="it stays whole",
             autocompletion=choices.methods("structure"),
         ),
-    ] = None,
-    arch: opt.Arch = None,
+    ] = None
+    arch: Arch = None
     init: Annotated[
         list[Path] | None,
         typer.Option(
@@ -56,22 +55,25 @@ def train(
             help="Run folder whose network training begins from, as a warm-up; once more for a recipe's second network.",
             show_default="weights from the seed",
         ),
-    ] = None,
+    ] = None
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the selection.", show_default="20")
-    ] = None,
+    ] = None
     steps: Annotated[
         int | None,
         typer.Option(
             "--steps", min=1, metavar="N", help="Steps, whatever is selected: comparable budgets.", show_default=False
         ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
-    checkpoint_seconds: opt.CheckpointSeconds = 60.0,
-    report_to: opt.ReportTo = None,
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False
+
+
+class RecordFlags(OwnFlags):
+    """What is written beside the network."""
+
     save_dynamics: Annotated[
         bool, typer.Option("--save-dynamics", help="Keep what every pass said of every sample: dynamics.parquet.")
-    ] = False,
+    ] = False
     export: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,53 +83,32 @@ def train(
             show_default=False,
             autocompletion=choices.exports,
         ),
-    ] = None,
-    output: opt.Output = None,
-    param: opt.Params = None,
-    preset: opt.Preset = None,
-    image_size: opt.ImageSize = None,
-    batch_size: opt.BatchSize = None,
-    seed: opt.Seed = 0,
-    max_errors: opt.MaxErrors = "0",
-    work_dir: opt.WorkDir = None,
-    force: opt.Force = False,
-    plan: opt.Plan = False,
-    list_methods: opt.list_methods_option("recipe", "structure") = False,  # type: ignore[valid-type]
-    columns: opt.DataFlags,
-    machine: opt.MachineFlags,
-    printing: opt.PrintFlags,
-) -> None:
+    ] = None
+
+
+@command(lists=("recipe", "structure"))
+def train(
+    data: Annotated[str, DATA],
+    *,
+    training: TrainingFlags,
+    watch: WatchFlags,
+    record: RecordFlags,
+    params: MethodFlags,
+    columns: Annotated[DataFlags, Without("true_label_column")],
+    machine: RuntimeFlags,
+    output: WorkFlags,
+) -> Stage:
     """Train a network on the selected rows; the result is a run folder.
 
     Example: prune train photos.parquet --subset photos.selection.parquet --steps 2000 -o run
     """
-    from prune_cli.stages.train.command import TrainOptions
     from prune_cli.stages.train.command import train as stage
+    from prune_cli.stages.train.options import TrainOptions
 
     options = TrainOptions(
-        data=columns.options(data, image_size=image_size, max_errors=max_errors),
-        subset=subset,
-        recipe=recipe,
-        structure=structure,
-        export=tuple(export or ()),
-        architecture=arch,
-        init=tuple(init or ()),
-        epochs=epochs,
-        steps=steps,
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        report_to=report_to,
-        save_dynamics=save_dynamics,
-        params=tuple(param or ()),
-        preset=preset,
-        output=output,
-        work_dir=work_dir,
-        force=force,
-        plan=plan,
-        runtime=machine.runtime(seed=seed, batch_size=batch_size),
+        columns.options(data),
+        runtime=machine.runtime(),
         launch=read_launch(os.environ),
+        **named(training, watch, record, params, output),
     )
-    if options.launch.leads:
-        run(lambda progress: stage(options, progress), printing)
-    else:
-        follow(lambda: stage(options))
+    return partial(stage, options)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from types import TracebackType
+from collections.abc import Generator, Sequence
 
-from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.blocks import one_thread, run_block
-from prune_cli.engines.processes import Workers, block_workers, map_in_processes
-from prune_cli.engines.work import Arrays, Block, in_order, resolve
-
-_FLOPS_A_SECOND = 3e10
-_WORTH_PROCESSES = 10.0
-"""Seconds of work on one core below which starting processes would cost more than they save."""
+from prune_cli.core.progress import Progress
+from prune_cli.engines.block import Arrays, Block, takes_long
+from prune_cli.engines.pool import Pool
+from prune_cli.engines.processes import block_pool, map_in_processes
+from prune_cli.engines.threads import ThreadEngine
 
 
 class LocalEngine:
@@ -29,7 +25,7 @@ class LocalEngine:
     elsewhere = False
 
     def __init__(
-        self, workers: int = 1, memory: int | None = None, cards: tuple[str, ...] = (), started: Workers | None = None
+        self, workers: int = 1, memory: int | None = None, cards: tuple[str, ...] = (), started: Pool | None = None
     ) -> None:
         self.workers, self.memory, self.cards = workers, memory, cards
         self._started = started if not cards else None
@@ -39,72 +35,43 @@ class LocalEngine:
         self._stack = contextlib.ExitStack()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._stack is not None
-        self._stack.close()
+    def __exit__(self, *exception: object) -> None:
+        if self._stack is not None:
+            self._stack.close()
         self._stack, self._started = None, None
 
     def run(
         self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress, *, in_threads: bool = False
-    ) -> Iterator[tuple[int, Arrays]]:
-        """Yield (number, arrays) as blocks are done; see `prune_cli.engines.blocks.Engine`."""
-        if in_threads:
-            yield from self._run_in_threads(function, blocks, shared)
-            return
-        workers = self.processes(blocks)
+    ) -> Generator[tuple[int, Arrays], None, None]:
+        """Yield (number, arrays) as blocks are done; see `prune_cli.engines.engine.Engine`."""
+        workers = 1 if in_threads else self.processes(blocks)
         if workers > 1:
             with self._pool(workers) as pool:
                 yield from map_in_processes(function, blocks, shared, pool, workers)
             return
-        for number, block in enumerate(blocks):
-            yield number, run_block(function, block.values, {**shared, **block.gather()}, progress)
+        here = ThreadEngine(self._at_once(1 if self.cards else self.workers, len(blocks), _largest(blocks)))
+        yield from here.run(function, blocks, shared, progress, in_threads=in_threads)
 
     def processes(self, blocks: Sequence[Block]) -> int:
         """Return how many processes these blocks are worth, and have the memory for."""
-        largest = max((block.nbytes for block in blocks), default=0)
-        return self.worth(len(blocks), largest, sum(block.flops for block in blocks))
+        return self.worth(len(blocks), _largest(blocks), sum(block.flops for block in blocks))
 
     def worth(self, n_blocks: int, nbytes: int, flops: float) -> int:
         """Return how many processes so many blocks, the largest of so many bytes, are worth, and have the memory for."""
-        if not takes_long(flops):
-            return 1
-        return max(1, min(len(self.cards) or self.workers, n_blocks, self._room(n_blocks, nbytes)))
+        return self._at_once(len(self.cards) or self.workers, n_blocks, nbytes) if takes_long(flops) else 1
 
-    def _room(self, n_blocks: int, nbytes: int) -> int:
-        return n_blocks if self.memory is None or not nbytes else self.memory // nbytes
+    def _at_once(self, wanted: int, n_blocks: int, nbytes: int) -> int:
+        room = n_blocks if self.memory is None or not nbytes else self.memory // nbytes
+        return max(1, min(wanted, n_blocks, room))
 
-    def _pool(self, workers: int) -> contextlib.AbstractContextManager[Workers]:
-        if self._started is not None:
-            return contextlib.nullcontext(self._started)
-        pool = block_workers(workers, self.cards)
-        if self._stack is None:
-            return pool
-        self._started = self._stack.enter_context(pool)
-        return contextlib.nullcontext(pool)
-
-    def _run_in_threads(self, function: str, blocks: Sequence[Block], shared: Arrays) -> Iterator[tuple[int, Arrays]]:
-        run = resolve(function)
-        largest = max((block.nbytes for block in blocks), default=0)
-        at_once = 1 if self.cards else self.workers
-        threads = max(1, min(at_once, len(blocks), self._room(len(blocks), largest)))
-
-        def compute(task: tuple[int, Block, Arrays]) -> Arrays:
-            return run(task[1].values, {**shared, **task[2]}, silent)  # type: ignore[no-any-return]
-
-        with one_thread():
-            tasks = ((number, block, block.gather()) for number, block in enumerate(blocks))
-            for (number, _, _), arrays in in_order(compute, tasks, threads, _compute_alone):
-                yield number, arrays
+    def _pool(self, workers: int) -> contextlib.AbstractContextManager[Pool]:
+        if self._started is None:
+            pool = block_pool(workers, self.cards)
+            if self._stack is None:
+                return pool
+            self._started = self._stack.enter_context(pool)
+        return contextlib.nullcontext(self._started)
 
 
-def takes_long(flops: float) -> bool:
-    """Return whether so much work takes so long that it is worth processes, and being kept."""
-    return flops >= _WORTH_PROCESSES * _FLOPS_A_SECOND
-
-
-def _compute_alone() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+def _largest(blocks: Sequence[Block]) -> int:
+    return max((block.nbytes for block in blocks), default=0)

@@ -1,7 +1,7 @@
 """Blocks of work on a Ray cluster: the one whose address the user names, else one of this machine's own that nobody else can reach.
 
 This module imports ray inside functions only; it is the extra ``ray``. Ray brings a lost block back by itself: its worker or node is
-gone, and the block runs again elsewhere. What is finished is kept by whoever asked for it (`prune_cli.engines.blocks.map_blocks`).
+gone, and the block runs again elsewhere. What is finished is kept by whoever asked for it (`prune_cli.engines.handout.MapBlocks`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from prune_cli.core import errors
 from prune_cli.core.errors import InputError, PruneError, UnavailableError
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import format_size
-from prune_cli.engines.work import Arrays, Block
+from prune_cli.engines.block import Arrays, Block
 
 INSTALL = "pip install 'prune-cli[ray]'"
 RETRIES = 5
@@ -51,8 +51,8 @@ class RayEngine:
 
     def run(
         self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress, *, in_threads: bool = False
-    ) -> Iterator[tuple[int, Arrays]]:
-        """Yield (number, arrays) as blocks are done; see `prune_cli.engines.blocks.Engine`.
+    ) -> Generator[tuple[int, Arrays], None, None]:
+        """Yield (number, arrays) as blocks are done; see `prune_cli.engines.engine.Engine`.
 
         Raises:
             PruneError: what a block raised; a block was lost again and again; the object store is full.
@@ -252,7 +252,7 @@ def _make_task() -> Callable[..., _Reply]:
         try:
             import prune_cli
             from prune_cli.core.errors import PruneError
-            from prune_cli.engines.blocks import run_block
+            from prune_cli.engines.threads import run_block
         except ImportError as error:
             return {"missing": str(error)}, {}
         if prune_cli.__version__ != version:

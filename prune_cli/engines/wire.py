@@ -1,42 +1,37 @@
-"""What goes between processes: a JSON value, and arrays as the bytes they are."""
+"""What goes between processes: a JSON value, and bytes as they are."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from typing import IO, Any
+from array import array
+from collections.abc import Sequence
+from io import BufferedIOBase
+from typing import Any, TypeAlias
 
-import numpy as np
+Buffer: TypeAlias = "bytes | bytearray | memoryview | array[int]"
+Parcel: TypeAlias = tuple[Any, Sequence[Buffer]]
 
 
-def write_parcel(file: IO[bytes], value: Any, arrays: Mapping[str, np.ndarray] | None = None) -> None:
-    """Write a value, and arrays or none.
+def write_parcel(file: BufferedIOBase, value: Any, buffers: Sequence[Buffer] = ()) -> None:
+    """Write a value and buffers, each contiguous.
 
     Raises:
         OSError: the reader is gone.
     """
-    contiguous = {name: np.asarray(array, order="C") for name, array in (arrays or {}).items()}
-    shapes = None if arrays is None else [[n, a.dtype.str, list(a.shape)] for n, a in contiguous.items()]
-    file.write(json.dumps([value, shapes]).encode() + b"\n")
-    for array in contiguous.values():
-        file.write(array.reshape(-1).view(np.uint8).data)
+    file.write(json.dumps([value, [memoryview(buffer).nbytes for buffer in buffers]]).encode() + b"\n")
+    for buffer in buffers:
+        file.write(buffer)
     file.flush()
 
 
-def read_parcel(file: IO[bytes]) -> tuple[Any, dict[str, np.ndarray] | None] | None:
-    """Return the next value and its arrays, None without; or None where the other side ended."""
+def read_parcel(file: BufferedIOBase) -> tuple[Any, list[bytearray]] | None:
+    """Return the next value and its buffers, or None where the other side ended."""
     line = file.readline()
     if not line.endswith(b"\n"):
         return None
-    value, shapes = json.loads(line)
-    if shapes is None:
-        return value, None
-    arrays: dict[str, np.ndarray] = {}
-    for name, kind, shape in shapes:
-        dtype = np.dtype(kind)
-        content = bytearray(dtype.itemsize * math.prod(shape))
-        if file.readinto(content) != len(content):  # type: ignore[attr-defined]
+    value, sizes = json.loads(line)
+    buffers = [bytearray(size) for size in sizes]
+    for buffer in buffers:
+        if file.readinto(buffer) != len(buffer):
             return None
-        arrays[name] = np.frombuffer(content, dtype).reshape(shape)
-    return value, arrays
+    return value, buffers

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prune_cli.core.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while the filters of warnings are others: they are those of all threads."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -63,6 +69,17 @@ def visible_cards(name: str) -> tuple[str, ...]:
         return ()
     named = [card.strip() for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card.strip()]
     return tuple(named or map(str, range(torch.cuda.device_count())))
+
+
+def tensor_of(values: np.ndarray) -> torch.Tensor:
+    """Return an array as a tensor of the same memory, which is only read: what came from elsewhere may be protected."""
+    import torch
+
+    if values.flags.writeable:
+        return torch.from_numpy(values)
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(values)
 
 
 @contextlib.contextmanager

@@ -5,16 +5,14 @@ This module imports faiss inside functions only.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.progress import Progress
 from prune_cli.core.rng import generator, stream_seed
-
-FloatArray: TypeAlias = NDArray[np.float64]
-IntArray: TypeAlias = NDArray[np.int64]
+from prune_cli.methods.arrays import FloatArray, IntArray
 
 _TRAINING_ROWS = 4096  # rows that two centres are fitted to
 _ITERATIONS = 10
@@ -102,6 +100,5 @@ def _between(vectors: Vectors, positions: IntArray, seed: int) -> FloatArray:
     sample = vectors.some(chosen)
     fit = faiss.Kmeans(sample.shape[1], 2, niter=_ITERATIONS, seed=seed % 2**31, min_points_per_centroid=1)
     fit.train(sample)
-    assert fit.centroids is not None
-    difference: FloatArray = (fit.centroids[1] - fit.centroids[0]).astype(np.float64)
-    return difference
+    first, second = np.asarray(fit.centroids, np.float32)
+    return np.asarray(second - first, np.float64)

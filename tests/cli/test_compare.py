@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from making import write
+from waiting import HANGS, wait_until
 
-from prune_cli.stages.compare.command import cells as comparison_cells
+from prune_cli.stages.compare import cells as comparison_cells
 
 Prune = Any
 TRAINING = ("--epochs", "2", "--batch-size", "16", "--arch", "mlp:8", "--jobs", "1")
@@ -175,7 +175,7 @@ def test_a_work_folder_knows_whose_rows_it_has(prune: Prune, kept: Path, data: P
     (data / "elsewhere").mkdir()
     moved = [sys.executable, "-m", "prune_cli", "compare", "../kept.parquet", "--data", "../train.parquet", "--test",
              "../test.parquet", *TRAINING, "--seeds", "1", "--work-dir", "../w", "-o", "c.parquet"]  # fmt: skip
-    done = subprocess.run(moved, cwd=data / "elsewhere", capture_output=True, timeout=300)
+    done = subprocess.run(moved, cwd=data / "elsewhere", capture_output=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr.decode()
     assert (data / "elsewhere" / "c.parquet").read_bytes() == (data / "a.parquet").read_bytes()
 
@@ -259,9 +259,7 @@ def test_a_killed_comparison_goes_on(prune: Prune, kept: Path, data: Path) -> No
         [sys.executable, "-m", "prune_cli", *command], cwd=data, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     cells = data / "c.parquet.work" / "cells"
-    until = time.monotonic() + 120
-    while not list(cells.glob("*.json")) and started.poll() is None and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: list(cells.glob("*.json")), started)
     started.send_signal(signal.SIGKILL)
     started.wait()
     assert not (data / "c.parquet").exists()
@@ -431,12 +429,9 @@ def test_ctrl_c_leaves_at_once_and_keeps_what_is_done(prune: Prune, kept: Path, 
     ]  # fmt: skip
     started = subprocess.Popen(command, cwd=data, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     runs = data / "c.parquet.work" / "runs"
-    until = time.monotonic() + 120
-    while not list(runs.glob("*.incomplete")) and started.poll() is None and time.monotonic() < until:
-        time.sleep(0.01)
-    time.sleep(0.3)
+    wait_until(lambda: [run for run in runs.glob("*.incomplete") if not run.name.startswith("ready")], started)
     started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=40)
+    _, said = started.communicate(timeout=HANGS)
     assert started.returncode == 130, said
     assert b"Traceback" not in said
     assert not (data / "c.parquet").exists() and runs.exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANGS
 
 SETUP = {
     "bash": (["bash", "--norc", "--noprofile", "-i"], "bind 'set bell-style none'; source prune.bash"),
@@ -61,7 +62,7 @@ def on_terminal(place: Path, shell: str, typed: str, wanted: str) -> str:
     )
     os.close(follower)
 
-    def read_until(word: str, seconds: float = 30) -> str:
+    def read_until(word: str, seconds: float = HANGS) -> str:
         shown, end = "", time.monotonic() + seconds
         while word not in shown and time.monotonic() < end:
             if select.select([leader], [], [], 0.2)[0]:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,15 @@ import pytest
 from conftest import Prune
 from making import write
 from safetensors.numpy import load_file
+from waiting import HANGS, wait_until
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.launch import Launch
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
-from prune_cli.stages.train.command import TrainOptions, several_processes, train
+from prune_cli.stages.train import several_processes
+from prune_cli.stages.train.command import train
+from prune_cli.stages.train.options import TrainOptions
 from prune_cli.stages.train.several_processes import on_own_device, share_of_machine
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
@@ -47,11 +49,11 @@ def launched(tmp_path: Path):
     for process in running:
         if process.poll() is None:
             process.terminate()
-            process.wait(60)
+            process.wait(HANGS)
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=HANGS)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -84,10 +86,7 @@ def test_a_run_of_two_that_was_stopped_goes_on_to_the_same_bytes(pictures: Path,
     assert ended(whole)[0] == 0
     stopped = launched(*PRUNE, *options, "stopped")
     checkpoint = folder / "stopped.incomplete" / "checkpoint" / "model.safetensors"
-    for _ in range(1200):
-        if checkpoint.is_file() or stopped.poll() is not None:
-            break
-        time.sleep(0.05)
+    wait_until(checkpoint.is_file, stopped)
     stopped.send_signal(signal.SIGTERM)
     code, out, err = ended(stopped)
     assert code != 0 and out == "", err

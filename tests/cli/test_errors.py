@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from making import png, write
-from warm import HANG, WarmCommands
+from waiting import HANGS
+from warm import WarmCommands
 
 
 def files(folder: Path) -> set[str]:
@@ -216,7 +217,7 @@ def test_a_closed_pipe_is_quiet(warm: WarmCommands, vectors: Path) -> None:  # t
     command = ["-m", "prune_cli", "score", vectors, "-q", "-o", "-"]
     process = warm.start(*command, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
-    _, errors = process.communicate(timeout=HANG)
+    _, errors = process.communicate(timeout=HANGS)
     assert errors == b"" and process.returncode == 141
 
 
@@ -228,7 +229,7 @@ def test_ctrl_c_leaves_nothing(warm: WarmCommands, tmp_path: Path) -> None:  # t
     put = "prune_cli.io.runs.finished:BlockFolder.put"
     process = warm.held(put, 2, *command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=HANG)
+    out, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130, errors
     assert b"interrupted" in errors and b"Traceback" not in errors and out == b""
     left = files(tmp_path) - before

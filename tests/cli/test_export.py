@@ -74,7 +74,7 @@ def test_datasets_reads_the_shards(
 ) -> None:
     import datasets
 
-    monkeypatch.setattr("prune_cli.stages.manifest.exports._BATCH_ROWS", 5)
+    monkeypatch.setattr("prune_cli.io.manifests.selected_rows._BATCH_ROWS", 5)
 
     features = datasets.Features(
         {"id": datasets.Value("string"), "image": datasets.Image(), "label": datasets.ClassLabel(names=["up", "down"])}

@@ -185,18 +185,19 @@ def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(
 ) -> None:
     if importlib.util.find_spec("neural_tangents") is None:
         pytest.skip("the extra ntk is not installed")
-    from prune_cli.stages.score.command.sources.kernel import work as kernel_work
+    from prune_cli.methods.scores.kernel.sides_piece import SidesPiece
+    from prune_cli.stages.score.sources.kernel import matrix
 
     arguments = ["score", pictures, "--method", "cg,ntk_margin", "-p", "kernel=nt:cnn5", "-p", "ntk_margin.ridge=0.1"]
     filled = []
-    fill = kernel_work.fill_matrix
-    monkeypatch.setattr(kernel_work, "fill_matrix", lambda *a: (filled.append(a), fill(*a)))
+    fill = matrix.fill_matrix
+    monkeypatch.setattr(matrix, "fill_matrix", lambda *a: (filled.append(a), fill(*a)))
 
     def dies(*arguments: Any, **more: Any) -> Any:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel_work, "_computed_here", dies)
+        patch.setattr(SidesPiece, "compute", dies)
         prune(*arguments, "-o", "s.parquet", check=130)
     assert len(filled) == 1 and list((tmp_path / "s.parquet.work").glob("kernel-*.safetensors"))
     prune(*arguments, "-o", "s.parquet")
@@ -204,7 +205,7 @@ def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(
     versions = provenance(tmp_path / "s.parquet")["versions"]
     assert {"neural-tangents", "jax"} < set(versions)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel_work, "_computed_here", dies)
+        patch.setattr(SidesPiece, "compute", dies)
         prune(*arguments, "-o", "t.parquet", "--precision", "float32", check=130)
     (kept,) = (tmp_path / "t.parquet.work").glob("kernel-*.safetensors")
     prune(*arguments, "-o", "t.parquet")  # in float64: the kernel that is there is of float32, and is computed anew

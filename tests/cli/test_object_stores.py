@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from making import write
-from object_stores import SmallStore, wait_for
-from warm import HANG, WarmCommands
+from object_stores import SmallStore
+from waiting import HANGS, wait_until
+from warm import WarmCommands
 
 SCORE = ("--method", "cg", "-q")
 SELECT = ("--method", "top", "--fraction", "0.5", "-q")
@@ -241,12 +242,12 @@ def test_a_kill_while_the_result_is_sent_leaves_nothing(
 ) -> None:
     scores = write(tmp_path / "scores.parquet", {"id": [f"r{i}" for i in range(500)], "el2n": np.linspace(0, 1, 500)})
     told = threading.Event()
-    small_store.refuse = lambda method, path, query: told.wait(HANG) and None if "partNumber" in query else None
+    small_store.refuse = lambda method, path, query: told.wait(HANGS) and None if "partNumber" in query else None
     command = ["-m", "prune_cli", "select", scores, *SELECT, "-o", "s3://bucket/s.parquet"]
     with warm.start(*command, cwd=tmp_path) as process:
-        wait_for(lambda: any("partNumber" in asked for asked in small_store.requests))
+        wait_until(lambda: any("partNumber" in asked for asked in small_store.requests))
         process.send_signal(signal.SIGKILL)
-        process.wait(HANG)
+        process.wait(HANGS)
         told.set()
     assert small_store.objects == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.parquet"]

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from making import png, write
 from safetensors.numpy import load_file
-from warm import HANG, WarmCommands
+from waiting import HANGS
+from warm import WarmCommands
 
 TRAIN = ["--arch", "resnet9:4", "--batch-size", "16"]
 
@@ -115,7 +116,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     checkpoint = tmp_path / "run.incomplete" / "checkpoint" / "model.safetensors"
     process.send_signal(how)
     process.let_go()
-    _, errors = process.communicate(timeout=HANG)
+    _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == (-9 if how == signal.SIGKILL else 130), errors
     assert b"Traceback" not in errors and checkpoint.exists() and not (tmp_path / "run").exists()
     other = prune(*arguments[:-1], "run", "--resume", "--seed", 1, check=2).stderr

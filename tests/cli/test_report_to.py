@@ -82,7 +82,7 @@ def test_a_resumed_run_goes_on_with_its_curve(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """60 rows in batches of 20 are 3 steps a pass. Checkpoint after pass 1, death after pass 4: passes 2 to 4 are void."""
-    from prune_cli.stages.train.run import RunObserver
+    from prune_cli.stages.train.observer import RunObserver
 
     more = ["--epochs", 6, "--arch", "linear", "--batch-size", 20, "-o", "run", "--report-to", "tensorboard"]
     passed = RunObserver.on_pass
@@ -107,7 +107,7 @@ def test_a_resumed_run_goes_on_with_its_curve(
 def test_a_run_that_is_resumed_with_a_report_has_all_of_its_curve(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prune_cli.stages.train.run import RunObserver
+    from prune_cli.stages.train.observer import RunObserver
 
     more = ["--epochs", 4, "--arch", "linear", "-o", "run"]
     with monkeypatch.context() as patch:

@@ -6,7 +6,7 @@ import signal
 import pytest
 import typer
 
-from prune_cli.cli.options import PrintFlags
+from prune_cli.cli.options.output import PrintFlags
 from prune_cli.cli.running import run
 from prune_cli.core.errors import InterruptedRun
 from prune_cli.stages.frame.outcome import Outcome

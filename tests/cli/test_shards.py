@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Prune
 from making import write
-from warm import WarmCommands, wait_for
+from waiting import wait_until
+from warm import WarmCommands
 
 KERNELS = ["--method", "cg,ntk_margin", "-p", "ntk_margin.mode=partition", "-p", "block_size=16", "-p", "repeats=2"]
 
@@ -137,7 +138,7 @@ def test_the_name_of_a_part(prune: Prune, vectors: Path, tmp_path: Path) -> None
 def killed_at(warm: WarmCommands, words: list[str], folder: Path, blocks: int) -> int:
     """Run a command, kill it once so many blocks are there, and return how many are."""
     child = warm.start("-m", "prune_cli", *words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(list((folder / "w").glob("*.safetensors"))) >= blocks or child.poll() is not None)
+    wait_until(lambda: len(list((folder / "w").glob("*.safetensors"))) >= blocks, child)
     child.kill()
     child.wait()
     return len(list((folder / "w").glob("*.safetensors")))
@@ -190,7 +191,7 @@ def test_embeddings_that_do_not_fit_are_mapped_from_a_file(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prune_cli.io.parquet import vectors as module
-    from prune_cli.stages.score.command import inputs as score_inputs
+    from prune_cli.stages.score import reading
 
     table = pq.read_table(vectors)
     values = np.stack(table["embedding"].to_numpy())
@@ -199,7 +200,7 @@ def test_embeddings_that_do_not_fit_are_mapped_from_a_file(
     options = ["bad.parquet", "--method", "cg,moderate,prototype", "-p", "center=true", "--max-errors", "2"]
     prune("score", *options, "-o", "here.parquet")
     mapped, allocate = [], module._allocate
-    monkeypatch.setattr(score_inputs, "_SHARE_IN_MEMORY", 0.0)
+    monkeypatch.setattr(reading, "_SHARE_IN_MEMORY", 0.0)
     monkeypatch.setattr(module, "_allocate", lambda *a: mapped.append(a[2]) or allocate(*a))
     prune("score", *options, "-o", "there.parquet", "--work-dir", "w")
     assert [path.name for path in mapped if path is not None] == ["features.npy", "embeddings.npy"]

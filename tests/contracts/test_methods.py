@@ -18,12 +18,15 @@ from prune_cli.core.params import build_params, describe_params
 from prune_cli.methods.registry.lookup import TRAINING, find_method, methods_of, training_params
 from prune_cli.methods.registry.method import Method
 from prune_cli.methods.registry.presets import PRESETS
-from prune_cli.methods.scores.record.dynamics import ArrayRecord
+from prune_cli.methods.scores.kernel.needs import KernelScoreParams
+from prune_cli.methods.scores.kernel.solving import kernel_solution
+from prune_cli.methods.scores.record.needs import RecordParams
+from prune_cli.methods.scores.record.records import ArrayRecord
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 
-SCORES, SELECTIONS, RECIPES = (list(methods_of(kind).values()) for kind in ("score", "selection", "recipe"))
-ALL = [*SCORES, *SELECTIONS, *RECIPES]
+SCORES, SELECTIONS = (list(methods_of(kind).values()) for kind in ("score", "selection"))
+ALL = [*SCORES, *SELECTIONS, *methods_of("recipe").values(), *methods_of("structure").values()]
 DOCUMENTATION = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
 
 
@@ -80,11 +83,14 @@ def record_of(p_label_tn: np.ndarray) -> ArrayRecord:
 
 
 def score_it(method: Method, problem: tuple[np.ndarray, np.ndarray], order_n: np.ndarray | None, seed: int = 3):  # type: ignore[no-untyped-def]
-    """Return the columns of a score of any kind; a record is made of the first feature."""
+    """Return the columns of a score of any kind, as the command has them; a record is made of the first feature."""
     values, codes = problem
+    if method.needs == "kernel":
+        params = method.params_class()()
+        return method.load()(kernel_solution(values, codes, params, order_n=order_n, seed=seed), codes, params)
     if method.needs == "relabels":
         return method.load()(1 / (1 + np.exp(-values[:, 0])), method.params_class()())
-    if method.needs != "record":
+    if method.needs == "features":
         return method.load()(values, codes, method.params_class()(), order_n=order_n, seed=seed)
     waves = np.sin(np.arange(12)[:, None] * (1 + values[:, 0]) + values[:, 1])
     return method.load()(record_of(0.5 + 0.49 * waves), method.params_class()())
@@ -121,7 +127,7 @@ def test_its_direction_is_true_flipped_labels_are_hard(method: Method) -> None:
     values = rng.normal(size=(200, 8)) * 0.5 + 2 * np.eye(8)[codes]
     flipped = np.arange(200) % 10 == 0
     given = np.where(flipped, (codes + 1) % 4, codes)
-    scores = method.load()(values, given, method.params_class()(), seed=0)[method.name]
+    scores = score_it(method, (values, given), None, seed=0)[method.name]
     hard = scores if method.columns[method.name] == "harder" else -scores
     assert np.median(hard[flipped]) > np.quantile(hard[~flipped], 0.9)
 
@@ -136,6 +142,33 @@ def test_its_direction_is_true_what_is_learned_shakily_is_hard(method: Method) -
     scores = method.load()(record_of(p_label), method.params_class()())[method.name]
     hard = scores if method.columns[method.name] == "harder" else -scores
     assert hard[shaky].min() > hard[~shaky].max()
+
+
+@pytest.mark.parametrize("method", SCORES, ids=lambda m: m.name)
+def test_a_score_says_what_it_needs_beside_itself(method: Method) -> None:
+    params = method.params_class()()
+    assert method.needs is not None
+    assert isinstance(params, RecordParams) == (method.needs == "record")
+    assert isinstance(params, KernelScoreParams) == (method.needs == "kernel")
+
+
+@pytest.mark.parametrize("epochs", [0, 12])
+@pytest.mark.parametrize("method", [m for m in SCORES if m.needs == "record"], ids=lambda m: m.name)
+def test_a_score_of_a_record_is_content_with_what_it_says_it_needs(method: Method, epochs: int) -> None:
+    """The record has what the needs name, and nothing else; of no training there is one look."""
+    whole, params = record_of(np.random.default_rng(0).uniform(0.1, 0.9, (12, 50))), method.params_class()()
+    needs = params.needs(epochs)
+    if needs.watches and not epochs:
+        return
+    lacks = {
+        name for name, there in (("prob_change", needs.prob_change), ("gradient_norm", needs.gradients)) if not there
+    }
+    train = {name: values[: needs.epochs] for name, values in whole.train.items() if name not in lacks}
+    looks = {*needs.looks, *([epochs] if needs.at_end else [])}
+    found = whole.evaluations[1]
+    evaluations = {epoch: {name: values for name, values in found.items() if name not in lacks} for epoch in looks}
+    record = ArrayRecord(train if needs.watches else {}, evaluations)
+    assert np.isfinite(method.load()(record, params.resolved(epochs) if epochs else params)[method.name]).all()
 
 
 COUNTS = [1, 5, 20, 45]
@@ -163,7 +196,7 @@ def all_candidates(kept: int = 0, moved: np.ndarray | None = None) -> Candidates
 
 def chosen_by(method: Method, candidates: Candidates, per_class: bool = False) -> Choice:
     return choose(
-        method.name, candidates, method.params_class()(), counts=COUNTS, per_class=per_class, seed=1, device="cpu"
+        method.name, candidates, method.params_class()(), Run(COUNTS, per_class=per_class, seed=1, device="cpu")
     )
 
 
@@ -205,7 +238,7 @@ def test_a_selection_goes_by_ids_and_not_by_rows(method: Method, per_class: bool
 def test_another_seed_draws_other_samples_where_the_registry_says_so(method: Method) -> None:
     """Where it says no, a seed decides at most which class gets the odd sample."""
     answers = [
-        choose(method.name, all_candidates(), method.params_class()(), counts=[20], seed=seed, device="cpu")
+        choose(method.name, all_candidates(), method.params_class()(), Run([20], seed=seed, device="cpu"))
         for seed in range(4)
     ]
     sets = [set(choice.rankings[0].order_n[:20].tolist()) for choice in answers]

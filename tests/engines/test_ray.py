@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clusters import LocalCluster, warm_workers
+from clusters import PATIENT, LocalCluster, warm_workers
 from conftest import Prune
 from making import png, write
-from warm import HANG, WarmCommands
+from waiting import HANGS
+from warm import WarmCommands
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -25,7 +26,7 @@ SCORE = ["--method", "cg,ntk_margin", "-p", "ntk_margin.mode=partition", "-p", "
 
 
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | PATIENT
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ def looked(shown):
     loopback = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
     print("OPEN", [place for place in opened if place.split(":")[0] not in loopback], file=sys.stderr)
 engine._probe = looked
+engine._PATIENCE = engine._PROBE_SECONDS = 3600.0
 init = RayParams.__init__
 def warm_init(self, *given, **more):
     init(self, *given, **{**more, "setup_worker_path": starter, "worker_path": worker})
@@ -80,7 +82,7 @@ sys.exit(invoke(sys.argv[1:]))
     words = ["score", vectors, *SCORE, "--engine", "ray", "-o", "there.parquet"]
     done = subprocess.run(
         [warm.python, "-c", script, *warm_workers(warm), *map(str, words)],
-        cwd=vectors.parent, capture_output=True, text=True, timeout=HANG, env=clean_environment(),
+        cwd=vectors.parent, capture_output=True, text=True, timeout=HANGS, env=clean_environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "OPEN []" in done.stderr
@@ -95,7 +97,10 @@ sys.exit(invoke(sys.argv[1:]))
         ("no-such-host.invalid:6379", "no Ray cluster answers at no-such-host.invalid:6379"),
     ],
 )
-def test_a_wrong_address_is_told_at_once(prune: Prune, vectors: Path, address: str, said: str) -> None:
+def test_a_wrong_address_is_told_at_once(
+    prune: Prune, vectors: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    monkeypatch.setattr(ray, "init", None)  # which would try for minutes
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = address.format(closed=unused.getsockname()[1])
@@ -174,7 +179,7 @@ def test_a_node_that_is_lost_costs_its_blocks_alone(cluster: LocalCluster, prune
     cluster.hold("third")
     with cluster.start([*words, "--work-dir", "w", "-o", "there.parquet", "--json"], folder) as child:
         cluster.lose("third", child, lambda: len(list((folder / "w").glob("*.safetensors"))) >= 3)
-        out, err = child.communicate(timeout=HANG)
+        out, err = child.communicate(timeout=HANGS)
     assert child.returncode == 0, err
     assert json.loads(out)["blocks_computed"] == json.loads(out)["blocks"] == 16
     assert (folder / "there.parquet").read_bytes() == (folder / "here.parquet").read_bytes()
@@ -190,7 +195,7 @@ def test_a_block_that_no_node_has_the_memory_for_is_refused(
     )
     done = subprocess.run(
         [warm.python, "-c", script, *map(str, words), "-o", "s.parquet"],
-        cwd=many.parent, capture_output=True, text=True, timeout=HANG, env=cluster.environment,
+        cwd=many.parent, capture_output=True, text=True, timeout=HANGS, env=cluster.environment,
     )  # fmt: skip
     assert done.returncode == 2 and "a block takes 1.0 TiB of memory, and no node of the cluster at" in done.stderr
     assert not (many.parent / "s.parquet").exists()
@@ -210,13 +215,11 @@ def test_workers_without_the_package_are_told(cluster: LocalCluster, many: Path,
     assert not (many.parent / "s.parquet").exists()
 
 
-def test_a_token_that_is_not_that_of_the_cluster_is_told(
-    cluster: LocalCluster, warm: WarmCommands, many: Path
-) -> None:
+def test_a_token_that_is_not_that_of_the_cluster_is_told(cluster: LocalCluster, warm: WarmCommands, many: Path) -> None:
     words = ["score", many, "--engine", "ray", "--address", cluster.address, "-o", "s.parquet"]
     done = subprocess.run(
         [warm.python, "-m", "prune_cli", *map(str, words)],
-        cwd=many.parent, capture_output=True, text=True, timeout=HANG,
+        cwd=many.parent, capture_output=True, text=True, timeout=HANGS,
         env={**cluster.environment, "RAY_AUTH_TOKEN": "f" * 64},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
@@ -287,7 +290,7 @@ def test_a_selection_by_partitions_survives_a_lost_node(
     cluster.hold("third")
     with cluster.start([*scored, "--work-dir", "w", "-o", "there.parquet", "-q"], tmp_path) as child:
         cluster.lose("third", child, lambda: list((tmp_path / "w").glob("*.safetensors")))
-        _, err = child.communicate(timeout=HANG)
+        _, err = child.communicate(timeout=HANGS)
     assert child.returncode == 0, err
     assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 

@@ -1,8 +1,9 @@
 import numba
 import numpy as np
+import pytest
 import torch
 
-from prune_cli.methods.devices import numba_threads
+from prune_cli.methods.devices import numba_threads, tensor_of
 
 
 def test_torch_keeps_its_threads_and_numba_takes_no_more() -> None:
@@ -16,3 +17,12 @@ def test_torch_keeps_its_threads_and_numba_takes_no_more() -> None:
         assert numba.get_num_threads() <= before
         doubled(np.ones(10))
     assert torch.get_num_threads() == before
+
+
+def test_a_protected_array_is_no_copy_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    values = np.arange(6.0)
+    values.flags.writeable = False
+    for given in (values, np.arange(6.0)):
+        tensor = tensor_of(given)
+        assert tensor.data_ptr() == given.ctypes.data and tensor.tolist() == given.tolist()
+    assert not recwarn.list

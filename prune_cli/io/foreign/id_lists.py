@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.foreign.numpy_files import read_vector
-from prune_cli.io.ids.columns import some
+from prune_cli.io.ids.columns import repeated, some
 
 UID = np.dtype("u8,u8")
 """How DataComp stores a uid of 128 bits: its two halves."""
@@ -89,8 +88,7 @@ def _array_ids(path: Path) -> pa.Array:
 def _checked(ids: pa.Array, path: Path) -> pa.Array:
     if not len(ids):
         raise InputError(f"{path} has no ids", "check the file")
-    if pc.count_distinct(ids).as_py() != len(ids):
-        counts = pc.value_counts(ids)
-        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    twice = repeated(ids)
+    if len(twice):
         raise InputError(f"{path}: {len(twice)} id(s) stand more than once: {some(twice)}", "list each once")
     return ids

@@ -18,15 +18,6 @@ MISSING = -1
 ClassValue = int | str
 
 
-def _decoded(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array
-
-
 def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
     """Return the ids, unique and not null, and whether they had to be made from the position.
 
@@ -40,22 +31,33 @@ def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
         if column != ID:
             source.require(column, "--id-column")
         return position_ids(source.rows), True
-    id_type(source, column)
-    ids = cast_ids(_decoded(source.read([column]).column(0)))
+    none = pa.array([], id_type(source, column))
+    ids = pa.concat_arrays([none, *(cast_ids(batch.column(0)) for batch in source.batches([column]))])
     if ids.null_count:
         where = pc.index(ids.is_null(), True).as_py()
         raise InputError(
             f"{source.location}: {ids.null_count} null id(s) in '{column}', the first in row {where}",
             "give every row an id",
         )
-    if pc.count_distinct(ids).as_py() != len(ids):
-        counts = pc.value_counts(ids)
-        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    twice = repeated(ids)
+    if len(twice):
         raise InputError(
             f"{source.location}: {len(twice)} id(s) stand more than once in '{column}': {some(twice)}",
             "make the ids unique",
         )
     return ids, False
+
+
+def repeated(ids: pa.Array) -> pa.Array:
+    """Return the ids that stand more than once, each once.
+
+    >>> repeated(pa.array(["a", "b", "a"])).to_pylist()
+    ['a']
+    """
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return ids.slice(0, 0)
+    counts = pc.value_counts(ids)
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
 
 
 def id_type(source: ParquetSource, column: str) -> pa.DataType:

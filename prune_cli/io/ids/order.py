@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prune_cli.core.runs import position_type, sort_within_runs
+from prune_cli.core.sorting import position_type, sort_within_runs
 
 Read = Callable[[], Iterable[pa.Array]]
 """Reads ids from the first to the last, as often as it is called: arrays of strings or int64, without nulls."""
@@ -65,14 +65,14 @@ def held_bytes(read: Read) -> int:
     return _WIDTH + (-(-first.nbytes // len(first)) if first is not None else 0)
 
 
-def range_bounds(read: Read, rows: int, parts: int) -> list[object]:
-    """Return ascending ids that cut all ids in so many ranges of about equal size: one less than there are parts, or fewer."""
+def id_ranges(read: Read, rows: int, parts: int) -> list[tuple[object | None, object | None]]:
+    """Return the bounds of so many ranges of about equal size, or fewer, that all ids are in: see `in_range`."""
     step = -(-rows // _SAMPLES)
     sample = [array.take(pa.array(np.arange(-at.start % step, len(array), step))) for at, array in _placed(read())]
     found = pa.concat_arrays(sample)
     found = found.take(pc.sort_indices(found))
-    bounds = found.take(pa.array(np.arange(1, parts) * len(found) // parts)).unique()
-    return list(bounds)
+    bounds = list(found.take(pa.array(np.arange(1, parts) * len(found) // parts)).unique())
+    return list(zip([None, *bounds], [*bounds, None], strict=True))
 
 
 def in_range(read: Read, low: object | None, high: object | None) -> tuple[np.ndarray, list[pa.Array]]:
@@ -92,9 +92,8 @@ def in_range(read: Read, low: object | None, high: object | None) -> tuple[np.nd
 
 def _order_by_ranges(read: Read, rows: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
     order_n, first_n = np.empty(rows, position_type(rows)), np.empty(rows, bool)
-    bounds = range_bounds(read, rows, parts)
     done = 0
-    for low, high in zip([None, *bounds], [*bounds, None], strict=True):
+    for low, high in id_ranges(read, rows, parts):
         positions, held = in_range(read, low, high)
         here = slice(done, done + len(positions))
         order, first_n[here] = order_of(lambda held=held: held, len(positions))  # type: ignore[misc]

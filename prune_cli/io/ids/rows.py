@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.runs import position_type
+from prune_cli.core.sorting import position_type
 from prune_cli.io.ids.columns import ID, as_type, cast_ids, id_type, position_ids, refuse_missing, some
-from prune_cli.io.ids.order import held_bytes, in_range, order_of, parts_for, range_bounds, same_ids
+from prune_cli.io.ids.order import held_bytes, id_ranges, in_range, order_of, parts_for, same_ids
 from prune_cli.io.parquet.regrouping import regrouped
 from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource
 
@@ -179,10 +179,9 @@ class RowIds:
             return (as_type(ids, other.type, self.location, other.location) for ids in self.read())
 
         size = len(self) * (MATCH_BYTES + held_bytes(read)) + len(other) * (MATCH_BYTES + held_bytes(other.read))
-        bounds = range_bounds(read, len(self), parts_for(size, self.memory))
         rows_n = np.empty(len(self), position_type(len(other)))
         missing, first_missing = 0, []
-        for low, high in zip([None, *bounds], [*bounds, None], strict=True):
+        for low, high in id_ranges(read, len(self), parts_for(size, self.memory)):
             positions, wanted = in_range(read, low, high)
             there, ids = in_range(other.read, low, high)
             if not len(positions):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.images.workers import BYTES, NO_IMAGE, PATH, Chunk
+from prune_cli.io.images.chunk_decoder import BYTES, NO_IMAGE, PATH, Chunk
 
 _CHUNK_BYTES = 8 << 20
 

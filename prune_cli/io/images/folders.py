@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.stores.inside import BadFile, resolve_inside
+from prune_cli.io.images.metadata import METADATA, metadata_file, read_metadata
+from prune_cli.io.stores.inside import BadFile, resolve_inside, trouble_of
 
 EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
 SPLITS = ("train", "test", "val", "valid", "validation", "dev")
-METADATA = ("metadata.csv", "metadata.jsonl")
 
 _LAYOUTS = "put the images into one folder per class, or beside a metadata.csv with the columns file_name and label"
 
@@ -103,7 +101,7 @@ def _entries(folder: Path) -> _Entries:
         with os.scandir(folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"{folder} cannot be read: {_trouble(error)}", "check its permissions") from None
+        raise InputError(f"{folder} cannot be read: {trouble_of(error)}", "check its permissions") from None
     for entry in entries:
         name = entry.name
         if name.startswith("."):
@@ -218,9 +216,9 @@ def _listed(folder: Path, places: Sequence[str], label_column: str) -> FolderLis
     ignored: dict[str, None] = {}
     tables: list[str] = []
     for place in places:
-        table = _metadata_file(folder / place)
+        table = metadata_file(folder / place)
         tables.append(_join(place, table.name))
-        for where, row in _read_metadata(table, label_column):
+        for where, row in read_metadata(table, label_column):
             name = row["file_name"]
             if not isinstance(name, str) or not name:
                 raise InputError(f"{where} has no file_name", "name the image, relative to the metadata file")
@@ -246,65 +244,6 @@ def _listed(folder: Path, places: Sequence[str], label_column: str) -> FolderLis
     if None in labels:
         notes.append(f"{labels.count(None)} image(s) have no label")
     return FolderListing(paths, labels, splits, class_names, walk.counts(), notes, tables)
-
-
-def _metadata_file(folder: Path) -> Path:
-    there = [folder / name for name in METADATA if (folder / name).exists()]
-    if len(there) > 1:
-        raise InputError(f"{folder} has both {METADATA[0]} and {METADATA[1]}", "keep one of the two")
-    return there[0]
-
-
-def _read_metadata(table: Path, label_column: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (where the row stands, the row) for every row of a metadata file."""
-    rows = _csv_rows if table.suffix == ".csv" else _jsonl_rows
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in rows(file, table):
-                for column in ("file_name", label_column):
-                    if column not in row:
-                        found = ", ".join(map(str, row)) or "nothing"
-                        cures = {
-                            "file_name": "name the column of the paths file_name",
-                            label_column: "give --label-column",
-                        }
-                        raise InputError(f"{table} line {number} has no '{column}'; it has {found}", cures[column])
-                yield f"{table} line {number}", row
-    except UnicodeDecodeError as error:
-        raise InputError(f"{table} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from None
-    except csv.Error as error:
-        raise InputError(f"{table} is no comma-separated values: {error}", "write it anew") from None
-    except OSError as error:
-        raise InputError(f"{table} cannot be read: {_trouble(error)}", "check its permissions") from None
-
-
-def _csv_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(file, strict=True)
-    header = next(reader, [])
-    if len(set(header)) < len(header):
-        raise InputError(f"{table} has two columns of one name", "name each column once")
-    for cells in reader:
-        if not cells:
-            continue
-        if len(cells) != len(header):
-            raise InputError(
-                f"{table} line {reader.line_num} has {len(cells)} cells and the header {len(header)}",
-                "quote cells that hold commas",
-            )
-        yield reader.line_num, dict(zip(header, cells, strict=True))
-
-
-def _jsonl_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise InputError(f"{table} line {number} is not a JSON object", "write one object a line")
-        yield number, row
 
 
 def _listed_path(folder: Path, place: str, name: str, where: str) -> str:
@@ -345,7 +284,3 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _trouble(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,20 +16,18 @@ import pyarrow.compute as pc
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.io.ids.columns import ID, Labels, canonical_order, read_ids, read_labels
-from prune_cli.io.images.column import (
-    EncodedImages,
-    ImageSettings,
-    decode_images,
-    measure_images,
-    spool_images,
-    verify_images,
-)
+from prune_cli.io.images.column import decode_images, measure_images, verify_images
+from prune_cli.io.images.decoding import ImageSettings
+from prune_cli.io.images.spool import spool_images
+from prune_cli.io.manifests.good_rows import SpooledInputs
 from prune_cli.io.manifests.ledger import ErrorAllowance, Ledger
+from prune_cli.io.manifests.vectors import check_probabilities, fill_vectors, no_vectors, vector_blocks, vector_type
 from prune_cli.io.parquet.tables import ParquetSource
-from prune_cli.io.parquet.vectors import fill_vectors, vector_blocks, vector_type
 
 InputKind = Literal["image", "embedding"]
 PROB = "prob"
+_IMAGE_TYPES = (pa.binary(), pa.large_binary(), pa.string(), pa.large_string())
+"""Of images, beside a struct."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ class Dataset:
     def embedding_bytes(self) -> int:
         """Return how many bytes an embedding has, as it is stored; 0 where the first 100 rows have none."""
         head = np.arange(min(len(self), 100))
-        return int(self._load_embeddings(head, Ledger(), silent)[0].nbytes)
+        return int(self._load_vectors(*self._embeddings, head, Ledger())[0].nbytes)
 
     def input_width(self) -> int:
         """Return how many numbers a sample has, judged by the first readable row; 0 where the first 100 are all bad."""
@@ -140,8 +138,7 @@ class Dataset:
         if self.kind == "image":
             measured = measure_images(lambda: self.image_batches(head), self.image_settings())
             return int(np.prod(measured)) if measured is not None else 0
-        inputs = self._load_embeddings(head, Ledger(), silent)
-        return int(inputs.shape[1])
+        return int(self._load_vectors(*self._embeddings, head, Ledger()).shape[1])
 
     def load_inputs(
         self,
@@ -170,7 +167,7 @@ class Dataset:
         """
         positions = np.arange(len(self)) if rows is None else rows
         if self.kind == "embedding":
-            return self._load_embeddings(positions, ledger, progress, as_float32, spool)
+            return self._load_vectors(*self._embeddings, positions, ledger, progress, as_float32, spool)
         decoded = decode_images(
             lambda: self.image_batches(positions),
             len(positions),
@@ -179,8 +176,7 @@ class Dataset:
             progress=progress,
             name_row=lambda row: self._row_name(positions, row),
         )
-        for row, path, reason in decoded.bad:
-            ledger.add(int(positions[row]), reason, path)
+        _list_bad(ledger, decoded.bad, positions)
         return decoded.images_nhwc
 
     def spool_inputs(
@@ -212,8 +208,7 @@ class Dataset:
             progress=progress,
             name_row=lambda row: self._row_name(rows, row),
         )
-        for row, path, reason in bad:
-            ledger.add(int(rows[row]), reason, path)
+        _list_bad(ledger, bad, rows)
         return SpooledInputs(images, np.flatnonzero(ledger.good(len(self))[rows]))
 
     def _row_name(self, rows: np.ndarray, row: int) -> str:
@@ -223,11 +218,10 @@ class Dataset:
         """Return the shape of an input after every row was read and none kept; None where images differ in size."""
         everything = np.arange(len(self))
         if self.kind == "embedding":
-            return self._load_embeddings(everything, ledger, progress).shape[1:]
+            return self._load_vectors(*self._embeddings, everything, ledger, progress).shape[1:]
         batches = lambda: self.image_batches(everything)  # noqa: E731
         bad, shape = verify_images(batches, len(self), self.image_settings(), workers=workers, progress=progress)
-        for row, path, reason in bad:
-            ledger.add(row, reason, path)
+        _list_bad(ledger, bad, everything)
         return shape
 
     def image_settings(self, channels: Literal["auto", 1, 3] = "auto") -> ImageSettings:
@@ -240,38 +234,24 @@ class Dataset:
     def image_batches(self, positions: np.ndarray) -> Iterator[pa.Array]:
         """Yield the image column of some rows, by row group."""
         field = self.source.require(self.options.image_column, "--image-column")
-        kind = field.type
-        if not (
-            pa.types.is_struct(kind)
-            or pa.types.is_binary(kind)
-            or pa.types.is_large_binary(kind)
-            or pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-        ):
+        if not pa.types.is_struct(field.type) and field.type not in _IMAGE_TYPES:
             raise InputError(
-                f"{self.options.location}: column '{field.name}' is {kind}, not struct<bytes, path>, binary or string",
+                f"{self.options.location}: column '{field.name}' is {field.type}, not struct<bytes, path>, binary or string",
                 "name the images with --image-column",
             )
-        yield from self._column_batches(field.name, positions, rows=2048)
-
-    def _load_embeddings(
-        self,
-        positions: np.ndarray,
-        ledger: Ledger,
-        progress: Progress,
-        as_float32: bool = False,
-        spool: Path | None = None,
-    ) -> np.ndarray:
-        return self._load_vectors(
-            self.options.embedding_column, "--embedding-column", positions, ledger, progress, as_float32, spool
-        )
+        yield from (batch.column(0) for _, batch in self.batches([field.name], positions, 2048))
 
     def load_embeddings(self, ledger: Ledger, *, spool: Path | None = None, progress: Progress = silent) -> np.ndarray:
         """Return the embedding column of all rows, (N, D), whatever the input is; bad rows go to the ledger.
 
         ``spool`` is a file that the array is memory-mapped from, for one that does not fit into memory.
         """
-        return self._load_embeddings(np.arange(len(self)), ledger, progress, spool=spool)
+        return self._load_vectors(*self._embeddings, np.arange(len(self)), ledger, progress, spool=spool)
+
+    @property
+    def _embeddings(self) -> tuple[str, str]:
+        """The column of embeddings, and the option that names it."""
+        return self.options.embedding_column, "--embedding-column"
 
     def load_probabilities(
         self, ledger: Ledger, *, rows: np.ndarray | None = None, progress: Progress = silent
@@ -286,7 +266,7 @@ class Dataset:
             InputError: as many numbers as there are no classes.
         """
         positions = np.arange(len(self)) if rows is None else rows
-        probs_nc = self._load_vectors(PROB, "a column 'prob'", positions, ledger, progress, False)
+        probs_nc = self._load_vectors(PROB, "a column 'prob'", positions, ledger, progress)
         probs_nc = probs_nc.astype(np.float64, copy=False)
         n_classes = len(self.labels.classes)
         if probs_nc.shape[1] != n_classes:
@@ -294,9 +274,7 @@ class Dataset:
                 f"{self.options.location}: '{PROB}' has {probs_nc.shape[1]} numbers a row and the labels have {n_classes} classes",
                 "give one probability a class, in the order of the classes",
             )
-        outside = ((probs_nc < -1e-6) | (probs_nc > 1 + 1e-6)).any(axis=1)
-        ledger.add_all(positions[outside], "a probability below 0 or above 1")
-        ledger.add_all(positions[np.abs(probs_nc.sum(axis=1) - 1) > 1e-3], "probabilities that do not sum to 1")
+        check_probabilities(probs_nc, positions, ledger)
         return probs_nc
 
     def _load_vectors(
@@ -305,14 +283,14 @@ class Dataset:
         option: str,
         positions: np.ndarray,
         ledger: Ledger,
-        progress: Progress,
-        as_float32: bool,
+        progress: Progress = silent,
+        as_float32: bool = False,
         spool: Path | None = None,
     ) -> np.ndarray:
         field = self.source.require(column, option)
         stored = vector_type(field, self.options.location, option)
         dtype = np.float64 if pa.types.is_float64(stored) and not as_float32 else np.float32
-        arrays = self._column_batches(field.name, positions, rows=8192)
+        arrays = (batch.column(0) for _, batch in self.batches([field.name], positions, 8192))
         number = np.full(len(self), -1, np.int64)
         number[positions] = np.arange(len(positions))
 
@@ -321,31 +299,27 @@ class Dataset:
                 yield number[here], block
                 progress("reading vectors", int(number[here[-1]]) + 1, len(positions))
 
-        vectors = fill_vectors(numbered(), len(positions), dtype, spool)
-        if vectors is None:
-            raise InputError(f"{self.options.location}: no row has a vector in '{field.name}'", "check the column")
-        return vectors
+        return fill_vectors(numbered(), len(positions), dtype, no_vectors(self.options.location, field.name), spool)
 
     def rows_in_file(self) -> np.ndarray:
         """Return (N,) int64, the row of each position in the files: all rows, or those of ``--split``."""
         return np.arange(self.source.rows) if self._split_mask is None else np.flatnonzero(self._split_mask)
 
-    def _column_batches(self, column: str, positions: np.ndarray, rows: int) -> Iterator[pa.Array]:
-        wanted = np.zeros(self.source.rows, bool)
-        wanted[self.rows_in_file()[positions]] = True
-        everything = bool(wanted.all())
-        start, left = 0, len(positions)
-        with contextlib.closing(self.source.batches([column], rows)) as batches:
+    def batches(
+        self, columns: Sequence[str], positions: np.ndarray, rows: int
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Yield some positions, ascending, and their rows with these columns, from so many rows of the files at a time."""
+        in_file = self.rows_in_file()[positions]
+        start = done = 0
+        with contextlib.closing(self.source.batches(columns, rows)) as batches:
             for batch in batches:
-                array = batch.column(0)
-                here = wanted[start : start + len(array)]
-                start += len(array)
-                if everything or here.all():
-                    yield array
-                elif here.any():
-                    yield array.filter(pa.array(here))
-                left -= int(here.sum())
-                if left == 0:
+                until = int(np.searchsorted(in_file, start + len(batch)))
+                if until - done == len(batch):
+                    yield positions[done:until], batch
+                elif until > done:
+                    yield positions[done:until], batch.take(pa.array(in_file[done:until] - start))
+                start, done = start + len(batch), until
+                if done == len(in_file):
                     return
 
     def _read_split(self) -> np.ndarray | None:
@@ -367,29 +341,7 @@ class Dataset:
         return labels if self._split_mask is None else labels.take(np.flatnonzero(self._split_mask))
 
 
-class SpooledInputs:
-    """Good images of a spool, decoded when a batch of them is asked for; may be sent to other processes."""
-
-    def __init__(self, images: EncodedImages, kept: np.ndarray) -> None:
-        self._images, self._kept = images, kept
-        self.shape: tuple[int, int, int, int] = (len(kept), *images.shape[1:])
-
-    def take(self, positions: np.ndarray) -> np.ndarray:
-        """Return (B, H, W, C) uint8 images at these positions among the good ones."""
-        return self._images.take(self._kept[positions])
-
-
-def drop_rows(array: np.ndarray, good: np.ndarray, chunk: int = 4096) -> np.ndarray:
-    """Return the good rows, moved to the front of the array's own memory: no second array.
-
-    Args:
-        array: (M, ...) owned by the caller, overwritten.
-        good: (M,) bool.
-    """
-    if good.all():
-        return array
-    positions = np.flatnonzero(good)
-    for start in range(0, len(positions), chunk):
-        part = positions[start : start + chunk]
-        array[start : start + len(part)] = array[part]
-    return array[: len(positions)]
+def _list_bad(ledger: Ledger, bad: Iterable[tuple[int, str | None, str]], positions: np.ndarray) -> None:
+    """List images that were found bad, by their place among some positions."""
+    for row, path, reason in bad:
+        ledger.add(int(positions[row]), reason, path)

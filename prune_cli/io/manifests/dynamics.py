@@ -19,6 +19,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.measures import COLUMNS, CURES, PROB_CHANGE, Mode
 from prune_cli.io.ids.columns import ID, Labels, locate, some
 from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.io.parquet.regrouping import regrouped
 from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource, write_batches
 from prune_cli.io.stores.atomic import atomic_file
 
@@ -83,7 +84,7 @@ def join_records(paths: list[Path], output: str, provenance: Provenance) -> None
 
 
 @dataclass(frozen=True)
-class _Block:
+class _Pass:
     """One pass of one mode in the file: its rows, and the sample of each where they stand in another order."""
 
     run: int
@@ -107,13 +108,13 @@ class RecordFile:
         self.source = source
         source.require(ID)
         source.require("epoch")
-        self.ids, self._blocks = self._index()
+        self.ids, self._passes = self._index()
         self._check_epochs()
 
     @property
     def runs(self) -> int:
         """Number of runs."""
-        return len({block.run for block in self._blocks})
+        return len({one.run for one in self._passes})
 
     def label_values(self) -> pa.Array | None:
         """Return the given labels as they are stored, where the file has them."""
@@ -129,47 +130,31 @@ class RecordFile:
 
     def of_run(self, number: int) -> RunRecord:
         """Return the record of the run of that number, counted from 0 in the order of the file."""
-        run = sorted({block.run for block in self._blocks})[number]
-        return RunRecord(self, [block for block in self._blocks if block.run == run])
+        run = sorted({one.run for one in self._passes})[number]
+        return RunRecord(self, [one for one in self._passes if one.run == run])
 
-    def read(self, column: str, blocks: list[_Block]) -> Iterator[np.ndarray]:
-        """Yield (N,) float32 of each block, in the order of the file, reading no further than the last.
+    def read(self, column: str, passes: list[_Pass]) -> Iterator[np.ndarray]:
+        """Yield (N,) float32 of each one, in the order of the file, reading no further than the last.
 
         Raises:
             InputError: there is no such column, or nothing in it.
         """
         self.source.require(column)
-        n, wanted = len(self.ids), {block.start: block for block in blocks}
-        if not wanted:
-            return
-        filled, row, current = 0, 0, np.empty(n, np.float32)
-        last = max(wanted)
-        for batch in self.source.batches([column], ROW_GROUP_ROWS):
-            values = batch.column(0)
-            values = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
-            while len(values):
-                start = row - filled
-                take = min(n - filled, len(values))
-                if start in wanted:
-                    current[filled : filled + take] = values[:take]
-                values, row, filled = values[take:], row + take, filled + take
-                if filled == n:
-                    filled = 0
-                    if start in wanted:
-                        block = wanted[start]
-                        if block.order_n is None:
-                            yield current.copy()
-                        else:
-                            placed = np.empty(n, np.float32)
-                            placed[block.order_n] = current
-                            yield placed
-                        if start == last:
-                            return
+        n = len(self.ids)
+        wanted = {one.start // n: one for one in passes}
+        batches = self.source.batches([column], ROW_GROUP_ROWS)
+        arrays = regrouped((batch.column(0).cast(pa.float32()) for batch in batches), itertools.repeat(n))
+        for number, array in zip(range(max(wanted, default=-1) + 1), arrays, strict=False):
+            if number in wanted:
+                values, order_n = array.to_numpy(zero_copy_only=False), wanted[number].order_n
+                placed = np.empty(n, np.float32)
+                placed[slice(None) if order_n is None else order_n] = values
+                yield placed
 
-    def _index(self) -> tuple[pa.Array, list[_Block]]:
+    def _index(self) -> tuple[pa.Array, list[_Pass]]:
         names = [c for c in ("run", "epoch", "mode") if c in self.source.schema.names]
         key: tuple[Any, ...] | None = None
-        blocks: list[_Block] = []
+        passes: list[_Pass] = []
         parts: list[pa.Array] = []
         ids: pa.Array | None = None
         row = start = 0
@@ -185,7 +170,7 @@ class RecordFile:
                 ids = here
             elif not here.equals(ids):
                 order_n = self._placed(here, ids, where)
-            blocks.append(_Block(int(key[0]), str(key[2]), int(key[1]), start, order_n))
+            passes.append(_Pass(int(key[0]), str(key[2]), int(key[1]), start, order_n))
             parts = []
 
         for batch in self.source.batches([ID, *names], ROW_GROUP_ROWS):
@@ -210,7 +195,7 @@ class RecordFile:
         close()
         if ids is None:
             raise InputError(f"{self.source.location} has no rows", "check the file")
-        return ids, blocks
+        return ids, passes
 
     def _placed(self, here: pa.Array, ids: pa.Array, where: str) -> np.ndarray:
         if len(here) != len(ids):
@@ -231,13 +216,13 @@ class RecordFile:
 
     def _check_epochs(self) -> None:
         seen: dict[tuple[int, str], list[int]] = {}
-        for block in self._blocks:
-            if block.mode not in {"train", "eval"}:
-                raise InputError(f"{self.source.location}: mode '{block.mode}' is neither train nor eval", "correct it")
-            epochs = seen.setdefault((block.run, block.mode), [])
-            if epochs and block.epoch <= epochs[-1]:
+        for one in self._passes:
+            if one.mode not in {"train", "eval"}:
+                raise InputError(f"{self.source.location}: mode '{one.mode}' is neither train nor eval", "correct it")
+            epochs = seen.setdefault((one.run, one.mode), [])
+            if epochs and one.epoch <= epochs[-1]:
                 raise self._unsorted()
-            epochs.append(block.epoch)
+            epochs.append(one.epoch)
         for (run, mode), epochs in seen.items():
             missing = sorted(set(range(1, epochs[-1] + 1)) - set(epochs)) if mode == "train" else []
             if missing or epochs[0] < (1 if mode == "train" else 0):
@@ -258,12 +243,12 @@ class RecordFile:
 
 
 class RunRecord:
-    """The record of one run, as `prune_cli.methods.scores.record.dynamics.Record` wants it."""
+    """The record of one run, as `prune_cli.methods.scores.record.records.Record` wants it."""
 
-    def __init__(self, file: RecordFile, blocks: list[_Block]) -> None:
+    def __init__(self, file: RecordFile, passes: list[_Pass]) -> None:
         self._file = file
-        self._train = [b for b in blocks if b.mode == "train"]
-        self._eval = {b.epoch: b for b in blocks if b.mode == "eval"}
+        self._train = [one for one in passes if one.mode == "train"]
+        self._eval = {one.epoch: one for one in passes if one.mode == "eval"}
 
     @property
     def n_samples(self) -> int:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.parts import Part
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
+from prune_cli.core.vector_batches import VectorBatch
 from prune_cli.io.ids.columns import ID
 from prune_cli.io.ids.rows import RowIds
 from prune_cli.io.manifests.ledger import Ledger
+from prune_cli.io.manifests.vectors import check_probabilities, fill_vectors, no_vectors, vector_blocks, vector_type
+from prune_cli.io.parquet.regrouping import regrouped
 from prune_cli.io.parquet.tables import ParquetSource
-from prune_cli.io.parquet.vectors import fill_vectors, vector_blocks, vector_type
 
 
 class FeatureFile:
@@ -42,13 +44,14 @@ class FeatureFile:
         self.column = embedding_column
         vector_type(source.require(embedding_column, option), source.location, option)
         rows = ids.rows_in(RowIds(source, id_column, ids.memory))
+        self._absent = no_vectors(source.location, embedding_column)
         self._position = np.full(source.rows, -1, np.int64)  # of the manifest, for each row of the file
         self._position[slice(None) if rows is None else rows] = np.arange(len(ids))
         self.rows = len(ids)
         self.width = 0
         self.width = next((block.shape[1] for _, block in self._read(Ledger(), 1024)), 0)
         if not self.width:
-            raise InputError(f"{source.location}: no row has a vector in '{self.column}'", "check the column")
+            raise self._absent
 
     @property
     def nbytes(self) -> int:
@@ -57,9 +60,7 @@ class FeatureFile:
 
     def load(self, ledger: Ledger, progress: Progress = silent) -> np.ndarray:
         """Return (N, D) float32 vectors of the manifest's rows; bad ones go to the ledger."""
-        vectors = fill_vectors(self._read(ledger, 8192, progress), self.rows, np.float32)
-        assert vectors is not None
-        return vectors
+        return fill_vectors(self._read(ledger, 8192, progress), self.rows, np.float32, self._absent)
 
     def check(self, ledger: Ledger, progress: Progress = silent) -> None:
         """List the bad vectors, keeping none in memory."""
@@ -85,27 +86,11 @@ class FeatureFile:
 
     def _arrays(self, wanted: np.ndarray, rows: int, progress: Progress) -> Iterator[pa.Array]:
         start = 0
-        for array in _of_length(self.source.batches([self.column], rows), rows):
+        for array in regrouped((b.column(0) for b in self.source.batches([self.column], rows)), itertools.repeat(rows)):
             here = wanted[start : start + len(array)]
             start += len(array)
             yield array if here.all() else array.filter(pa.array(here))
             progress("reading features", start, len(wanted))
-
-
-def _of_length(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Array]:
-    """Yield the first columns of some batches in arrays of so many rows, the last as many as are left."""
-    held: list[pa.Array] = []
-    for batch in batches:
-        array = batch.column(0)
-        while len(array):
-            taken = array.slice(0, rows - sum(len(part) for part in held))
-            held.append(taken)
-            array = array.slice(len(taken))
-            if sum(len(part) for part in held) == rows:
-                yield held[0] if len(held) == 1 else pa.concat_arrays(held)
-                held = []
-    if held:
-        yield pa.concat_arrays(held)
 
 
 class ProbabilityFile(FeatureFile):
@@ -113,10 +98,7 @@ class ProbabilityFile(FeatureFile):
 
     def _read(self, ledger: Ledger, rows: int, progress: Progress = silent) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for here, block in super()._read(ledger, rows, progress):
-            outside = ((block < -1e-6) | (block > 1 + 1e-6)).any(axis=1)
-            ledger.add_all(here[outside], f"'{self.column}': a probability below 0 or above 1")
-            wrong = ~outside & ~(np.abs(block.sum(axis=1, dtype=np.float64) - 1) <= 1e-3)
-            ledger.add_all(here[wrong], f"'{self.column}': probabilities that do not sum to 1")
+            check_probabilities(block, here, ledger, f"'{self.column}': ")
             yield here, block
 
 
@@ -140,17 +122,17 @@ class StreamedFeatures:
         """(M, D)."""
         return len(self._positions), self._file.width
 
-    def parts(self, rows: int, order_n: np.ndarray) -> list[Part]:
-        """Return parts of so many rows of the file, in its order."""
+    def batches(self, rows: int, order_n: np.ndarray) -> list[VectorBatch]:
+        """Return batches of so many rows of the file, in its order."""
         reader = _Reader(self._file, rows)
-        return [self._part(reader, number, here) for number, here in enumerate(self._file.places(rows))]
+        return [self._batch(reader, number, here) for number, here in enumerate(self._file.places(rows))]
 
-    def _part(self, reader: _Reader, number: int, positions: np.ndarray) -> Part:
+    def _batch(self, reader: _Reader, number: int, positions: np.ndarray) -> VectorBatch:
         numbers = self._number[positions]
         meant = numbers >= 0
         if meant.all():
-            return Part(numbers, lambda: reader.block(number))
-        return Part(numbers[meant], lambda: reader.block(number)[meant])
+            return VectorBatch(numbers, lambda: reader.block(number))
+        return VectorBatch(numbers[meant], lambda: reader.block(number)[meant])
 
     def array(self) -> np.ndarray:
         """Refuse: they are in the file because they do not fit.

@@ -14,8 +14,8 @@ from prune_cli.core.errors import InputError
 from prune_cli.io.ids.columns import ID, MISSING, ClassValue, Labels, canonical_order, locate
 from prune_cli.io.manifests.selection import Selection, read_selection
 from prune_cli.io.parquet.provenance import InputFile
-from prune_cli.io.parquet.tables import STDIN, ParquetSource
-from prune_cli.io.stores.locations import name_of
+from prune_cli.io.parquet.tables import ParquetSource
+from prune_cli.io.stores.locations import STDIN, name_of
 
 
 class JoinedSelections:

@@ -15,6 +15,9 @@ from prune_cli.io.parquet.tables import ParquetSource, write_table
 RELABELS = "relabels.parquet"
 """Name of the file in a run folder."""
 
+GIVEN = "given_label"
+"""Column of a cleaned data manifest with the labels as they were."""
+
 
 def write_relabels(
     path: str,

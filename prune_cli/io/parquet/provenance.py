@@ -49,9 +49,9 @@ class Provenance:
 
     command: str
     method: str
-    parameters: Mapping[str, Any]
-    seed: int
-    inputs: Sequence[InputFile]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    inputs: Sequence[InputFile] = ()
     device: str = "cpu"
     packages: Sequence[str] = ()
     score_direction: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +77,11 @@ class Provenance:
     def to_json(self) -> str:
         """Return the object as canonical JSON."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def row_counts(rows_in: int, rows_out: int) -> dict[str, int]:
+    """Return how many rows came in and went out of a command that calls none bad."""
+    return {"rows_in": rows_in, "rows_out": rows_out, "rows_bad": 0}
 
 
 def with_provenance(schema: pa.Schema, provenance: Provenance, source: Mapping[bytes, bytes] | None) -> pa.Schema:

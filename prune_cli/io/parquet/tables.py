@@ -36,22 +36,16 @@ class ParquetSource:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self._opened: list[BinaryIO | Path] = []
+        found: Sequence[tuple[str, BinaryIO | Path]]
         if location == STDIN:
-            self._opened = [_spool_stdin()]
-            places = ["standard input"]
-            self.names = [STDIN]
+            found = [("standard input", _spool_stdin())]
         elif is_remote(location):
             found = parquet_files(location)
-            self._opened = [file for _, file in found]
-            places = [place for place, _ in found]
-            self.names = [name_of(place) for place in places]
         else:
-            paths = _parquet_paths(Path(location))
-            self._opened = [*paths]
-            places = [str(path) for path in paths]
-            self.names = [path.name for path in paths]
-        self._files = [_open_parquet(file, place) for file, place in zip(self._opened, places, strict=True)]
+            found = [(str(path), path) for path in _parquet_paths(Path(location))]
+        self.names = [STDIN] if location == STDIN else [name_of(place) for place, _ in found]
+        self._opened = [opened for _, opened in found]
+        self._files = [_open_parquet(opened, place) for place, opened in found]
         self.schema: pa.Schema = self._files[0].schema_arrow
         for name, file in zip(self.names[1:], self._files[1:], strict=True):
             if not file.schema_arrow.equals(self.schema, check_metadata=False):
@@ -88,13 +82,10 @@ class ParquetSource:
     @cached_property
     def inputs(self) -> tuple[InputFile, ...]:
         """Name and SHA-256 of each file."""
-        found = []
-        for name, opened in zip(self.names, self._opened, strict=True):
-            if isinstance(opened, Path):
-                found.append(hash_file(opened))
-            else:
-                found.append(InputFile(name, hash_stream(opened)))
-        return tuple(found)
+        return tuple(
+            hash_file(opened) if isinstance(opened, Path) else InputFile(name, hash_stream(opened))
+            for name, opened in zip(self.names, self._opened, strict=True)
+        )
 
     def require(self, column: str, option: str | None = None) -> pa.Field:
         """Return the field of a column.
@@ -103,9 +94,13 @@ class ParquetSource:
             InputError: there is no such column; names those there are.
         """
         if column not in self.schema.names:
-            hint = f"name it with {option}" if option else "add it"
-            raise InputError(f"{self.location}: no column '{column}'; it has {_columns(self.schema)}", hint)
+            raise self.lacking(column, option)
         return self.schema.field(column)
+
+    def lacking(self, column: str, option: str | None = None) -> InputError:
+        """Return the error of a column that is not there; it names those there are."""
+        hint = f"name it with {option}" if option else "add it"
+        return InputError(f"{self.location}: no column '{column}'; it has {_columns(self.schema)}", hint)
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Return whole columns; for the small ones (ids, labels, scores)."""

@@ -74,6 +74,35 @@ def atomic_file(output: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def atomic_folder(final: Path, marker: str, force: bool) -> Iterator[Path]:
+    """Yield a folder that becomes ``final`` when the block ends well, and vanishes when it does not.
+
+    Args:
+        final: the folder to make.
+        marker: name of a file that tells a folder of ours: one without it is never replaced.
+        force: replace a finished one.
+    Raises:
+        InputError: it exists and may not be replaced, its folder is missing, or it cannot be written.
+    """
+    if final.exists() and not force:
+        raise InputError(f"output {final} exists already", "pass --force to replace it, or name another with -o")
+    if final.exists() and not (final / marker).is_file():
+        raise InputError(f"{final} is no export (it has no {marker}), and is not replaced", "name another with -o")
+    if not final.parent.is_dir():
+        raise InputError(f"the folder of output {final} does not exist", f"make it: mkdir -p {final.parent}")
+    building = final.with_name(f"{final.name}.incomplete")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir()
+        yield building
+        publish_folder(building, final)
+    except OSError as error:
+        raise InputError(f"cannot write {final}: {error.strerror or error}", "free disk space") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
 def publish_file(building: Path, final: Path) -> None:
     """Rename a finished file into place, fsynced, replacing an older one of that name."""
     with building.open("rb") as handle:

@@ -29,7 +29,7 @@ def resolve_inside(root: Path, path: str) -> Path:
             raise BadFile(f"{_shown(path)} leads outside the root folder {root}")
         mode = os.lstat(real).st_mode
     except (OSError, ValueError) as error:
-        raise BadFile(f"{_shown(path)}: {_path_trouble(error)}") from None
+        raise BadFile(f"{_shown(path)}: {trouble_of(error)}") from None
     if not stat.S_ISREG(mode):
         raise BadFile(f"{_shown(path)} is {_kind_of_file(mode)}, not a file")
     return Path(real)
@@ -56,16 +56,17 @@ def read_inside(root: Path, path: str, limit: int) -> bytes:
                 )
             return file.read()
     except OSError as error:
-        raise BadFile(f"{_shown(path)}: {_path_trouble(error)}") from None
+        raise BadFile(f"{_shown(path)}: {trouble_of(error)}") from None
+
+
+def trouble_of(error: OSError | ValueError) -> str:
+    """Return what is wrong, without the path."""
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
 def _shown(path: str) -> str:
     text = repr(path)
     return text if len(text) <= 200 else text[:120] + "..." + text[-70:]
-
-
-def _path_trouble(error: OSError | ValueError) -> str:
-    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
 def _kind_of_file(mode: int) -> str:

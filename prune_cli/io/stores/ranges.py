@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class StoredObject:
             for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1) if len(missing) else ():
                 at = int(run[0]) * _BLOCK
                 for piece in self._fetched(at, min((int(run[-1]) + 1) * _BLOCK, self.size)):
-                    self._keep(piece, at)
+                    self._keep(self._kept, piece, at)
                     at += len(piece)
                 self._there[run] = True
             return os.pread(self._kept.fileno(), end - start, start)
@@ -98,12 +98,11 @@ class StoredObject:
             raise InputError(f"{self.location} was changed while it was read", "run it again")
         return digest.hexdigest()
 
-    def _keep(self, piece: bytes, at: int) -> None:
-        assert self._kept is not None
+    def _keep(self, kept: IO[bytes], piece: bytes, at: int) -> None:
         view = memoryview(piece)
         try:
             while view:
-                written = os.pwrite(self._kept.fileno(), view, at)
+                written = os.pwrite(kept.fileno(), view, at)
                 view, at = view[written:], at + written
         except OSError as error:
             raise InputError(
@@ -161,10 +160,6 @@ class StoredFile(io.RawIOBase):
         found = self.stored.read(self._at, self.stored.size - self._at if size is None or size < 0 else size)
         self._at += len(found)
         return found
-
-    def readall(self) -> bytes:
-        """Return all bytes that are left."""
-        return self.read()
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer and return how many bytes there were."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import BinaryIO
 
 from prune_cli.core.errors import InputError, PruneError
 from prune_cli.io.stores.errors import explained
@@ -16,13 +15,8 @@ from prune_cli.io.stores.filesystems import open_filesystem
 from prune_cli.io.stores.locations import split_options
 from prune_cli.io.stores.reading import look
 
-T = TypeVar("T")
-
 _CHUNK = 32 * 2**20
 """Bytes that are on their way at a time: some parts of a multipart upload, sent side by side."""
-
-_BEGUN: dict[tuple[int, str], Any] = {}
-"""File system and path -> the stream of the upload that `check_stored_output` began."""
 
 
 def check_stored_output(location: str, force: bool) -> None:
@@ -43,19 +37,16 @@ def check_stored_output(location: str, force: bool) -> None:
         raise InputError(f"output {location} names no object", "write BUCKET/FOLDER/FILE.parquet")
     if not force and look(location, "write").type == FileType.File:
         raise InputError(f"output {location} exists already", "pass --force to replace it, or name another with -o")
-    _BEGUN[_key(location)] = _in_thread(lambda stop: _begin(location))
+    _BEGUN[_key(location)] = _Upload(location)
 
 
 @contextlib.contextmanager
 def stored_output(location: str) -> Iterator[BinaryIO]:
     """Yield a file that becomes an object when the block ends well; when it does not, nothing was sent.
 
-    The file is a temporary one of this machine, and is sent in one go when it is whole. The store shows an object when the upload
-    is completed, and only ``close()`` of pyarrow's stream completes it, with whatever was sent until then. But such a stream also
-    closes itself: at the end of a ``with`` block that an exception ends, and when it is collected. So none is used in a ``with``
-    block, every stream is made immortal as soon as it is opened, in a thread that no signal interrupts, and ``close()`` is called
-    when all bytes were sent and at no other time. An error, Ctrl-C or a kill thus leaves an upload that was begun, which no
-    listing shows and no reader sees; a lifecycle rule that aborts incomplete uploads removes it, on GCS a week does.
+    The file is a temporary one of this machine, and is sent in one go when it is whole. The store shows an object when its upload is
+    completed: see `_Upload`. An error, Ctrl-C or a kill leaves an upload that was begun, which no listing shows and no reader sees; a
+    lifecycle rule that aborts incomplete uploads removes it, on GCS a week does.
 
     Raises:
         InputError: the store takes it not, or the temporary folder has no room.
@@ -64,7 +55,7 @@ def stored_output(location: str) -> Iterator[BinaryIO]:
         with tempfile.TemporaryFile() as spool:
             yield spool
             spool.flush()
-            _upload(location, spool)
+            _send(location, spool)
     except OSError as error:
         raise InputError(
             f"cannot write {location}: {error.strerror or error} in {tempfile.gettempdir()}",
@@ -81,17 +72,16 @@ def remove_object(location: str) -> None:
         raise explained(error, location, "remove") from error
 
 
-def _upload(location: str, spool: BinaryIO) -> None:
+def _send(location: str, spool: BinaryIO) -> None:
     """Send a whole file and see that the store has as many bytes."""
     size = spool.seek(0, 2)
     begun = _BEGUN.pop(_key(location), None)
     try:
-        _in_thread(lambda stop: _send(location, begun or _begin(location), spool, stop))
+        (begun or _Upload(location)).send(spool)
     except PruneError:
         if begun is None:
             raise
-        # what was begun hours ago may have been aborted since
-        _in_thread(lambda stop: _send(location, _begin(location), spool, stop))
+        _Upload(location).send(spool)  # what was begun hours ago may have been aborted since
     there = look(location, "write").size
     if there != size:
         raise InputError(f"{location} has {there} bytes and {size} were sent", "write it again")
@@ -102,41 +92,61 @@ def _key(location: str) -> tuple[int, str]:
     return id(filesystem), path
 
 
-def _begin(location: str) -> Any:
-    """Return the stream of an upload that was begun, immortal."""
-    filesystem, path = open_filesystem(location)
-    try:
-        stream = filesystem.open_output_stream(path)
-    except OSError as error:
-        raise explained(error, location, "write") from error
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
-    return stream
+class _Upload:
+    """An upload that was begun, and the thread that alone holds its stream.
 
+    pyarrow's stream completes an upload when it is closed, and also when it is collected, with whatever was sent until then; it has no
+    way to abort. So the thread ends when it has sent and closed a whole file, and at no other time: after an error, or where no file
+    comes, it holds the stream and waits, a daemon, until the process is gone. No signal interrupts it.
 
-def _send(location: str, stream: Any, spool: BinaryIO, stop: threading.Event) -> None:
-    spool.seek(0)
-    while chunk := spool.read(_CHUNK):
-        if stop.is_set():
-            return
+    Raises:
+        InputError: the store takes nothing.
+    """
+
+    def __init__(self, location: str) -> None:
+        self._location, self._stopped = location, False
+        self._files: SimpleQueue[BinaryIO] = SimpleQueue()
+        self._answers: SimpleQueue[Exception | None] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+        self._wait()
+
+    def send(self, file: BinaryIO) -> None:
+        """Send a whole file and complete the object; once."""
+        self._files.put(file)
+        self._wait()
+
+    def _wait(self) -> None:
         try:
-            stream.write(chunk)
-            stream.flush()  # waits for the parts, whose errors it raises
-        except OSError as error:
-            raise explained(error, location, "write") from error
-    if not stop.is_set():
-        try:
-            stream.close()
-        except OSError as error:
-            raise explained(error, location, "write") from error
-
-
-def _in_thread(work: Callable[[threading.Event], T]) -> T:
-    """Return what work gives that Ctrl-C does not interrupt; the event that it gets is set when it should stop by itself."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(work, stop)
-        try:
-            return working.result()
-        except BaseException:
-            stop.set()
+            error = self._answers.get()
+        except BaseException:  # Ctrl-C: the thread stops before its next chunk
+            self._stopped = True
+            self._answers.get()
             raise
+        if error is not None:
+            raise error
+
+    def _run(self) -> None:
+        stream = None
+        try:
+            filesystem, path = open_filesystem(self._location)
+            stream = filesystem.open_output_stream(path)
+            self._answers.put(None)
+            file = self._files.get()
+            file.seek(0)
+            while not self._stopped and (chunk := file.read(_CHUNK)):
+                stream.write(chunk)
+                stream.flush()  # waits for the parts, whose errors it raises
+            if not self._stopped:
+                stream.close()
+                stream = None
+            self._answers.put(None)
+        except OSError as error:
+            self._answers.put(explained(error, self._location, "write"))
+        except Exception as error:
+            self._answers.put(error)
+        if stream is not None:
+            threading.Event().wait()
+
+
+_BEGUN: dict[tuple[int, str], _Upload] = {}
+"""File system and path -> the upload that `check_stored_output` began."""

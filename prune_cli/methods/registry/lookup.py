@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.registry.method import Direction, Kind, Method
@@ -13,6 +13,9 @@ from prune_cli.methods.registry.recipes import RECIPES
 from prune_cli.methods.registry.scores import SCORES
 from prune_cli.methods.registry.selections import SELECTIONS
 from prune_cli.methods.registry.structures import STRUCTURES
+
+if TYPE_CHECKING:
+    from prune_cli.methods.scores.record.needs import RecordNeeds
 
 _METHODS = (*SCORES, *SELECTIONS, *RECIPES, *STRUCTURES)
 
@@ -25,7 +28,7 @@ TRAINING = "training"
 
 def training_params() -> type:
     """Return the parameter dataclass of the training that scores of a record share."""
-    return getattr(importlib.import_module("prune_cli.methods.scores.record.dynamics"), "TrainingParams")  # type: ignore[no-any-return]  # noqa: B009
+    return getattr(importlib.import_module("prune_cli.methods.scores.record.training"), "TrainingParams")  # type: ignore[no-any-return]  # noqa: B009
 
 
 def methods_of(kind: Kind) -> dict[str, Method]:
@@ -44,6 +47,12 @@ def find_method(kind: Kind, name: str) -> Method:
     if name not in known:
         raise InputError(f"unknown {kind} method '{name}'", f"use one of: {', '.join(known)}")
     return known[name]
+
+
+def scores_of_record(where: Callable[[RecordNeeds], bool]) -> list[str]:
+    """Return the scores of a record that need such of it, in the order they are listed."""
+    found = {name: method for name, method in methods_of("score").items() if method.needs == "record"}
+    return [name for name, method in found.items() if where(method.params_class()().needs(0))]
 
 
 EXPORTS: Mapping[str, tuple[str, str]] = {"onnx": ("prune_cli.methods.training.networks.onnx_export", "to_onnx")}

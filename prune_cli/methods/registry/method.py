@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Direction = Literal["harder", "easier"]
 Kind = Literal["score", "selection", "recipe", "structure"]
-Needs = Literal["inputs", "record", "features", "relabels"]
+Needs = Literal["kernel", "record", "features", "relabels"]
 Uses = Literal["score", "features", "labels", "probabilities"]
 
 
@@ -28,16 +28,16 @@ class Method:
         cost: time and memory in words and symbols.
         source: paper or origin.
         columns: score columns it can return -> the direction of a high value.
-        needs: what a score is computed from: ``inputs`` (pixels or embeddings as they are), ``record`` (what a
+        needs: what a score is computed from: ``kernel`` (inner products of pixels or embeddings as they are), ``record`` (what a
             training run or a model says of each sample), ``features`` (a network's embeddings, or those given) or ``relabels``
-            (the new labels of a run).
+            (the new labels of a run). What it needs of a kernel or a record its parameters say.
         uses: what a selection cannot do without.
         nested: whether a selection's answer for a budget holds its answer for every smaller one.
+        tries: whether a selection tries several answers, and returns the curve of them.
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
         reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
-        asks_memory: whether a selection goes by how much memory it may use.
-        in_blocks: whether a selection has blocks of work that any process can do, and lets them be handed out.
         seeded: whether a selection is drawn by chance, so that another seed gives other rows.
+        shares_batches: whether several processes may share the batches of a recipe: it keeps nothing of single samples.
         aliases: other names the user may type.
     """
 
@@ -50,14 +50,14 @@ class Method:
     cost: str
     source: str
     columns: Mapping[str, Direction] = field(default_factory=dict)
-    needs: Needs = "inputs"
+    needs: Needs | None = None
     uses: tuple[Uses, ...] = ()
     nested: bool = True
+    tries: bool = False
     classes_itself: bool = False
     reads_blocks: bool = False
-    asks_memory: bool = False
-    in_blocks: bool = False
     seeded: bool = False
+    shares_batches: bool = False
     aliases: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from prune_cli.methods.registry.method import Kind
 
-_PRUNE4REL_SGD = {"lr": 0.02, "warmup_fraction": 0.0, "final_lr_fraction": 0.005}
+_SGD = {"lr": 0.02, "warmup_fraction": 0.0, "final_lr_fraction": 0.005}
+_SOP = {**_SGD, "lr_u": 10.0, "lr_v": 100.0, "consistency": 0.9, "balance": 0.1}
+_DIVIDEMIX = {**_SGD, "warmup": 10, "lambda_u": 1.0, "threshold": 0.5, "temperature": 0.5, "mixup": 4.0}
 
 PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
     "cg-paper": {"score": {"cg": {"ratio": 1.0, "repeats": 10}}},
@@ -22,50 +24,19 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
     },
     "prune4rel-cifar10n": {
         "selection": {"neighbor_confidence": {"tau": 0.975, "eta": 1.0}},
-        "recipe": {
-            "sop": {**_PRUNE4REL_SGD, "lr_u": 10.0, "lr_v": 100.0, "consistency": 0.9, "balance": 0.1},
-            "dividemix": {
-                **_PRUNE4REL_SGD,
-                "warmup": 10,
-                "lambda_u": 1.0,
-                "threshold": 0.5,
-                "temperature": 0.5,
-                "mixup": 4.0,
-            },
-        },
+        "recipe": {"sop": _SOP, "dividemix": _DIVIDEMIX},
     },
     "prune4rel-cifar100n": {
         "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 1.0}},
-        "recipe": {
-            "sop": {**_PRUNE4REL_SGD, "lr_u": 1.0, "lr_v": 100.0, "consistency": 0.9, "balance": 0.1},
-            "dividemix": {
-                **_PRUNE4REL_SGD,
-                "warmup": 30,
-                "lambda_u": 1.0,
-                "threshold": 0.5,
-                "temperature": 0.5,
-                "mixup": 4.0,
-            },
-        },
+        "recipe": {"sop": {**_SOP, "lr_u": 1.0}, "dividemix": {**_DIVIDEMIX, "warmup": 30}},
     },
     "prune4rel-webvision": {
         "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 1.0}},
-        "recipe": {
-            "sop": {**_PRUNE4REL_SGD, "lr_u": 0.1, "lr_v": 1.0, "consistency": 0.9, "balance": 0.1},
-        },
+        "recipe": {"sop": {**_SOP, "lr_u": 0.1, "lr_v": 1.0}},
     },
     "prune4rel-clothing1m": {
         "selection": {"neighbor_confidence": {"tau": 0.8, "eta": 1.0}},
-        "recipe": {
-            "dividemix": {
-                **_PRUNE4REL_SGD,
-                "warmup": 1,
-                "lambda_u": 0.1,
-                "threshold": 0.5,
-                "temperature": 0.5,
-                "mixup": 0.5,
-            },
-        },
+        "recipe": {"dividemix": {**_DIVIDEMIX, "warmup": 1, "lambda_u": 0.1, "mixup": 0.5}},
     },
     "prune4rel-imagenet": {
         "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}},

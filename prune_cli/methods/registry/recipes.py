@@ -14,6 +14,7 @@ RECIPES = (
         summary="cross-entropy with SGD, nesterov momentum, cosine schedule, crop and flip",
         cost="steps x batch x 3 forward passes",
         source="He 2016, with label smoothing (Szegedy 2016) and cosine decay (Loshchilov 2017)",
+        shares_batches=True,
     ),
     Method(
         name="sop",

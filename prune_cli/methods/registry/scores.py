@@ -15,11 +15,12 @@ def _of_record(
     cost: str,
     source: str,
     terms: Mapping[str, Direction] | None = None,
+    module: str | None = None,
 ) -> Method:
     return Method(
         name=name,
         kind="score",
-        module="prune_cli.methods.scores.record.dynamics",
+        module=f"prune_cli.methods.scores.record.{module or name}",
         function=f"{name}_scores",
         params=params,
         summary=summary,
@@ -41,6 +42,7 @@ SCORES = (
         cost="3/8 n^3 flops and n^2 / 2 numbers a class and repeat, n = (1 + ratio) * class size; mode=exact: 2/3 N^3 in all",
         source="Ki, Choi, Chung, ICLR 2023, arXiv:2301.00930",
         columns={"cg": "harder", "cg_a2": "harder", "cg_ab": "harder", "cg_b2": "harder"},
+        needs="kernel",
     ),
     Method(
         name="ntk_margin",
@@ -52,6 +54,7 @@ SCORES = (
         cost="2/3 N^3 flops and N^2 / 2 numbers on disk for all classes; N B^2 in blocks of B",
         source="ours: leave-one-out kernel ridge regression with the neural tangent kernel",
         columns={"ntk_margin": "easier"},
+        needs="kernel",
     ),
     Method(
         name="ntk_residual",
@@ -63,6 +66,7 @@ SCORES = (
         cost="that of ntk_margin; nothing beside it",
         source="ours: leave-one-out kernel ridge regression with the neural tangent kernel",
         columns={"ntk_residual": "harder"},
+        needs="kernel",
     ),
     _of_record(
         "el2n",
@@ -71,6 +75,7 @@ SCORES = (
         "norm of the error softmax - onehot early in training, un-augmented",
         "a tenth of a training, or one model's probabilities",
         "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075",
+        module="probabilities",
     ),
     _of_record(
         "grand",
@@ -128,6 +133,7 @@ SCORES = (
         "cross-entropy of the given label",
         "one training, or one model's probabilities",
         "the small-loss criterion, Han et al., NeurIPS 2018, arXiv:1804.06872",
+        module="probabilities",
     ),
     _of_record(
         "margin",
@@ -136,6 +142,7 @@ SCORES = (
         "probability of the label less that of the best other",
         "one training, or one model's probabilities",
         "Scheffer 2001; Northcutt et al., JAIR 2021, arXiv:1911.00068",
+        module="probabilities",
     ),
     _of_record(
         "entropy",
@@ -144,6 +151,7 @@ SCORES = (
         "entropy of the probabilities",
         "one training, or one model's probabilities",
         "Shannon 1948; Settles 2009",
+        module="probabilities",
     ),
     _of_record(
         "confidence",
@@ -152,11 +160,12 @@ SCORES = (
         "highest probability",
         "one training, or one model's probabilities",
         "Hendrycks, Gimpel, ICLR 2017, arXiv:1610.02136",
+        module="probabilities",
     ),
     Method(
         name="moderate",
         kind="score",
-        module="prune_cli.methods.scores.features.geometry",
+        module="prune_cli.methods.scores.features.moderate",
         function="moderate_scores",
         params="ModerateParams",
         summary="distance of the features to the median of the class",
@@ -168,7 +177,7 @@ SCORES = (
     Method(
         name="prototype",
         kind="score",
-        module="prune_cli.methods.scores.features.geometry",
+        module="prune_cli.methods.scores.features.prototype",
         function="prototype_scores",
         params="PrototypeParams",
         summary="distance of the features to the nearest k-means centroid; needs no labels",
@@ -180,7 +189,7 @@ SCORES = (
     Method(
         name="zcore",
         kind="score",
-        module="prune_cli.methods.scores.features.geometry",
+        module="prune_cli.methods.scores.features.zcore",
         function="zcore_scores",
         params="ZcoreParams",
         summary="coverage of random subspaces of the features, less what neighbours cover too; needs no labels",

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from prune_cli.methods.registry.method import Method
 
+DEFAULT = "window"
+"""What chooses where the user names no method."""
+
+DEFAULT_BY_SCORE = "top"
+"""What chooses by the score alone where the user names no method: at a threshold, and what is added to a selection."""
+
 SELECTIONS = (
     Method(
         name="window",
         kind="selection",
-        module="prune_cli.methods.selection.window.window",
+        module="prune_cli.methods.selection.window.best_window",
         function="select_window",
         params="WindowParams",
         summary="the window of difficulty that a ridge proxy learns most from, for every budget in one pass (BWS)",
@@ -16,9 +22,9 @@ SELECTIONS = (
         source="Choi, Ki, Chung, ICML 2024, arXiv:2406.03057",
         uses=("score", "features", "labels"),
         nested=False,
+        tries=True,
         classes_itself=True,
         reads_blocks=True,
-        in_blocks=True,
         aliases=("bws",),
     ),
     Method(
@@ -32,8 +38,8 @@ SELECTIONS = (
         source="ours, with the proxy of BWS",
         uses=("score", "features", "labels"),
         nested=False,
+        tries=True,
         classes_itself=True,
-        in_blocks=True,
         seeded=True,
     ),
     Method(
@@ -107,12 +113,11 @@ SELECTIONS = (
         cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N log N",
         source="Maharana, Yadav, Bansal, ICLR 2024, arXiv:2310.07931",
         uses=("score", "features"),
-        in_blocks=True,
     ),
     Method(
         name="kcenter",
         kind="selection",
-        module="prune_cli.methods.selection.coverage.coverage",
+        module="prune_cli.methods.selection.coverage.k_center",
         function="k_center_order",
         params="KCenterParams",
         summary="farthest first: the least radius that covers all samples",
@@ -130,12 +135,11 @@ SELECTIONS = (
         cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N neighbors log N; by parts, for each",
         source="Mirzasoleiman, Bilmes, Leskovec, ICML 2020; parts: GreeDi, NIPS 2013, arXiv:1411.0541",
         uses=("features",),
-        in_blocks=True,
     ),
     Method(
         name="graph_cut",
         kind="selection",
-        module="prune_cli.methods.selection.coverage.coverage",
+        module="prune_cli.methods.selection.coverage.graph_cut",
         function="graph_cut_order",
         params="GraphCutParams",
         summary="like all samples and unlike each other, over all pairs",
@@ -146,7 +150,7 @@ SELECTIONS = (
     Method(
         name="herding",
         kind="selection",
-        module="prune_cli.methods.selection.coverage.coverage",
+        module="prune_cli.methods.selection.coverage.herding",
         function="herding_order",
         params="HerdingParams",
         summary="so that the mean of the chosen stays near the mean of all",
@@ -165,8 +169,6 @@ SELECTIONS = (
         source="Park et al., NeurIPS 2023, arXiv:2311.01002; parts: GreeDi, NIPS 2013, arXiv:1411.0541",
         uses=("features", "probabilities"),
         classes_itself=True,
-        asks_memory=True,
-        in_blocks=True,
         aliases=("prune4rel",),
     ),
 )

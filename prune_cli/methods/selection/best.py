@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
-from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.work import BlockWork, MapBlocks, named
-from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking
-from prune_cli.methods.selection.window.ridge import proxy_work, ridge_right_counts, subsets_of
+from prune_cli.engines.block import BlockWork
+from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking, Run
+from prune_cli.methods.selection.proxy.accuracy import Proxy, proxy_work, ridge_right_counts
+from prune_cli.methods.selection.proxy.samples import LabelledVectors
+from prune_cli.methods.selection.proxy.subsets import subsets_of
 
 
 @dataclass(frozen=True)
@@ -29,28 +28,17 @@ class BestParams:
         """Return the names of what is compared."""
         return [name.strip() for name in self.methods.split("+") if name.strip()]
 
-    def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork:
+    def block_work(self, problem: Problem) -> BlockWork:
         """Return what the blocks of the methods and of the proxy come to."""
         names = self.names()
-        found = proxy_work(rows, width + self.bias, classes, len(counts) * max(1, len(names)))
+        subsets = len(problem.counts) * max(1, len(names))
+        found = proxy_work(problem.rows, problem.width + self.bias, problem.n_classes, subsets)
         for name in names:
-            kind = find_method("selection", name).params_class()
-            if hasattr(kind, "block_work"):
-                found += kind().block_work(rows, width, classes, counts) or BlockWork(0, 0, 0.0)
+            found += problem.work_of(name) or BlockWork(0, 0, 0.0)
         return found
 
 
-def select_best(
-    candidates: Candidates,
-    params: BestParams = BestParams(),
-    *,
-    counts: Sequence[int],
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress = silent,
-    per_class: bool = False,
-    map_blocks: MapBlocks | None = None,
-) -> Choice:
+def select_best(candidates: Candidates, params: BestParams = BestParams(), run: Run = Run()) -> Choice:
     """Return, for each count, the selection of that method whose ridge classifier gets most of all samples right.
 
     Every method runs with its defaults; the proxy is that of ``window``. Of equals the method named first is taken.
@@ -58,12 +46,7 @@ def select_best(
     Args:
         candidates: the samples, with all that the methods need, and ``features`` and ``codes_n``.
         params: see `BestParams`.
-        counts: how many to choose.
-        seed: the run's seed, given to every method.
-        device: where the proxy runs.
-        progress: told of each method's progress, and the proxy's.
-        per_class: every selection holds the classes in proportion.
-        map_blocks: hands out the blocks of the methods and of the proxy; None: they run here.
+        run: given to every method and to the proxy; ``choose`` is what runs a method by its name.
     Returns:
         Choice of one ranking a count, and a curve with one row for each count and method.
     Raises:
@@ -78,44 +61,29 @@ def select_best(
         raise InputError(
             f"best compares other methods, each once; methods={params.methods}", "pass -p methods=window+random"
         )
-    choices = {
-        name: choose(
-            name, candidates, find_method("selection", name).params_class()(),
-            counts=counts, per_class=per_class, seed=seed, device=device, progress=progress,
-            map_blocks=named(map_blocks, f"{name}: ") if map_blocks is not None else None,
-        )
-        for name in names
-    }  # fmt: skip
+    choices = {name: run.choose(name, candidates, run.named(f"{name}: ")) for name in names}
     features, codes = candidates.vectors("best"), candidates.codes("best")
-    member_wn = np.zeros((len(counts) * len(names), len(candidates)), bool)
+    member_wn = np.zeros((len(run.counts) * len(names), len(candidates)), bool)
     member_wn[:, candidates.kept] = True
-    for budget, count in enumerate(counts):
+    for budget, count in enumerate(run.counts):
         for place, name in enumerate(names):
             member_wn[budget * len(names) + place, choices[name].rankings[budget].order_n[:count]] = True
-    right_w = ridge_right_counts(
-        features,
-        codes,
-        subsets_of(member_wn),
-        ridge=params.ridge,
-        bias=params.bias,
-        device=device,
-        progress=progress,
-        map_blocks=map_blocks,
-        name="best",
-    )
-    right_bm = right_w.reshape(len(counts), len(names))
+    subsets = subsets_of(member_wn)
+    samples = LabelledVectors(features, codes, subsets.by_cell())
+    right_w = ridge_right_counts(samples, subsets, Proxy(params.ridge, params.bias, "best"), run)
+    right_bm = right_w.reshape(len(run.counts), len(names))
     taken = right_bm.argmax(axis=1)
     rankings = []
-    for budget, count in enumerate(counts):
+    for budget, count in enumerate(run.counts):
         ranking = choices[names[taken[budget]]].rankings[budget]
         rankings.append(
             Ranking(ranking.order_n[:count], reason=f"not selected by {names[taken[budget]]}, the best of {len(names)}")
         )
     curve = Curve(
-        budget=np.repeat(np.arange(len(counts)), len(names)),
+        budget=np.repeat(np.arange(len(run.counts)), len(names)),
         start=np.full(right_w.shape, np.nan),
         window_start=np.full(right_w.shape, -1),
-        name=names * len(counts),
+        name=names * len(run.counts),
         proxy_accuracy=right_w / max(1, len(candidates)),
         best=(np.arange(len(names))[None] == taken[:, None]).ravel(),
     )

@@ -1,33 +1,22 @@
-"""Running a selection method, over all candidates at once or inside each class."""
+"""Running a selection method by its name, over all candidates at once or inside each class."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
-from prune_cli.engines.work import MapBlocks, named
+from prune_cli.engines.block import BlockWork
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, class_numbers, in_each_class
+from prune_cli.methods.selection.capabilities import InBlocks, Problem
+from prune_cli.methods.selection.classes import class_numbers, in_each_class
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run
 
 
-def choose(
-    method: str,
-    candidates: Candidates,
-    params: Any,
-    *,
-    counts: Sequence[int],
-    per_class: bool = False,
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress = silent,
-    memory: int | None = None,
-    map_blocks: MapBlocks | None = None,
-) -> Choice:
+def choose(method: str, candidates: Candidates, params: Any, run: Run) -> Choice:
     """Return what a registered method chooses for each count.
 
     With ``per_class`` every answer holds the classes in proportion (Sainte-Lague): the method runs inside each class, with
@@ -37,13 +26,7 @@ def choose(
         method: a selection of the registry.
         candidates: N samples, of which ``kept`` are taken already.
         params: the method's parameters.
-        counts: how many to choose, each at most the number of samples that are free.
-        per_class: keep the proportion of the classes.
-        seed: the run's seed.
-        device: where methods that use torch run.
-        progress: told how far it is.
-        memory: bytes that may be used, for methods that go by it; None: most of what is free.
-        map_blocks: hands out blocks of work, for methods that have some; None: they run in this process.
+        run: counts, seed and what else there is to know.
     Returns:
         Choice with one ranking a count, of at least that many positions.
     Raises:
@@ -52,39 +35,45 @@ def choose(
         The method's; ``per_class`` copies the features of one class at a time.
     """
     found = find_method("selection", method)
-    run: Callable[..., Choice] = found.load()
-    if found.asks_memory:
-        run = functools.partial(run, memory=memory)
-    if found.in_blocks:
-        run = functools.partial(run, map_blocks=map_blocks)
-    if found.classes_itself:
-        return run(candidates, params, counts=counts, seed=seed, device=device, progress=progress, per_class=per_class)
-    if not per_class:
-        return run(candidates, params, counts=counts, seed=seed, device=device, progress=progress)
+    function = found.load()
+    run = dataclasses.replace(run, choose=_choose_by_defaults)
+    if found.classes_itself or not run.per_class:
+        return function(candidates, params, run)  # type: ignore[no-any-return]
+    turns, quotas = in_each_class(candidates, run.counts, run.seed)
     codes = class_numbers(candidates)
-    turns, quotas = in_each_class(candidates, counts, seed)
     members = [np.flatnonzero(codes == code) for code in range(quotas.shape[1])]
-    choices = []
-    for code in range(quotas.shape[1]):
-        if found.in_blocks and map_blocks is not None:
-            run = functools.partial(run, map_blocks=named(map_blocks, f"class {code}: "))
-        choices.append(
-            run(
-                candidates.take(members[code]), params, counts=quotas[:, code].tolist(),
-                seed=stream_seed(seed, "class", code), device=device, progress=progress,
-            )
-        )  # fmt: skip
+    choices: list[Choice] = []
+    for code, mine in enumerate(members):
+        own = dataclasses.replace(
+            run, counts=quotas[:, code].tolist(), seed=stream_seed(run.seed, "class", code), per_class=False
+        )
+        choices.append(function(candidates.take(mine), params, own.named(f"class {code}: ")))
     rankings: list[Ranking] = []
-    for i, count in enumerate(counts):
+    for i, count in enumerate(run.counts):
         of_classes = [choice.rankings[i] for choice in choices]
         everything = sum(len(ranking.order_n) for ranking in of_classes) == len(turns)
-        nested = all(choice.rankings[0] is choice.rankings[-1] for choice in choices) and len(counts) > 1
+        nested = all(choice.rankings[0] is choice.rankings[-1] for choice in choices) and len(run.counts) > 1
         if nested and rankings:
             rankings.append(rankings[0])
             continue
-        until = len(turns) if everything else max(counts) if nested else count
+        until = len(turns) if everything else max(run.counts) if nested else count
         rankings.append(_take_turns(of_classes, members, turns[:until]))
     return Choice(tuple(rankings))
+
+
+def block_work(params: object, problem: Problem) -> BlockWork | None:
+    """Return what the blocks of the method of these parameters come to, None where it has none."""
+    if not isinstance(params, InBlocks):
+        return None
+    return params.block_work(dataclasses.replace(problem, work_of=lambda name: block_work(_defaults_of(name), problem)))
+
+
+def _choose_by_defaults(name: str, candidates: Candidates, run: Run) -> Choice:
+    return choose(name, candidates, _defaults_of(name), run)
+
+
+def _defaults_of(name: str) -> Any:
+    return find_method("selection", name).params_class()()
 
 
 def _take_turns(of_classes: Sequence[Ranking], members: Sequence[np.ndarray], turns: np.ndarray) -> Ranking:

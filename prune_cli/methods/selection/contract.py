@@ -1,23 +1,26 @@
-"""What a selection method takes and gives: candidates in, an order of those to keep out."""
+"""What a selection method takes and gives: candidates and a run in, an order of those to keep out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.parts import Part
-from prune_cli.core.rng import generator
-from prune_cli.core.runs import sort_within_runs
+from prune_cli.core.progress import Progress, silent
+from prune_cli.core.sorting import sort_within_runs
+from prune_cli.core.vector_batches import VectorBatch
+from prune_cli.engines.handout import MapBlocks, blocks_here
+from prune_cli.methods.devices import resolve_device
 
 BEYOND = "beyond the budget"
 
 
 class Features(Protocol):
-    """A vector of every candidate, in memory or read from a file part by part."""
+    """A vector of every candidate, in memory or read from a file batch by batch."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -25,10 +28,10 @@ class Features(Protocol):
 
     @property
     def ordered(self) -> bool:
-        """Whether parts come in the order that is asked for."""
+        """Whether batches come in the order that is asked for."""
 
-    def parts(self, rows: int, order_n: np.ndarray) -> Sequence[Part]:
-        """Return parts of so many rows at most, each position once: in the order given where it can be, else of all there are."""
+    def batches(self, rows: int, order_n: np.ndarray) -> Sequence[VectorBatch]:
+        """Return batches of so many rows at most, each position once: in the order given where it can be, else of all there are."""
 
     def array(self) -> np.ndarray:
         """Return all rows, (N, D) float32.
@@ -58,12 +61,12 @@ class ArrayFeatures:
 
     ordered = True
 
-    def parts(self, rows: int, order_n: np.ndarray) -> Sequence[Part]:
-        """Return parts in the order given."""
-        return [self._part(order_n[start : start + rows]) for start in range(0, len(order_n), rows)]
+    def batches(self, rows: int, order_n: np.ndarray) -> Sequence[VectorBatch]:
+        """Return batches in the order given."""
+        return [self._batch(order_n[start : start + rows]) for start in range(0, len(order_n), rows)]
 
-    def _part(self, positions: np.ndarray) -> Part:
-        return Part(positions, lambda: self._values_nd[positions])
+    def _batch(self, positions: np.ndarray) -> VectorBatch:
+        return VectorBatch(positions, lambda: self._values_nd[positions])
 
     def array(self) -> np.ndarray:
         """Return all rows, not a copy."""
@@ -74,10 +77,10 @@ class ArrayFeatures:
         return ArrayFeatures(self._values_nd[positions])
 
 
-def read_parts(features: Features, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions (B,) and their vectors (B, D) float32, of so many rows at most, as `Features.parts` has them."""
-    for part in features.parts(rows, order_n):
-        yield part.positions, part.read()
+def read_batches(features: Features, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions (B,) and their vectors (B, D) float32, of so many rows at most, as `Features.batches` has them."""
+    for batch in features.batches(rows, order_n):
+        yield batch.positions, batch.read()
 
 
 @dataclass(frozen=True)
@@ -252,58 +255,41 @@ def nested(ranking: Ranking, counts: Sequence[int]) -> Choice:
     return Choice((ranking,) * len(counts))
 
 
-def class_turns(sizes_c: np.ndarray, taken_c: np.ndarray, seed: int) -> np.ndarray:
-    """Return the classes in the order they take turns, so that every prefix holds them in proportion.
-
-    The r-th sample of a class of n stands at the quantile (r - 1/2) / n: prefixes are then the apportionment of
-    Sainte-Lague (Webster), which never takes a seat back when the budget grows, so budgets are nested. Equal quantiles
-    go by a random order of the classes.
-
-    Args:
-        sizes_c: (C,) int64 samples of each class.
-        taken_c: (C,) int64 how many of these are taken already, at the front.
-        seed: the run's seed.
-    Returns:
-        (sum of sizes less taken,) int64 class of each turn.
-    Cost:
-        N log N.
-    Example:
-        >>> class_turns(np.array([4, 2]), np.array([0, 0]), seed=0).tolist()
-        [0, 1, 0, 0, 1, 0]
-    """
-    left_c = sizes_c - taken_c
-    turns = np.repeat(np.arange(len(sizes_c)), left_c)
-    first = np.repeat(np.cumsum(left_c) - left_c, left_c)
-    rank = np.arange(len(turns)) - first + taken_c[turns]
-    # (2 rank + 1) / (2 size), compared exactly as integers would be: doubles are exact enough below 2^25 rows a class.
-    quantile = (2 * rank + 1) / (2 * sizes_c[turns])
-    draw = generator(seed, "select", "classes").permutation(len(sizes_c))
-    order: np.ndarray = turns[np.lexsort((draw[turns], quantile))]
-    return order
+def _no_other(name: str, candidates: Candidates, run: Run) -> Choice:
+    raise InputError(f"method '{name}' is not at hand here", "run it by its name, as choosing.choose does")
 
 
-def in_each_class(candidates: Candidates, counts: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes' turns, and how many of each class every count takes.
+@dataclass(frozen=True)
+class Run:
+    """What a method is told of the run that it is part of; each takes of it what it wants.
 
     Args:
-        candidates: with labels; a sample without one belongs to a class of its own, -1.
-        counts: how many samples are chosen in all.
-        seed: the run's seed.
-    Returns:
-        (F,) int64 turns of the F free samples, as codes of `class_numbers`; (len(counts), C) int64 quotas.
+        counts: how many to choose, each at most the number of samples that are free.
+        seed: of the run.
+        device: where methods that use torch compute.
+        progress: told how far the work is.
+        per_class: keep the proportion of the classes; given only to methods that see to it themselves.
+        memory: bytes that may be used beside the samples; None: most of what is free.
+        map_blocks: hands out blocks of work; None: they run in this process.
+        choose: runs another method, which is named, with its defaults.
     """
-    codes = class_numbers(candidates)
-    n_classes = int(codes.max()) + 1 if len(codes) else 0
-    turns = class_turns(
-        np.bincount(codes, minlength=n_classes), np.bincount(codes[candidates.kept], minlength=n_classes), seed
-    )
-    quotas = np.stack([np.bincount(turns[:count], minlength=n_classes) for count in counts])
-    return turns, quotas
 
+    counts: Sequence[int] = ()
+    seed: int = 0
+    device: str = "auto"
+    progress: Progress = silent
+    per_class: bool = False
+    memory: int | None = None
+    map_blocks: MapBlocks | None = None
+    choose: Callable[[str, Candidates, Run], Choice] = _no_other
 
-def class_numbers(candidates: Candidates) -> np.ndarray:
-    """Return (N,) int64 class of each sample, 0 to C - 1 without gaps, samples without a label one of them."""
-    if candidates.codes_n is None:
-        raise InputError("--per-class needs labels", "name their column with --label-column")
-    numbers: np.ndarray = np.unique(candidates.codes_n, return_inverse=True)[1]
-    return numbers
+    @property
+    def hand_out(self) -> MapBlocks:
+        """What runs blocks of work: on threads of this process where nothing else was given and they compute on its CPU."""
+        return self.map_blocks or blocks_here(self.progress, resolve_device(self.device).type == "cpu")
+
+    def named(self, prefix: str) -> Run:
+        """Return the same run with longer names of blocks, for work that is done several times."""
+        if self.map_blocks is None:
+            return self
+        return dataclasses.replace(self, map_blocks=self.map_blocks.named(prefix))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +9,8 @@ import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
-from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator
-from prune_cli.methods.selection.contract import Candidates, Choice, Ranking
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run
 
 _MIS_RATES = {
     "cifar10": ((0.1, 0.3), (0.2, 0.1), (0.3, 0.1), (0.5, 0.0), (0.7, 0.0)),
@@ -46,15 +44,7 @@ def mis_rate_for(kept: float, table: float | Literal["cifar10", "cifar100"]) -> 
     return round(float(np.interp(kept, kept_shares, rates)), 12)
 
 
-def stratified_order(
-    candidates: Candidates,
-    params: StratifiedParams = StratifiedParams(),
-    *,
-    counts: Sequence[int],
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress = silent,
-) -> Choice:
+def stratified_order(candidates: Candidates, params: StratifiedParams = StratifiedParams(), run: Run = Run()) -> Choice:
     """Return samples drawn evenly over the range of the score, without the very hardest.
 
     The ``mis_rate`` share of the hardest is dropped, since many of these are wrong labels. What is left is cut in
@@ -64,9 +54,7 @@ def stratified_order(
     Args:
         candidates: the samples; of them ``difficulty_n``. The paper drops and cuts by AUM.
         params: see `StratifiedParams`.
-        counts: how many to choose; each is an answer of its own.
-        seed: the run's seed. A sample's draw is the same for every budget.
-        device, progress: not used.
+        run: of it ``counts``, each of which has an answer of its own, and ``seed``: a sample's draw is the same for every budget.
     Returns:
         Choice of one ranking a count: the count chosen, hardest first. Where fewer than the count are not dropped, fewer are
         dropped.
@@ -82,19 +70,19 @@ def stratified_order(
 
         >>> samples = Candidates(np.arange(6), np.arange(6.0))
         >>> params = StratifiedParams(strata=2, mis_rate=0.2)
-        >>> chosen = stratified_order(samples, params, counts=[2]).rankings[0].order_n
+        >>> chosen = stratified_order(samples, params, Run([2])).rankings[0].order_n
         >>> (chosen >= 2).tolist(), 5 in chosen
         ([True, False], False)
     """
     hardest_first = candidates.hardest_first("stratified")
     difficulty = candidates.difficulty("stratified")
     free = candidates.free()
-    draw, luck = np.empty(len(candidates)), generator(seed, "select", "stratified")
+    draw, luck = np.empty(len(candidates)), generator(run.seed, "select", "stratified")
     for start in range(0, len(free), _BLOCK):
         here = free[start : start + _BLOCK]
         draw[here] = luck.random(len(here))
     rankings = []
-    for count in counts:
+    for count in run.counts:
         rate = mis_rate_for(count / max(1, len(free)), params.mis_rate)
         dropped = min(int(np.floor(rate * len(free) + 0.5)), len(free) - count)
         left = hardest_first[dropped:]
@@ -143,15 +131,7 @@ class DualParams:
     anchors: int = param(10, "hardest samples whose mean probability the distribution starts from", low=1)
 
 
-def dual_order(
-    candidates: Candidates,
-    params: DualParams = DualParams(),
-    *,
-    counts: Sequence[int],
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress = silent,
-) -> Choice:
+def dual_order(candidates: Candidates, params: DualParams = DualParams(), run: Run = Run()) -> Choice:
     r"""Return samples drawn in proportion to the DUAL score times a Beta density that moves to the easy as less is kept.
 
     With r the share pruned, p the mean over the epochs of the label's probability and m its mean over the ``anchors``
@@ -161,9 +141,7 @@ def dual_order(
     Args:
         candidates: the samples; of them ``difficulty_n`` (the score ``dual``) and the column ``dual_mean``.
         params: see `DualParams`.
-        counts: how many to choose; each is an answer of its own.
-        seed: the run's seed. A sample's draw is the same for every budget.
-        device, progress: not used.
+        run: of it ``counts``, each of which has an answer of its own, and ``seed``: a sample's draw is the same for every budget.
     Returns:
         Choice of one ranking a count, over all samples: drawn first to drawn last.
     Raises:
@@ -175,7 +153,7 @@ def dual_order(
         draw is Efraimidis' and Spirakis' (2006): the largest ``log(u) / weight``.
     Example:
         >>> samples = Candidates(np.arange(3), np.array([0.1, 0.2, 0.3]), columns={"dual_mean": np.array([0.9, 0.5, 0.1])})
-        >>> sorted(dual_order(samples, counts=[2]).rankings[0].order_n.tolist())
+        >>> sorted(dual_order(samples, run=Run([2])).rankings[0].order_n.tolist())
         [0, 1, 2]
     """
     from scipy.stats import beta
@@ -192,10 +170,10 @@ def dual_order(
     if len(free) and score_n[free].min() < 0:
         raise InputError("dual draws in proportion to the score, and one is negative", "pass -p key=dual")
     anchor = float(mean_n[hardest_first[: params.anchors]].mean()) if len(free) else 0.5
-    luck = np.log(generator(seed, "select", "dual").random(len(free)))
+    luck = np.log(generator(run.seed, "select", "dual").random(len(free)))
     inside = np.clip(mean_n[free], 1e-9, 1 - 1e-9)  # the density is 0 or infinite at the very ends
     rankings = []
-    for count in counts:
+    for count in run.counts:
         pruned = 1 - count / max(1, len(free))
         b = params.concentration * (1 - anchor) * (1 - pruned ** (2 + params.complexity))
         b = float(np.clip(b, 1e-3, params.concentration + 1 - 1e-3))

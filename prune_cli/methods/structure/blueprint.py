@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.structure.residual import residual_blocks
-from prune_cli.methods.training.networks.networks import Network, zero_input
+from prune_cli.methods.training.networks.branches import Branch, residual_blocks
+from prune_cli.methods.training.networks.network import Network, zero_input
+from prune_cli.methods.training.networks.surgery import Entries
 
 
 @dataclass(frozen=True)
@@ -53,34 +55,19 @@ class Space:
 
 @dataclass(frozen=True)
 class Term:
-    """A share of the cost: ``flops`` and ``parameters`` times the live units of two spaces, where the block is there.
+    """A share of the cost: ``flops`` and ``parameters`` times the live units of two spaces, where the branch is there.
 
     Args:
         flops, parameters: for one unit of each.
         first, second: numbers of spaces, -1 for none (a factor of 1).
-        block: number of the residual block whose branch it is in, -1 for none.
+        branch: number of the residual branch that it is in, -1 for none.
     """
 
     flops: float
     parameters: float
     first: int
     second: int
-    block: int
-
-
-@dataclass(frozen=True)
-class Block:
-    """A residual block whose branch can go.
-
-    Args:
-        name: of the module.
-        branch: names of the tensors that go with it.
-        scaled: of these, the ones that a factor on the branch can be multiplied into.
-    """
-
-    name: str
-    branch: tuple[str, ...]
-    scaled: tuple[str, ...]
+    branch: int
 
 
 @dataclass(frozen=True)
@@ -89,27 +76,55 @@ class Blueprint:
 
     Args:
         spaces: that can be cut.
-        blocks: whose branches can be.
+        branches: of residual blocks, that can go.
         terms: whose sum is the cost.
     """
 
     spaces: tuple[Space, ...]
-    blocks: tuple[Block, ...]
+    branches: tuple[Branch, ...]
     terms: tuple[Term, ...]
 
     @property
     def n_gates(self) -> int:
-        """Return the number of units and blocks."""
-        return sum(space.size for space in self.spaces) + len(self.blocks)
+        """Return the number of units and branches."""
+        return sum(space.size for space in self.spaces) + len(self.branches)
+
+    def bounds(self) -> list[slice]:
+        """Return where the units of each space are in a vector of gates; the branches follow."""
+        found, start = [], 0
+        for space in self.spaces:
+            found.append(slice(start, start + space.size))
+            start += space.size
+        return found
+
+    def entries(self, kept: Sequence[Tensor]) -> Entries:
+        """Return which entries of which tensors stay where some units of every space do.
+
+        What is computed is unchanged, to rounding, where what goes was multiplied by 0 in all weights that read it.
+
+        Args:
+            kept: for each space, (K,) int64 the units that stay, ascending, one or more.
+        """
+        found: dict[str, list[tuple[int, Tensor]]] = {}
+        for space, kept_k in zip(self.spaces, kept, strict=True):
+            if len(kept_k) == space.size:
+                continue
+            for member in space.members:
+                entries = kept_k
+                if member.repeat > 1:
+                    within = torch.arange(member.repeat, device=kept_k.device)
+                    entries = (kept_k[:, None] * member.repeat + within).flatten()
+                found.setdefault(member.tensor, []).append((member.dim, entries))
+        return found
 
     def without(self, sizes: Sequence[int], removed: frozenset[int]) -> tuple[Blueprint, tuple[int, ...]]:
-        """Return it with other numbers of units and without some blocks, and the numbers of the spaces that are left.
+        """Return it with other numbers of units and without some branches, and the numbers of the spaces that are left.
 
         Args:
             sizes: of each space.
-            removed: numbers of blocks; spaces that are all inside their branches are gone as well.
+            removed: numbers of branches; spaces that are all inside them are gone as well.
         """
-        gone = {tensor for k in removed for tensor in self.blocks[k].branch}
+        gone = {tensor for k in removed for tensor in self.branches[k].tensors}
         left, spaces = [], []
         for k, (space, size) in enumerate(zip(self.spaces, sizes, strict=True)):
             members, readers = (
@@ -118,14 +133,14 @@ class Blueprint:
             if members:
                 left.append(k)
                 spaces.append(Space(space.name, size, members, readers))
-        blocks = [k for k in range(len(self.blocks)) if k not in removed]
-        space_of, block_of = ({old: new for new, old in enumerate(kept)} | {-1: -1} for kept in (left, blocks))
+        branches = [k for k in range(len(self.branches)) if k not in removed]
+        space_of, branch_of = ({old: new for new, old in enumerate(kept)} | {-1: -1} for kept in (left, branches))
         terms = [
-            dataclasses.replace(t, first=space_of[t.first], second=space_of[t.second], block=block_of[t.block])
+            dataclasses.replace(t, first=space_of[t.first], second=space_of[t.second], branch=branch_of[t.branch])
             for t in self.terms
-            if t.block not in removed
+            if t.branch not in removed
         ]
-        return Blueprint(tuple(spaces), tuple(self.blocks[k] for k in blocks), tuple(terms)), tuple(left)
+        return Blueprint(tuple(spaces), tuple(self.branches[k] for k in branches), tuple(terms)), tuple(left)
 
 
 _SAME_UNITS = {
@@ -315,12 +330,12 @@ def draw_blueprint(network: Network, input_shape: tuple[int, ...]) -> Blueprint:
     was_training = network.training
     walk = _Walk(torch.export.export(network.eval(), (zero_input(input_shape),)))
     network.train(was_training)
-    blocks = tuple(Block(b.name, b.branch, b.scaled) for b in residual_blocks(network))
+    branches = tuple(block.branch for block in residual_blocks(network))
     places = [units for units in walk.order if units.same is None and not units.fixed and units.readers]
-    if not places and not blocks:
+    if not places and not branches:
         raise InputError("the network has no units and no layers that can be cut out", "take another architecture")
     number = {id(units): k for k, units in enumerate(places)}
-    block_of = {tensor: k for k, block in enumerate(blocks) for tensor in block.branch}
+    branch_of = {tensor: k for k, branch in enumerate(branches) for tensor in branch.tensors}
     terms = []
     for tensor, flops, parameters, first, second in walk.costs:
         found = []
@@ -330,6 +345,6 @@ def draw_blueprint(network: Network, input_shape: tuple[int, ...]) -> Blueprint:
             if units is not None and k < 0:
                 flops, parameters = flops * units.size, parameters * units.size
             found.append(k)
-        terms.append(Term(flops, parameters, found[0], found[1], block_of.get(tensor, -1)))
+        terms.append(Term(flops, parameters, found[0], found[1], branch_of.get(tensor, -1)))
     spaces = tuple(Space(u.name, u.size, tuple(u.members), tuple(u.readers)) for u in places)
-    return Blueprint(spaces, blocks, tuple(terms))
+    return Blueprint(spaces, branches, tuple(terms))

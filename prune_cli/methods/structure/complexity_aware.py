@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from prune_cli.core.params import param
-from prune_cli.methods.training.loop.structure import Structure, StructureMaker
+from prune_cli.methods.structure.params import ComplexityAwareParams
+from prune_cli.methods.training.loop.contract import Structure, StructureMaker
 
 if TYPE_CHECKING:
     import torch
 
-    from prune_cli.methods.training.networks.networks import Network
-
-
-@dataclass(frozen=True)
-class ComplexityAwareParams:
-    """Parameters of ``complexity_aware``."""
-
-    strength: float = param(0.3, "price of the whole network, in units of the loss: higher prunes more", low=0.0)
-    layer_weight: float = param(1.0, "price of a layer, against that of its units; 0: layers stay", low=0.0)
-    unit_weight: float = param(1.0, "price of a unit; 0: units stay", low=0.0)
-    flops_weight: float = param(
-        0.5, "share of the price that goes by FLOPs; the rest goes by parameters", low=0.0, high=1.0
-    )
-    target_flops: float | None = param(
-        None, "share of the FLOPs to end with, to which strength is steered", low=0.0, high=1.0
-    )
-    start: float = param(0.05, "share of the steps before gates are learned", low=0.0, high=1.0)
-    end: float = param(0.6, "share of the steps after which every gate is decided", low=0.0, high=1.0)
-    patience: float = param(0.2, "share of the time between in which a structure of no use goes", low=0.001, high=1.0)
-    explore: float = param(0.02, "least share of the steps in which a gate is tried off, or on", low=0.0, high=0.5)
-    estimate: Literal["both_ends", "first_order", "exact"] = param(
-        "both_ends", "of units slopes with the gate on and off, of layers losses; slopes where it is; exact, for tests"
-    )
+    from prune_cli.methods.training.networks.network import Network
 
 
 def complexity_aware(params: ComplexityAwareParams) -> StructureMaker:
@@ -50,6 +27,10 @@ def complexity_aware(params: ComplexityAwareParams) -> StructureMaker:
 
     Args:
         params: see `ComplexityAwareParams`.
+    Returns:
+        What makes a `Structure` for the networks of a training.
+    Cost:
+        That of the recipe, less with every cut; a loss of the batch twice where a layer is measured, one layer every few steps.
     Source:
         Guenter, Sideris, 2024, arXiv:2411.09127; 2022, arXiv:2205.04650; 2024, arXiv:2406.04549. Deviations: gates are drawn for
         a batch and multiplied into the weights that read a unit; g of a unit is by default the mean of the remembered slopes of the

@@ -1,4 +1,4 @@
-"""The structure of networks as it shrinks: which units and blocks are left, what they cost, and how that is kept and told.
+"""The structure of networks as it shrinks: which units and branches are left, what they cost, and how that is kept and told.
 
 This module imports torch, so it is imported inside functions only.
 """
@@ -14,9 +14,9 @@ from torch import Tensor
 from prune_cli.core.errors import InputError
 from prune_cli.methods.structure.blueprint import Blueprint, draw_blueprint
 from prune_cli.methods.structure.cost import CostModel
-from prune_cli.methods.structure.surgery import cut_units, remove_blocks, take_shape
-from prune_cli.methods.training.loop.structure import Change, Structure
-from prune_cli.methods.training.networks.networks import Network
+from prune_cli.methods.training.loop.contract import Change, Structure
+from prune_cli.methods.training.networks.network import Network
+from prune_cli.methods.training.networks.surgery import keep_entries, remove_branches, take_shape
 
 
 class Shape:
@@ -36,14 +36,6 @@ class Shape:
         """Return FLOPs and parameters of all that is left, (2,) float64."""
         return self.cost(torch.ones(self.blueprint.n_gates, device=self._device))
 
-    def bounds(self) -> list[slice]:
-        """Return where the units of each space are in a vector of gates; the blocks follow."""
-        found, start = [], 0
-        for space in self.blueprint.spaces:
-            found.append(slice(start, start + space.size))
-            start += space.size
-        return found
-
     def keep(self, live_g: Tensor) -> tuple[Change, Tensor] | None:
         """Return how a network is cut to what is live, and the places of what is left among the gates; None where nothing goes.
 
@@ -51,35 +43,35 @@ class Shape:
             live_g: (G,) bool; at least one unit of each space, or the first one stays.
         """
         live_g = live_g.clone()
-        for where in self.bounds():
+        before, bounds, n_units = self.blueprint, self.blueprint.bounds(), self.cost.n_units
+        for where in bounds:
             if not live_g[where].any():
                 live_g[where.start] = True
         if bool(live_g.all()):
             return None
-        before = self.blueprint
-        kept = [live_g[where].nonzero()[:, 0] for where in self.bounds()]
-        n_units = self.cost.n_units
+        kept = [live_g[where].nonzero()[:, 0] for where in bounds]
         removed = frozenset((~live_g[n_units:]).nonzero()[:, 0].tolist())
-        names = [before.blocks[k].name for k in sorted(removed)]
+        names = [before.branches[k].block for k in sorted(removed)]
         after, left = before.without([len(k) for k in kept], removed)
-        places = [kept[k] + self.bounds()[k].start for k in left]
+        places = [kept[k] + bounds[k].start for k in left]
         places.append(live_g[n_units:].nonzero()[:, 0] + n_units)
         self.blueprint, self.cost = after, CostModel(after, self._device)
+        entries = before.entries(kept)
 
         def change(network: Network, optimizer: torch.optim.Optimizer | None) -> None:
-            remove_blocks(network, names, optimizer)
-            cut_units(network, before, kept, optimizer)
+            remove_branches(network, names, optimizer)
+            keep_entries(network, entries, optimizer)
 
         return change, torch.cat(places)
 
     def removed(self) -> list[str]:
         """Return the names of the blocks whose branches are gone."""
-        left = {block.name for block in self.blueprint.blocks}
-        return [block.name for block in self.whole.blocks if block.name not in left]
+        left = {branch.block for branch in self.blueprint.branches}
+        return [branch.block for branch in self.whole.branches if branch.block not in left]
 
     def restore(self, removed: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Change:
         """Take up a shape, and return what gives it to a whole network."""
-        numbers = frozenset(k for k, block in enumerate(self.whole.blocks) if block.name in set(removed))
+        numbers = frozenset(k for k, branch in enumerate(self.whole.branches) if branch.block in set(removed))
         sizes = []
         for space in self.whole.spaces:
             first = next((m for m in space.members if m.tensor in shapes), None)
@@ -128,7 +120,7 @@ class ShrinkingStructure(Structure):
         self.shapes = shapes
 
     def facts(self) -> Mapping[str, Any]:
-        """Return the first network's FLOPs, parameters, live units by layer, and which blocks are there."""
+        """Return the first network's FLOPs, parameters, live units by layer, and which branches are there."""
         shape = self.shapes[0]
         flops, parameters = (round(v) for v in shape.live_cost().tolist())
         gone = set(shape.removed())
@@ -136,7 +128,7 @@ class ShrinkingStructure(Structure):
             "flops": flops,
             "parameters": parameters,
             "units": [live for live, _ in shape.units().values()],
-            "layers": [int(block.name not in gone) for block in shape.whole.blocks],
+            "layers": [int(branch.block not in gone) for branch in shape.whole.branches],
         }
 
     def described(self) -> Mapping[str, Any]:

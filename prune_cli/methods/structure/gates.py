@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from prune_cli.methods.structure.blueprint import Blueprint
-from prune_cli.methods.training.networks.networks import Network
+from prune_cli.methods.training.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -22,39 +22,35 @@ class _Gated:
     Args:
         path, attribute: where it is.
         units: slices of the gates for its second dimension with how often each repeats, or None.
-        block: number of the block's gate, or -1.
+        branch: number of the branch's gate, or -1.
     """
 
     path: str
     attribute: str
     units: tuple[slice, int] | None
-    block: int
+    branch: int
 
 
 class Gates:
     """Where the gates of a network act.
 
-    Gates are one vector: those of the units of each space in turn, then those of the blocks.
+    Gates are one vector: those of the units of each space in turn, then those of the branches.
 
     Args:
         blueprint: of the network as it is.
     """
 
     def __init__(self, blueprint: Blueprint) -> None:
-        self.bounds: list[slice] = []
-        start = 0
-        for space in blueprint.spaces:
-            self.bounds.append(slice(start, start + space.size))
-            start += space.size
-        self.n_units, self.n_gates = start, start + len(blueprint.blocks)
+        n_units = blueprint.n_gates - len(blueprint.branches)
         units = {
             reader.tensor: (where, reader.repeat)
-            for space, where in zip(blueprint.spaces, self.bounds, strict=True)
+            for space, where in zip(blueprint.spaces, blueprint.bounds(), strict=True)
             for reader in space.readers
         }
-        blocks = {tensor: start + k for k, block in enumerate(blueprint.blocks) for tensor in block.scaled}
+        branches = {tensor: n_units + k for k, branch in enumerate(blueprint.branches) for tensor in branch.scaled}
         self._gated = [
-            _Gated(*_split(name), units.get(name), blocks.get(name, -1)) for name in dict.fromkeys([*units, *blocks])
+            _Gated(*_split(name), units.get(name), branches.get(name, -1))
+            for name in dict.fromkeys([*units, *branches])
         ]
 
     @contextlib.contextmanager
@@ -86,8 +82,8 @@ class Gates:
             if repeat > 1:
                 factor = factor.repeat_interleave(repeat)
             product = product * factor.view(1, -1, *[1] * (weight.dim() - 2))
-        if gated.block >= 0:
-            product = product * gates_g[gated.block]
+        if gated.branch >= 0:
+            product = product * gates_g[gated.branch]
         return product
 
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from prune_cli.core.rng import generator
-from prune_cli.methods.structure.complexity_aware import ComplexityAwareParams
 from prune_cli.methods.structure.cutting import Shape, ShrinkingStructure
 from prune_cli.methods.structure.gates import Gates
-from prune_cli.methods.training.loop.structure import Change
-from prune_cli.methods.training.networks.networks import Network
+from prune_cli.methods.structure.params import ComplexityAwareParams
+from prune_cli.methods.training.loop.contract import Change
+from prune_cli.methods.training.networks.network import Network
 
 GONE = 0.01
 """A structure is cut out when its probability is this low."""
@@ -50,7 +50,7 @@ class LearnedGates(ShrinkingStructure):
     ) -> None:
         super().__init__(shapes)
         self._params, self._seed, self._device = params, seed, device
-        self._prices_layers = params.layer_weight > 0 and bool(shapes[0].blueprint.blocks)
+        self._prices_layers = params.layer_weight > 0 and bool(shapes[0].blueprint.branches)
         self.asks_losses = params.estimate == "exact" or (params.estimate == "both_ends" and self._prices_layers)
         self._first, self._last = round(params.start * n_steps), max(1, round(params.end * n_steps))
         self._patience = max(2.0, params.patience * (self._last - self._first))
@@ -112,7 +112,7 @@ class LearnedGates(ShrinkingStructure):
         shape = self.shapes[turn]
         if self._params.estimate == "exact":
             return range(shape.blueprint.n_gates)
-        n_layers = len(shape.blueprint.blocks)
+        n_layers = len(shape.blueprint.branches)
         if not n_layers:
             return ()
         every = max(1, min(_SELDOM, round(self._patience / (_MEASURES * n_layers))))
@@ -134,17 +134,15 @@ class LearnedGates(ShrinkingStructure):
         pace_g = (benefit_g / (strength * priced_g).clamp_min(1e-12) + 1).clamp(-_FASTEST, _FASTEST)
         moved_g = (theta_g - pace_g / self._patience).clamp(0, 1)
         self.theta[turn] = torch.where((priced_g > 0) & known_g, moved_g, theta_g)
-        if self._params.target_flops is not None and step % 10 == 0:
-            self._steer(turn, step, pace_g)
+        target = self._params.target_flops
+        if target is not None and step % 10 == 0:
+            self._steer(turn, step, pace_g, target)
         if step + 1 >= self._last:
             return self.finish(turn, network)
         if (step + 1) % self._cut_every:
             return None
         live_g = self.theta[turn] > GONE
-        if (
-            self._params.target_flops is not None
-            and self._flops_share(turn, live_g.float()) < self._params.target_flops
-        ):
+        if target is not None and self._flops_share(turn, live_g.float()) < target:
             return None  # more are on their way out than should be: strength falls, and some will come back
         return self._cut(turn, live_g)
 
@@ -181,27 +179,26 @@ class LearnedGates(ShrinkingStructure):
 
     def _weights(self, turn: int) -> Tensor:
         shape = self.shapes[turn]
-        n_blocks = len(shape.blueprint.blocks)
+        n_branches = len(shape.blueprint.branches)
         return torch.cat(
             [
                 torch.full((shape.cost.n_units,), self._params.unit_weight, device=self._device),
-                torch.full((n_blocks,), self._params.layer_weight, device=self._device),
+                torch.full((n_branches,), self._params.layer_weight, device=self._device),
             ]
         )
 
     def _flops_share(self, turn: int, theta_g: Tensor) -> float:
         return float((self.shapes[turn].cost(theta_g) / self.shapes[turn].whole_cost_2)[0])
 
-    def _steer(self, turn: int, step: int, pace_g: Tensor) -> None:
+    def _steer(self, turn: int, step: int, pace_g: Tensor, target: float) -> None:
         """Raise the strength while more FLOPs are under way than planned, and lower it while fewer are.
 
         What counts is where the gates will be at their pace in half of the time in which one of no use goes, against the plan for then:
         gates that are on their way out need no higher price.
         """
-        assert self._params.target_flops is not None
         ahead = 0.5 * self._patience
         passed = min(1.0, (step + ahead - self._first) / max(1.0, 0.8 * (self._last - self._first)))
-        planned = 1 - passed * (1 - self._params.target_flops)
+        planned = 1 - passed * (1 - target)
         priced = self._weights(turn) > 0
         moved_g = (self.theta[turn] - torch.where(priced, pace_g, 0.0).nan_to_num() * ahead / self._patience).clamp(
             0, 1
@@ -245,7 +242,7 @@ class LearnedGates(ShrinkingStructure):
 
     def _cut(self, turn: int, live_g: Tensor) -> Change | None:
         live_g = live_g.clone()
-        for where in self.shapes[turn].bounds():
+        for where in self.shapes[turn].blueprint.bounds():
             if not live_g[where].any():  # never to no unit at all
                 best = where.start + int(self.theta[turn][where].argmax())
                 live_g[best] = True

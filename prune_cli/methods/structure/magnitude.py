@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prune_cli.core.params import param
-from prune_cli.methods.training.loop.structure import Structure, StructureMaker
+from prune_cli.methods.structure.params import MagnitudeParams
+from prune_cli.methods.training.loop.contract import Structure, StructureMaker
 
 if TYPE_CHECKING:
     import torch
 
-    from prune_cli.methods.training.networks.networks import Network
-
-
-@dataclass(frozen=True)
-class MagnitudeParams:
-    """Parameters of ``magnitude``."""
-
-    target_flops: float = param(0.5, "share of the FLOPs to end with", low=0.0, high=1.0)
-    rounds: int = param(1, "cuts, evenly spaced between start and end; 1: one shot, at the end of that time", low=1)
-    start: float = param(0.05, "share of the steps before the first of several cuts", low=0.0, high=1.0)
-    end: float = param(0.6, "share of the steps after which the last cut is made; training goes on", low=0.0, high=1.0)
+    from prune_cli.methods.training.networks.network import Network
 
 
 def magnitude(params: MagnitudeParams) -> StructureMaker:
@@ -32,6 +21,10 @@ def magnitude(params: MagnitudeParams) -> StructureMaker:
 
     Args:
         params: see `MagnitudeParams`.
+    Returns:
+        What makes a `Structure` for the networks of a training.
+    Cost:
+        That of the recipe, less after every cut.
     Source:
         Li, Kadav, Durdanovic, Samet, Graf, ICLR 2017, arXiv:1608.08710. Deviation: one share for all layers, found by bisection.
     """

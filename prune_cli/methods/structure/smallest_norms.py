@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from prune_cli.methods.structure.cutting import Shape, ShrinkingStructure
-from prune_cli.methods.structure.magnitude import MagnitudeParams
-from prune_cli.methods.training.loop.structure import Change
-from prune_cli.methods.training.networks.networks import Network
+from prune_cli.methods.structure.params import MagnitudeParams
+from prune_cli.methods.training.loop.contract import Change
+from prune_cli.methods.training.networks.network import Network
 
 
 class SmallestNorms(ShrinkingStructure):
@@ -68,8 +68,8 @@ class SmallestNorms(ShrinkingStructure):
         rank_u = torch.cat(ranks)
 
         def live(share: float) -> Tensor:
-            blocks = torch.ones(len(shape.blueprint.blocks), dtype=torch.bool, device=self._device)
-            return torch.cat([(rank_u < share) | (rank_u == 0), blocks])
+            branches = torch.ones(len(shape.blueprint.branches), dtype=torch.bool, device=self._device)
+            return torch.cat([(rank_u < share) | (rank_u == 0), branches])
 
         low, high = 0.0, 1.0
         for _ in range(40):
@@ -80,7 +80,7 @@ class SmallestNorms(ShrinkingStructure):
         return None if found is None else found[0]
 
     def state(self) -> Any:
-        """Return the blocks that are gone, and how many cuts are made."""
+        """Return the branches that are gone, and how many cuts are made."""
         return {**super().state(), "done": list(self.done)}
 
     def restore(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from prune_cli.core.errors import NumericalError
+from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.runtime import Runtime
 from prune_cli.engines.processes import map_jobs
 from prune_cli.io.manifests.data import DataOptions
@@ -28,7 +28,8 @@ from prune_cli.io.manifests.ledger import ErrorAllowance
 from prune_cli.io.runs.folder import HISTORY, read_run
 from prune_cli.io.stores.atomic import atomic_file
 from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
-from prune_cli.stages.train.command import TrainOptions, train
+from prune_cli.stages.train.command import train
+from prune_cli.stages.train.options import TrainOptions
 
 _EVERY_ROW = ErrorAllowance(share=1.0)
 
@@ -159,7 +160,8 @@ def run_cells(
         done(ended, len(by_path))
     for cell in cells:
         result = read_cell(settings, cell)
-        assert result is not None
+        if result is None:
+            raise InputError(f"{cell_path(settings, cell)} has gone meanwhile", "run the same command once more")
         yield cell, result
 
 

@@ -13,6 +13,7 @@ from prune_cli.io.parquet.provenance import read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.stores.locations import is_remote, name_of, require_local
 from prune_cli.io.stores.reading import there
+from prune_cli.stages.compare.subsets import Subset
 
 _VECTORS, _SELECTED = ("embedding", "prob"), "selected"
 _WRITES = ("output", "features", "dynamics", "kernel")
@@ -110,6 +111,28 @@ def cost_of(
         None if None in flops else sum(f for f in flops if f is not None),
         select_seconds,
     ), counted
+
+
+def costs_of(subsets: Sequence[Subset], spent: Sequence[Spent]) -> tuple[dict[str, Cost | None], list[str]]:
+    """Return what each subset that is no baseline cost to select, and what to tell of costs that are not known or not used."""
+    costs: dict[str, Cost | None] = {}
+    used: set[int] = set()
+    for subset in subsets:
+        if subset.baseline:
+            continue
+        costs[subset.name], counted = cost_of(subset.inputs, subset.columns, spent, subset.select_seconds)
+        used |= counted
+    said = []
+    unknown = [name for name, cost in costs.items() if cost is None]
+    if unknown:
+        said.append(
+            f"what scoring cost is not known for {len(unknown)} selection(s), such as {unknown[0]}: no break-even for them "
+            "(prune score ... --json > score.json, then --costs score.json)"
+        )
+    for i, one in enumerate(spent):
+        if i not in used:
+            said.append(f"--costs: what {one.command} made ({', '.join(sorted(one.outputs))}) serves no selection here")
+    return costs, said
 
 
 def _spent(line: str, where: str, folder: Path) -> Spent:

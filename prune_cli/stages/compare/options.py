@@ -12,12 +12,12 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
-from prune_cli.io.parquet.tables import STDIN
+from prune_cli.io.stores.locations import STDIN
 from prune_cli.methods.evidence.intervals import CONFIDENCE
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.training.loop.plan import planned_steps
+from prune_cli.methods.training.loop.estimate import planned_steps
 from prune_cli.stages.compare.subsets import BASELINES, FULL
-from prune_cli.stages.train.command import DEFAULT_EPOCHS, TrainOptions, training_params
+from prune_cli.stages.train.options import DEFAULT_EPOCHS, TrainOptions, training_params
 
 EQUAL = ("steps", "epochs", "both")
 _OF_SELECT = ("key", "tie")
@@ -146,8 +146,6 @@ def split_params(options: CompareOptions) -> tuple[tuple[str, ...], dict[str, tu
     if options.structure is not None:
         training[options.structure] = find_method("structure", options.structure).params_class()
     methods = {name: find_method("selection", name).params_class() for name in options.methods}
-    both = sorted(training.keys() & methods.keys())
-    assert not both, both
     of_select = [t for t in options.params if t.partition("=")[0].strip().rpartition(".")[2] in _OF_SELECT]
     rest = [t for t in options.params if t not in of_select]
     if of_select and not methods:

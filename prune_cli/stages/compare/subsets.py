@@ -22,11 +22,12 @@ from prune_cli.io.ids.columns import ID, locate
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.selection import selected_ids
 from prune_cli.io.parquet.provenance import InputFile, Provenance, read_provenance
-from prune_cli.io.parquet.tables import STDIN, ParquetSource, write_table
+from prune_cli.io.parquet.tables import ParquetSource, write_table
 from prune_cli.io.stores.atomic import atomic_file
-from prune_cli.io.stores.locations import is_remote, name_of
+from prune_cli.io.stores.locations import STDIN, is_remote, name_of
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.stages.select.command import SelectOptions, select
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
 
 FULL = "full"
 BASELINES: Mapping[str, str] = {

@@ -63,8 +63,22 @@ def tables(found: Findings, judged: Sequence[Judged]) -> dict[str, list[list[str
     return shown
 
 
-def summary(found: Findings) -> list[dict[str, Any]]:
-    """Return the figures of ``--json``: one object for each subset and budget."""
+def summary(found: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
+    """Return the figures of ``--json``: an object for each gate, and for each subset and budget."""
+    gates = [
+        {
+            "gate": j.gate.text,
+            "subset": j.subset,
+            "budget": j.budget,
+            "state": j.ruling.state,
+            "difference": j.ruling.interval.mean,
+        }
+        for j in judged
+    ]
+    return {"gates": gates, "results": _results(found)}
+
+
+def _results(found: Findings) -> list[dict[str, Any]]:
     said = []
     for subset in found.subsets:
         for budget in found.budgets:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
-from prune_cli.io.ids.columns import locate
-from prune_cli.io.manifests.data import DataOptions, Dataset, drop_rows
+from prune_cli.io.ids.columns import Labels, locate
+from prune_cli.io.manifests.data import DataOptions, Dataset
+from prune_cli.io.manifests.good_rows import drop_rows
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifests.report import REPORT, ReportRows
 from prune_cli.io.manifests.selection import selected_ids
@@ -69,40 +70,82 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
         check_output(output, options.force)
     if dataset.ids_made_up:
         outcome.warnings.append(f"no column '{data.id_column}': ids are the positions, row-00000000 and on")
-    names = run.model["class_names"]
-    labels = dataset.labels.recoded(run.model["classes"], names, data.location)
+    labels = _recoded(dataset.labels, run, data)
     if options.plan:
-        input_bytes = len(dataset) * int(np.prod(run.model["input_size"])) * (1 if dataset.kind == "image" else 4)
-        return plan_outcome(
-            "evaluate",
-            {
-                "rows": len(dataset),
-                "passes_over_data": 1,
-                "algorithm": f"{run.model['architecture']} in batches",
-                "flops": run.model["flops"] * len(dataset),
-                "peak_memory_bytes": PROCESS_BYTES + input_bytes,
-                "disk_bytes": 64 * (20 + len(run.model["classes"]) ** 2),
-            },
-        )
+        return plan_outcome("evaluate", _plan(run, dataset))
     resolve_device(options.runtime.device)
-
     ledger = Ledger()
     ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
     inputs = dataset.load_inputs(
         ledger, workers=options.runtime.worker_count(), channels=channels, as_float32=True, progress=progress
     )
-    if list(inputs.shape[1:]) != list(run.model["input_size"]):
-        raise InputError(
-            f"{data.location} has inputs of shape {list(inputs.shape[1:])}, {options.run} was trained on {run.model['input_size']}",
-            "test on data of the same shape",
-        )
+    _check_shape(inputs.shape, options, run)
     good = ledger.good(len(dataset))
     kept = np.flatnonzero(good)
     inputs = drop_rows(inputs, good)
     noise, noise_inputs = _label_noise(options, outcome)
     relabeled, relabel_inputs = _relabeling(options, dataset)
-    noise |= relabeled
-    provenance = Provenance(
+    counts = {"rows_in": len(dataset), "rows_out": len(kept), "rows_bad": len(ledger)}
+    sources = [*run_files(run), *dataset.source.inputs, *noise_inputs, *relabel_inputs]
+    provenance = _provenance(options, run, data, sources, counts)
+    errors = ledger_path(output, f"{options.run.name}.evaluate")
+    settle(ledger, dataset.ids, data.max_errors, errors, provenance)
+    if len(ledger):
+        outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
+    logits_nc = predict(run.tensors, run.model, inputs, runtime=options.runtime, progress=progress).logits_nc
+    report = ReportRows(REPORT, seed=run.model["seed"], split=data.split, subset=run.model["subset"])
+    headline = _measure(report, logits_nc, labels.codes_n[kept], _shown_names(run), "")
+    if dataset.true_labels is not None:
+        true_k = _recoded(dataset.true_labels, run, data).codes_n[kept]
+        known = true_k >= 0
+        if known.any():
+            headline |= _measure(report, logits_nc[known], true_k[known], _shown_names(run), "true_label_", False)
+    for metric, value in (noise | relabeled).items():
+        report.add(metric, value, "share")
+        headline[metric] = value
+    write_table(output, report.table(), provenance)
+    outcome.outputs = [output]
+    outcome.summary = {
+        "command": "evaluate", "output": output, "run": str(options.run), **counts, **headline, **watch.figures(),
+    }  # fmt: skip
+    outcome.tables = _tables(report, headline, _shown_names(run))
+    return outcome
+
+
+def _recoded(labels: Labels, run: Run, data: DataOptions) -> Labels:
+    """Return labels by the codes that the run has for the classes."""
+    return labels.recoded(run.model["classes"], run.model["class_names"], data.location)
+
+
+def _shown_names(run: Run) -> list[str]:
+    return list(run.model["class_names"]) if run.model["class_names"] else [str(c) for c in run.model["classes"]]
+
+
+def _check_shape(shape: tuple[int, ...], options: EvaluateOptions, run: Run) -> None:
+    if list(shape[1:]) != list(run.model["input_size"]):
+        raise InputError(
+            f"{options.data.location} has inputs of shape {list(shape[1:])}, {options.run} was trained on {run.model['input_size']}",
+            "test on data of the same shape",
+        )
+
+
+def _plan(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Return the figures of ``--plan``."""
+    input_bytes = len(dataset) * int(np.prod(run.model["input_size"])) * (1 if dataset.kind == "image" else 4)
+    return {
+        "rows": len(dataset),
+        "passes_over_data": 1,
+        "algorithm": f"{run.model['architecture']} in batches",
+        "flops": run.model["flops"] * len(dataset),
+        "peak_memory_bytes": PROCESS_BYTES + input_bytes,
+        "disk_bytes": 64 * (20 + len(run.model["classes"]) ** 2),
+    }
+
+
+def _provenance(
+    options: EvaluateOptions, run: Run, data: DataOptions, sources: Sequence[InputFile], counts: Mapping[str, int]
+) -> Provenance:
+    return Provenance(
         command="evaluate",
         method=run.model["recipe"],
         parameters={
@@ -111,42 +154,11 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
             "architecture": run.model["architecture"],
         },
         seed=run.model["seed"],
-        inputs=[*run_files(run), *dataset.source.inputs, *noise_inputs, *relabel_inputs],
+        inputs=sources,
         device=device_name(options.runtime.device),
         packages=PACKAGES,
-        rows={"rows_in": len(dataset), "rows_out": len(kept), "rows_bad": len(ledger)},
+        rows=counts,
     )
-    errors = ledger_path(output, f"{options.run.name}.evaluate")
-    settle(ledger, dataset.ids, data.max_errors, errors, provenance)
-    if len(ledger):
-        outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
-
-    logits_nc = predict(run.tensors, run.model, inputs, runtime=options.runtime, progress=progress).logits_nc
-    shown_names = list(names) if names else [str(c) for c in run.model["classes"]]
-    report = ReportRows(REPORT, seed=run.model["seed"], split=data.split, subset=run.model["subset"])
-    headline = _measure(report, logits_nc, labels.codes_n[kept], shown_names, "")
-    if dataset.true_labels is not None:
-        true = dataset.true_labels.recoded(run.model["classes"], names, data.location)
-        known = true.codes_n[kept] >= 0
-        if known.any():
-            headline |= _measure(
-                report, logits_nc[known], true.codes_n[kept][known], shown_names, "true_label_", confusion=False
-            )
-    for metric, value in noise.items():
-        report.add(metric, value, "share")
-    headline |= noise
-    write_table(output, report.table(), provenance)
-    outcome.outputs = [output]
-    outcome.summary = {
-        "command": "evaluate",
-        "output": output,
-        "run": str(options.run),
-        **provenance.rows,
-        **headline,
-        **watch.figures(),
-    }
-    outcome.tables = _tables(report, headline, shown_names) | outcome.tables
-    return outcome
 
 
 def _tables(report: ReportRows, headline: dict[str, float], names: list[str]) -> dict[str, list[list[str]]]:

@@ -11,14 +11,11 @@ import pyarrow as pa
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.ids.columns import Labels, locate, read_ids, read_labels
-from prune_cli.io.manifests.relabels import read_relabels
+from prune_cli.io.manifests.relabels import GIVEN, read_relabels
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.tables import ParquetSource, write_batches
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-
-GIVEN = "given_label"
-"""Column of a cleaned manifest with the labels as they were."""
 
 _BATCH_ROWS = 1024
 

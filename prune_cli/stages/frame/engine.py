@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import Engine
+from prune_cli.engines.engine import Engine
 from prune_cli.engines.local import LocalEngine
-from prune_cli.engines.processes import Workers, block_workers
+from prune_cli.engines.pool import Pool
+from prune_cli.engines.processes import block_pool
 from prune_cli.engines.ray import open_ray
 from prune_cli.methods.devices import resolve_device, visible_cards
 
@@ -18,7 +19,7 @@ _NVIDIA = Path("/proc/driver/nvidia")
 
 
 @contextlib.contextmanager
-def workers_ahead(runtime: Runtime, held: int, n_blocks: int, nbytes: int, flops: float) -> Iterator[Workers | None]:
+def workers_ahead(runtime: Runtime, held: int, n_blocks: int, nbytes: int, flops: float) -> Iterator[Pool | None]:
     """Yield processes that get ready while this one does, where so many blocks are worth some; None elsewhere.
 
     Args:
@@ -32,12 +33,12 @@ def workers_ahead(runtime: Runtime, held: int, n_blocks: int, nbytes: int, flops
     if runtime.engine == "local" and (runtime.device == "cpu" or (runtime.device == "auto" and not _NVIDIA.exists())):
         memory = max(0, runtime.memory_budget() - held)
         workers = LocalEngine(runtime.worker_count(), memory).worth(n_blocks, nbytes, flops)
-    with block_workers(workers) if workers > 1 else contextlib.nullcontext() as started:
+    with block_pool(workers) if workers > 1 else contextlib.nullcontext() as started:
         yield started
 
 
 @contextlib.contextmanager
-def open_engine(runtime: Runtime, held: int = 0, started: Workers | None = None) -> Iterator[Engine]:
+def open_engine(runtime: Runtime, held: int = 0, started: Pool | None = None) -> Iterator[Engine]:
     """Yield where blocks of work run, for as long as they do.
 
     Args:

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import one_thread
-from prune_cli.methods.scores.kernel.whole_set import product_rate
+from prune_cli.engines.speed import product_rate
+from prune_cli.engines.threads import one_thread
 
 GPU_RATES = {"float64": 1.5e13, "float32": 3e13}
 """Flops a second that plans count on from one GPU of a data centre; stated, a third or so of what such cards multiply matrices at."""

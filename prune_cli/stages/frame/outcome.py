@@ -61,3 +61,7 @@ class Stopwatch:
     def figures(self) -> Mapping[str, float | int]:
         """Return seconds since the start and the process's peak memory in bytes."""
         return {"seconds": round(time.perf_counter() - self._start, 3), "peak_memory_bytes": peak_memory()}
+
+    def summary(self, command: str, **figures: Any) -> dict[str, Any]:
+        """Return the summary of a command: its name, figures of its own, and what it took."""
+        return {"command": command, **figures, **self.figures()}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 
-from prune_cli.core.combinations import HOWS, SET_OPERATIONS
 from prune_cli.core.errors import InputError
 from prune_cli.io.ids.columns import ID, Labels
 from prune_cli.io.manifests.joined_selections import JoinedSelections
 from prune_cli.io.manifests.selection import RANK, SELECTED, WEIGHT
-from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.io.parquet.provenance import Provenance, row_counts
 from prune_cli.io.parquet.tables import write_table
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.selection.combining import Combination, fill_quotas, intersect, subtract, unite
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.manifest.combinations import HOWS, SET_OPERATIONS, MergeOptions
 from prune_cli.stages.manifest.quotas import quotas_of
 
 PROCESS_BYTES = 200 * 2**20
@@ -24,22 +24,7 @@ ROW_BYTES, FILE_ROW_BYTES = 250, 150
 """Memory of Python with pyarrow, of each row with a string id, and of each row of each file: measured upper bounds."""
 
 
-@dataclass(frozen=True)
-class CombineOptions:
-    """The options of ``prune manifest merge --how union|intersect|difference|quota``; see docs/commands.md."""
-
-    files: tuple[str, ...]
-    how: str
-    quotas: tuple[str, ...] = ()
-    selected_only: bool = False
-    id_column: str = ID
-    label_column: str = "label"
-    output: str | None = None
-    force: bool = False
-    plan: bool = False
-
-
-def combine(options: CombineOptions) -> Outcome:
+def combine(options: MergeOptions) -> Outcome:
     """Make one selection of several: every row once, kept or not, with the reason.
 
     Raises:
@@ -76,28 +61,23 @@ def combine(options: CombineOptions) -> Outcome:
     if options.selected_only:
         table = table.filter(pa.array(found.selected_n))
     provenance = Provenance(
-        command="manifest merge",
-        method=options.how,
-        parameters={"quota": list(options.quotas), "selected_only": options.selected_only, "nested": False},
-        seed=0,
+        "manifest merge",
+        options.how,
+        {"quota": list(options.quotas), "selected_only": options.selected_only, "nested": False},
         inputs=joined.inputs,
         packages=("numpy", "pyarrow"),
-        rows={"rows_in": len(joined.ids), "rows_out": len(table), "rows_bad": 0},
+        rows=row_counts(len(joined.ids), len(table)),
     )
     write_table(output, table, provenance, joined.source)
     _tell(joined, found, quotas_c, outcome)
-    outcome.summary = {
-        "command": "manifest merge",
-        "how": options.how,
-        "output": output,
-        "rows_kept": int(found.selected_n.sum()),
-        **provenance.rows,
-        **watch.figures(),
-    }
+    kept = int(found.selected_n.sum())
+    outcome.summary = watch.summary(
+        provenance.command, how=options.how, output=output, rows_kept=kept, **provenance.rows
+    )
     return outcome
 
 
-def _check_options(options: CombineOptions) -> None:
+def _check_options(options: MergeOptions) -> None:
     if options.how not in SET_OPERATIONS:
         raise InputError(f"unknown --how '{options.how}'", f"use one of: {', '.join(HOWS)}")
     if len(options.files) < 2 and options.how != "quota":
@@ -106,22 +86,22 @@ def _check_options(options: CombineOptions) -> None:
         raise InputError(f"--quota has no meaning with --how {options.how}", "use --how quota, or leave it out")
 
 
-def _labels(joined: JoinedSelections, options: CombineOptions) -> Labels:
+def _labels(joined: JoinedSelections, options: MergeOptions) -> Labels:
     if joined.labels is None:
-        joined.source.require(options.label_column, "--label-column")
-    assert joined.labels is not None
+        raise joined.source.lacking(options.label_column, "--label-column")
     return joined.labels
 
 
-def _combination(joined: JoinedSelections, options: CombineOptions, quotas_c: np.ndarray | None) -> Combination:
-    selected_fn, rank_fn, place_n = joined.selected_fn, joined.rank_fn, joined.place_n
+def _combination(joined: JoinedSelections, options: MergeOptions, quotas_c: np.ndarray | None) -> Combination:
+    selections = joined.selected_fn, joined.rank_fn, joined.place_n
     if quotas_c is not None:
-        return fill_quotas(selected_fn, rank_fn, place_n, _labels(joined, options).codes_n, quotas_c)
-    if options.how == "union":
-        return unite(selected_fn, rank_fn, place_n)
-    if options.how == "intersect":
-        return intersect(selected_fn, rank_fn, place_n, joined.names)
-    return subtract(selected_fn, rank_fn, place_n, joined.names)
+        return fill_quotas(*selections, _labels(joined, options).codes_n, quotas_c)
+    ways: dict[str, Callable[[], Combination]] = {
+        "union": lambda: unite(*selections),
+        "intersect": lambda: intersect(*selections, joined.names),
+        "difference": lambda: subtract(*selections, joined.names),
+    }
+    return ways[options.how]()
 
 
 def _table(joined: JoinedSelections, found: Combination, weight_n: np.ndarray | None) -> pa.Table:

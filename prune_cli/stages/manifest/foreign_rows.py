@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.foreign.csv_files import CsvFile
-from prune_cli.io.ids.columns import Labels, locate
+from prune_cli.io.ids.columns import ID, Labels, locate
 from prune_cli.io.manifests.data import DataOptions, Dataset
 from prune_cli.io.parquet.provenance import InputFile
 from prune_cli.io.parquet.tables import ParquetSource
@@ -31,6 +32,7 @@ class KnownRows:
         inputs: the files they are of.
         source: the data, or None where there is a list of ids alone.
         made_up: whether the ids are the positions.
+        id_column: what the data call the ids.
     """
 
     ids: pa.Array
@@ -39,6 +41,7 @@ class KnownRows:
     inputs: tuple[InputFile, ...]
     source: ParquetSource | None = None
     made_up: bool = False
+    id_column: str = ID
 
 
 def rows_of_data(options: DataOptions) -> KnownRows:
@@ -46,7 +49,15 @@ def rows_of_data(options: DataOptions) -> KnownRows:
     dataset = Dataset(options)
     labeled = options.label_column in dataset.source.schema.names or options.label_column != "label"
     labels = dataset.labels if labeled else None
-    return KnownRows(dataset.ids, labels, options.location, dataset.source.inputs, dataset.source, dataset.ids_made_up)
+    return KnownRows(
+        dataset.ids,
+        labels,
+        options.location,
+        dataset.source.inputs,
+        dataset.source,
+        dataset.ids_made_up,
+        options.id_column,
+    )
 
 
 def check_positions(found: np.ndarray, rows: KnownRows, path: Path) -> np.ndarray:
@@ -69,13 +80,7 @@ def check_positions(found: np.ndarray, rows: KnownRows, path: Path) -> np.ndarra
             "positions count from 0 to the last row; name the data, and the --split, that they were made from",
         )
     positions = found.astype(np.int64)
-    times = np.bincount(positions, minlength=1)
-    if times.max() > 1:
-        raise InputError(
-            f"{int((times > 1).sum())} position(s) of {path} stand more than once, such as {int((times > 1).argmax())}",
-            "list each once",
-        )
-    return positions
+    return _each_once(positions, "position", path, lambda position: position)
 
 
 def check_length(found: int, what: str, path: Path, rows: KnownRows) -> None:
@@ -87,18 +92,17 @@ def check_length(found: int, what: str, path: Path, rows: KnownRows) -> None:
         )
 
 
-def locate_lines(file: CsvFile, id_column: str, columns: dict[str, pa.Array], rows: KnownRows) -> np.ndarray:
+def locate_lines(file: CsvFile, columns: dict[str, pa.Array], rows: KnownRows) -> np.ndarray:
     """Return (M,) int64, the row of each line: by its id, by pandas' index, which is the position, or by its place.
 
     Args:
         file: a CSV file.
-        id_column: name of the ids, in the data; ``id`` serves as well.
         columns: those of the file that `line_columns` names, as texts.
-        rows: of the data.
+        rows: of the data; their column of ids is looked for in the file, and ``id`` serves as well.
     Raises:
         InputError: an id or position that is not there or stands twice, or as many lines as there are no rows.
     """
-    name = _name_of_lines(file, id_column)
+    name = _name_of_lines(file, rows)
     if name is None:
         found = len(next(iter(columns.values())))
         check_length(found, "rows", file.path, rows)
@@ -109,23 +113,26 @@ def locate_lines(file: CsvFile, id_column: str, columns: dict[str, pa.Array], ro
         except pa.ArrowInvalid:
             pass  # an index that was set is of ids
     positions = locate(columns[name], rows.ids, str(file.path), rows.location)
-    times = np.bincount(positions, minlength=1)
-    if times.max() > 1:
+    return _each_once(positions, "id", file.path, lambda position: rows.ids[position])
+
+
+def _each_once(positions: np.ndarray, what: str, path: Path, named: Callable[[int], object]) -> np.ndarray:
+    often = np.flatnonzero(np.bincount(positions, minlength=1) > 1)
+    if len(often):
         raise InputError(
-            f"{int((times > 1).sum())} id(s) of {file.path} stand more than once, such as {rows.ids[int((times > 1).argmax())]}",
-            "list each once",
+            f"{len(often)} {what}(s) of {path} stand more than once, such as {named(int(often[0]))}", "list each once"
         )
     return positions
 
 
-def line_columns(file: CsvFile, id_column: str) -> list[str]:
+def line_columns(file: CsvFile, rows: KnownRows) -> list[str]:
     """Return the columns that `locate_lines` goes by."""
-    name = _name_of_lines(file, id_column)
+    name = _name_of_lines(file, rows)
     return [] if name is None else [name]
 
 
-def _name_of_lines(file: CsvFile, id_column: str) -> str | None:
-    return next((name for name in (id_column, "id", *_INDEX_NAMES) if name in file.names), None)
+def _name_of_lines(file: CsvFile, rows: KnownRows) -> str | None:
+    return next((name for name in (rows.id_column, ID, *_INDEX_NAMES) if name in file.names), None)
 
 
 def compare_labels(texts: pa.Array, positions: np.ndarray, rows: KnownRows, path: Path) -> str | None:

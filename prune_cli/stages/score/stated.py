@@ -3,70 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prune_cli.io.manifests.data import DataOptions
-from prune_cli.io.parquet.provenance import InputFile, hash_stream
-from prune_cli.methods.registry.lookup import TRAINING
-from prune_cli.methods.scores.kernel.kernels import parse_kernel
-from prune_cli.methods.scores.kernel.neural_tangents import user_file
-from prune_cli.stages.score.options import RECIPE, ScoreOptions, Sources
+from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.methods.devices import device_name
+from prune_cli.stages.score.contract import PACKAGES, Job, Source
+from prune_cli.stages.score.request import Request
 from prune_cli.stages.score.sources.kernel.plan import kernel_precision
-from prune_cli.stages.score.sources.record import (
-    Model,
-    TrainingSpec,
-)
 
 
-def stated_parameters(
-    options: ScoreOptions, sources: Sources, spec: TrainingSpec | None, data: DataOptions
-) -> dict[str, Any]:
-    """Return what provenance says of the parameters, so far as it is known before anything is computed."""
-    stated: dict[str, Any] = {name: dataclasses.asdict(sources.params[name]) for name in sources.methods}
-    stated["data"] = data.identity()
-    stated["precision"] = kernel_precision(options.runtime) if sources.record is None else options.runtime.precision
-    if spec is not None:
-        stated[TRAINING] = {
-            **dataclasses.asdict(spec.params),
-            "stop_epoch": spec.stop_epoch,
-            "architecture": spec.architecture,
-            "batch_size": options.runtime.batch_size,
-            RECIPE: dataclasses.asdict(spec.recipe),
-        }
-    elif sources.features == "model":
-        stated[TRAINING] = {"augment": sources.params[TRAINING].augment}
-    if options.load_kernel is not None:
-        stated["load_kernel"] = options.load_kernel.name
-    if options.model is not None:
-        stated["model"] = Path(options.model).name if options.weights is None else options.model
-    return stated
+def provenance_of(job: Job, sources: Sequence[Source[Any]], rows: Mapping[str, int]) -> Provenance:
+    """Return what is known before anything is computed."""
+    request, options = job.request, job.options
+    origins = [source.origin() for source in reversed(sources)]  # files of a network before those of a kernel
+    stated: dict[str, Any] = {name: dataclasses.asdict(request.params[name]) for name in request.methods}
+    stated["data"] = job.dataset.options.identity()
+    stated["precision"] = kernel_precision(options.runtime) if request.record is None else options.runtime.precision
+    for origin in origins:
+        stated |= origin.parameters
+    return Provenance(
+        command="score",
+        method=",".join(options.methods),
+        parameters=stated,
+        seed=options.runtime.seed,
+        inputs=(*job.dataset.source.inputs, *(file for origin in origins for file in origin.inputs)),
+        device=device_name(options.runtime.device),
+        packages=(*PACKAGES, *(name for origin in origins for name in origin.packages)),
+        score_direction=score_directions(request),
+        rows=rows,
+    )
 
 
-def score_directions(sources: Sources) -> dict[str, str]:
+def with_stated(parameters: Mapping[str, Any], stated: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the parameters with what scores say beside theirs."""
+    return {**parameters, **{name: {**parameters[name], **more} for name, more in stated.items()}}
+
+
+def score_directions(request: Request) -> dict[str, str]:
     """Return score column -> direction, of the columns that are written."""
     found: dict[str, str] = {}
-    for name, method in sources.methods.items():
-        terms = getattr(sources.params[name], "terms", True)
+    for name, method in request.methods.items():
+        terms = getattr(request.params[name], "terms", True)
         found |= {c: d for c, d in method.columns.items() if c == name or terms}
     return found
-
-
-def kernel_files(options: ScoreOptions, sources: Sources) -> tuple[InputFile, ...]:
-    """Return the networks of the user's own that kernels are of, and the kernel that was given."""
-    networks = {parse_kernel(params.kernel).network or "" for params in sources.kernels.values()}
-    files = [path for name in sorted(networks) if (path := user_file(name)) is not None and path.is_file()]
-    if options.load_kernel is not None and options.load_kernel.is_file():
-        files.append(options.load_kernel)
-    found = []
-    for path in files:
-        with path.open("rb") as file:
-            found.append(InputFile(path.name, hash_stream(file)))
-    return tuple(found)
-
-
-def model_files(found: Any) -> tuple[InputFile, ...]:
-    """Return the files of a network that was found; none without."""
-    if found is None:
-        return ()
-    return found.inputs if isinstance(found, Model) else (found[2],)

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.stores.locations import STDIN, beside
+from prune_cli.methods.registry.method import Method
+from prune_cli.methods.registry.selections import DEFAULT_BY_SCORE
+from prune_cli.methods.selection.capabilities import ByThreshold
+from prune_cli.stages.select.options import SelectOptions
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,13 @@ def row_count(fraction: float, rows: int) -> int:
     return max(1, math.floor(fraction * rows + 0.5 + 1e-9))
 
 
-def check_stated(
-    fractions: Sequence[float], counts: Sequence[int], threshold: float | None, method: str, per_class: bool
-) -> None:
+def check_stated(options: SelectOptions, method: Method) -> None:
     """Check that exactly one kind of budget is given, in range.
 
     Raises:
         InputError: none or several, a value out of range or twice, a threshold where it has no meaning.
     """
+    fractions, counts, threshold = options.fractions, options.counts, options.threshold
     given = [bool(fractions), bool(counts), threshold is not None]
     if sum(given) != 1:
         raise InputError(
@@ -58,9 +61,12 @@ def check_stated(
         if len(set(values)) != len(values):
             raise InputError(f"{name} names a budget twice", "name each once")
     if threshold is not None:
-        if method != "top":
-            raise InputError(f"--threshold has no meaning for {method}", "use --fraction or --count, or --method top")
-        if per_class:
+        if not issubclass(method.params_class(), ByThreshold):
+            raise InputError(
+                f"--threshold has no meaning for {method.name}",
+                f"use --fraction or --count, or --method {DEFAULT_BY_SCORE}",
+            )
+        if options.per_class:
             raise InputError("--per-class has no meaning with --threshold", "use --fraction or --count")
 
 
@@ -78,21 +84,19 @@ def check_counts(budgets: Sequence[Budget], eligible: int, kept: int, keeper: st
             )
         if budget.count < kept:
             raise InputError(
-                f"the budget is {budget.count:,} rows and {keeper} {kept:,}",
-                "give a larger budget or keep less",
+                f"the budget is {budget.count:,} rows and {keeper} {kept:,}", "give a larger budget or keep less"
             )
 
 
-def budgets_of(
-    fractions: Sequence[float], counts: Sequence[int], threshold: float | None, rows: int, base: str
-) -> list[Budget]:
+def budgets_of(options: SelectOptions, rows: int, base: str) -> list[Budget]:
     """Return the budgets, each with its own output: ``base`` for one, ``base-0.3`` and so on for several.
 
     Raises:
         InputError: several budgets and standard output.
     """
-    if threshold is not None:
-        return [Budget({"threshold": threshold}, 0, base)]
+    if options.threshold is not None:
+        return [Budget({"threshold": options.threshold}, 0, base)]
+    fractions, counts = options.fractions, options.counts
     stated: list[dict[str, object]] = [{"fraction": fraction} for fraction in fractions]
     stated += [{"count": count} for count in counts]
     wanted = [*(row_count(f, rows) for f in fractions), *counts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,12 +13,26 @@ from prune_cli.core.errors import InputError
 from prune_cli.io.manifests.joined import Joined
 from prune_cli.methods.registry.lookup import published_direction
 from prune_cli.methods.registry.method import Direction
+from prune_cli.stages.frame.directions import direction_of
 
 _NOT_SCORES = {"true_label", "split", "rank", "weight", "gain", "fold"}
 _TIE_KEYS = ("aum", "loss", "margin", "el2n", "confidence")
 """Scores that break the ties of another where nobody says, the first that is there."""
 
 _MANY_TIES = 0.01
+
+
+@dataclass(frozen=True)
+class WantedKeys:
+    """Parameters that every selection has beside its own.
+
+    Args:
+        key: the score column that it goes by, or None for the only one there.
+        tie: the column that breaks ties, ``none`` for none, or None for one that fits where many tie.
+    """
+
+    key: str | None = None
+    tie: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,23 +68,6 @@ class Key:
         return float(np.count_nonzero(as_next[1:] | as_next[:-1]) / max(1, len(values)))
 
 
-def parse_directions(given: Sequence[str]) -> dict[str, str]:
-    """Return column -> direction of the texts of ``--direction``.
-
-    >>> parse_directions(["margin=easier"])
-    {'margin': 'easier'}
-    """
-    found: dict[str, str] = {}
-    for text in given:
-        name, _, direction = text.partition("=")
-        if direction not in {"harder", "easier"}:
-            raise InputError(
-                f"--direction {text!r} is not NAME=harder or NAME=easier", "write --direction margin=easier"
-            )
-        found[name] = direction
-    return found
-
-
 def read_key(scores: Joined, wanted: str | None, directions: Mapping[str, str]) -> Key:
     """Return the column named, or the only one there.
 
@@ -85,20 +82,6 @@ def read_key(scores: Joined, wanted: str | None, directions: Mapping[str, str]) 
             f"name one of {', '.join(_numeric_columns(scores)) or 'none there'}",
         )
     return Key(name, direction_of(name, directions, scores.directions), scores)
-
-
-def direction_of(name: str, *stated: Mapping[str, str]) -> Direction:
-    """Return what a high value of a column means: as the first says that knows it, else as published.
-
-    Raises:
-        InputError: nobody knows.
-    """
-    found = next((known[name] for known in stated if name in known), published_direction(name))
-    if found not in {"harder", "easier"}:
-        raise InputError(
-            f"whether a high '{name}' is hard or easy is not known", f"say it: --direction {name}=harder (or easier)"
-        )
-    return "harder" if found == "harder" else "easier"
 
 
 def read_tie(scores: Joined, key: Key, wanted: str | None, directions: Mapping[str, str]) -> Key | None:

@@ -1,8 +1,6 @@
-"""The vectors and probabilities a selection goes by: which file has them, whether they fit, what the methods see of them."""
+"""The vectors and probabilities a selection goes by: which file has them, and reading them."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,22 +12,14 @@ from prune_cli.io.manifests.joined import Joined
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.parquet.provenance import read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
-from prune_cli.methods.registry.method import Method
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Features
-from prune_cli.methods.selection.greedy.partitions import sizes_of
-from prune_cli.stages.frame.memory import PROCESS_BYTES
-from prune_cli.stages.select.files import SelectionRows
-from prune_cli.stages.select.key import Key, sub_terms
-
-if TYPE_CHECKING:
-    from prune_cli.stages.select.command import SelectOptions
-
-LIBRARY_BYTES = 500 * 2**20
-"""Memory of torch and numba: a measured upper bound."""
+from prune_cli.stages.select.key import Key
+from prune_cli.stages.select.memory import VectorMemory
+from prune_cli.stages.select.request import Request
 
 
-def feature_file(options: SelectOptions, method: Method, scores: Joined, key: Key | None) -> FeatureFile | None:
+def feature_file(request: Request, scores: Joined, key: Key | None) -> FeatureFile | None:
     """Return where the vectors are, for a method that needs them: the file named, or the scores' own column."""
+    options, method = request.options, request.method
     if "features" not in method.uses:
         if options.features is not None:
             raise InputError(f"{method.name} goes by no features, and --features is given", "leave it out")
@@ -40,8 +30,7 @@ def feature_file(options: SelectOptions, method: Method, scores: Joined, key: Ke
         own = [s for s in scores.sources if options.embedding_column in s.schema.names]
         if not own:
             data = next(
-                (i["name"] for s in scores.sources for i in (read_provenance(s.schema) or {}).get("inputs", [])),
-                "DATA",
+                (i["name"] for s in scores.sources for i in (read_provenance(s.schema) or {}).get("inputs", [])), "DATA"
             )
             raise InputError(
                 f"{method.name} needs features, and {scores.location} has no column '{options.embedding_column}'",
@@ -58,10 +47,9 @@ def feature_file(options: SelectOptions, method: Method, scores: Joined, key: Ke
     )
 
 
-def probability_file(
-    options: SelectOptions, method: Method, scores: Joined, features: FeatureFile | None
-) -> ProbabilityFile | None:
+def probability_file(request: Request, scores: Joined, features: FeatureFile | None) -> ProbabilityFile | None:
     """Return where the probabilities are, for a method that needs them: a file named, that of the features, or the scores'."""
+    options, method = request.options, request.method
     if "probabilities" not in method.uses:
         if options.probabilities is not None:
             raise InputError(f"{method.name} goes by no probabilities, and --probabilities is given", "leave it out")
@@ -87,94 +75,14 @@ def probability_file(
     )
 
 
-def read_features(
-    options: SelectOptions,
-    method: Method,
-    params: Any,
-    features: FeatureFile | None,
-    ledger: Ledger,
-    progress: Progress,
-) -> np.ndarray | None:
+def read_features(memory: VectorMemory, ledger: Ledger, progress: Progress) -> np.ndarray | None:
     """Return the vectors in memory; None where there are none or they stay in the file, once all were looked at."""
+    features = memory.features
     if features is None:
         return None
-    if streams(options, method, params, features):
+    if memory.streamed:
         features.check(ledger, progress)
         return None
-    if not fits(options, features):
+    if not memory.fits:
         StreamedFeatures(features, np.arange(features.rows)).array()
     return features.load(ledger, progress)
-
-
-def fits(options: SelectOptions, features: FeatureFile) -> bool:
-    return 2 * features.nbytes <= options.runtime.memory_budget()
-
-
-def partitions_of(params: Any) -> int:
-    """Return how many partitions a method's parameters ask for, 1 where they know of none."""
-    return getattr(params, "parts", None) or 1
-
-
-def streams(options: SelectOptions, method: Method, params: Any, features: FeatureFile) -> bool:
-    """Return whether the vectors stay in the file: they do not fit, and the method reads blocks or one partition at a time."""
-    return (method.reads_blocks or partitions_of(params) > 1) and not fits(options, features)
-
-
-def held_bytes(options: SelectOptions, method: Method, params: Any, features: FeatureFile) -> int:
-    """Return the bytes of the vectors that are in memory together: of all, of one partition and its halo, or of a few blocks."""
-    if not streams(options, method, params, features):
-        return features.nbytes
-    if partitions_of(params) == 1:
-        return 0
-    return 4 * features.width * sum(sizes_of(params.parts, params.overlap, features.rows))
-
-
-def engine_bytes(options: SelectOptions, method: Method, params: Any, features: FeatureFile) -> int:
-    """Return the bytes of this process while blocks of work run, those of the blocks aside."""
-    return PROCESS_BYTES + LIBRARY_BYTES + held_bytes(options, method, params, features)
-
-
-def memory_left(options: SelectOptions, method: Method, params: Any, features: FeatureFile | None) -> int:
-    """Return the bytes a method may take beside the rows and its features."""
-    held = held_bytes(options, method, params, features) if features is not None else 0
-    return max(0, options.runtime.memory_budget() - LIBRARY_BYTES - 3 * held)
-
-
-def candidates_of(rows: SelectionRows, positions: np.ndarray | None, values_nd: np.ndarray | None) -> Candidates:
-    """Return the rows that can be kept as the methods see them, numbered from 0.
-
-    Args:
-        rows: all rows.
-        positions: (M,) those that can be kept, or None for all: then nothing is copied.
-        values_nd: (N, D) vectors in memory, or None.
-    """
-    order_n = rows.scores.ids.order_n
-    if positions is not None:
-        number = np.full(len(order_n), -1, order_n.dtype)
-        number[positions] = np.arange(len(positions))
-        order_n = number[order_n]
-        order_n = order_n[order_n >= 0]
-    at: np.ndarray | slice = slice(None) if positions is None else positions
-    features: Features | None = None
-    if values_nd is not None:
-        features = ArrayFeatures(values_nd[at])
-    elif rows.features is not None:
-        features = StreamedFeatures(rows.features, np.arange(len(order_n)) if positions is None else positions)
-    labels, key, tie = rows.scores.labels, rows.key, rows.tie
-    codes_n = labels.codes_n[at] if labels is not None else None
-    if rows.features is not None:  # torch and faiss index by int64 alone
-        order_n = order_n.astype(np.int64)
-        codes_n = codes_n.astype(np.int64) if codes_n is not None else None
-    terms = sub_terms(rows.scores, key.name) if key is not None else {}
-    return Candidates(
-        order_n,
-        difficulty_n=key.difficulty()[at] if key is not None else None,
-        tie_n=tie.difficulty()[at] if tie is not None else None,
-        columns={name: values[at] for name, values in terms.items()},
-        codes_n=codes_n,
-        features=features,
-        kept_n=rows.wishes.keep[at] if rows.wishes.keep.any() else None,
-        probabilities=StreamedFeatures(rows.probabilities, np.arange(len(order_n)) if positions is None else positions)
-        if rows.probabilities is not None
-        else None,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +13,7 @@ from prune_cli.io.manifests.joined import Joined
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.manifests.selection import Selection, read_listed, read_selection
 from prune_cli.io.parquet.provenance import InputFile, hash_file
-
-if TYPE_CHECKING:
-    from prune_cli.stages.select.command import SelectOptions
+from prune_cli.stages.select.options import SelectOptions
 
 
 @dataclass(frozen=True)
@@ -77,14 +74,13 @@ def read_wishes(options: SelectOptions, scores: Joined) -> Wishes:
         keep = read_listed(options.keep, scores.ids, scores.location)
         wishes = Wishes(keep, drop, f"--keep {options.keep} names", inputs=listed)
     else:
-        wishes = _topping_up(options, scores, drop, listed)
+        before = read_selection(options.before, id_column=options.id_column, label_column=options.label_column)
+        wishes = _topping_up(before, scores, drop, listed)
     wishes.check(scores)
     return wishes
 
 
-def _topping_up(options: SelectOptions, scores: Joined, drop: np.ndarray, listed: tuple[InputFile, ...]) -> Wishes:
-    assert options.before is not None
-    before = read_selection(options.before, id_column=options.id_column, label_column=options.label_column)
+def _topping_up(before: Selection, scores: Joined, drop: np.ndarray, listed: tuple[InputFile, ...]) -> Wishes:
     kept = np.flatnonzero(before.selected_n)
     if not len(kept):
         raise InputError(f"{before.location} keeps no row", "select anew: prune select")

@@ -4,77 +4,55 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import pyarrow as pa
+from typing import Any
 
 from prune_cli.core.errors import InputError
-from prune_cli.core.launch import ALONE, Launch
-from prune_cli.core.params import build_params, split_assignments
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
-from prune_cli.io.ids.columns import locate
-from prune_cli.io.manifests.data import DataOptions, Dataset
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
-from prune_cli.io.manifests.selection import selected_ids
-from prune_cli.io.parquet.provenance import InputFile, Provenance
-from prune_cli.io.parquet.tables import STDIN, ParquetSource
-from prune_cli.io.runs.folder import (
-    FollowingBuilder,
-    Run,
-    RunBuilder,
-    check_run_output,
-    read_run,
-    run_files,
-    same_settings,
-)
-from prune_cli.io.stores.locations import name_of, require_local
+from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.io.runs.events import EventFolder
+from prune_cli.io.runs.folder import FollowingBuilder, RunBuilder, check_run_output, read_run, same_settings
+from prune_cli.io.stores.locations import name_of
 from prune_cli.methods.devices import device_name
-from prune_cli.methods.registry.lookup import find_exporter, find_method, preset_params
-from prune_cli.methods.scores.record.dynamics import early_epoch
-from prune_cli.methods.training.loop.data_parallel import require_shareable
-from prune_cli.methods.training.loop.plan import default_architecture, training_cost
+from prune_cli.methods.registry.lookup import find_exporter, find_method
+from prune_cli.methods.scores.record.needs import early_epoch
+from prune_cli.methods.training.loop.estimate import training_cost
 from prune_cli.methods.training.loop.recording import RecordSink, Watch
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.stages.evaluate.command import as_trained
+from prune_cli.methods.training.recipes.sharing import require_shareable
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.train.inputs import TrainInputs, open_data, read_inputs
+from prune_cli.stages.train.observer import RunObserver
+from prune_cli.stages.train.options import TrainOptions, check_options, training_budget, training_params
 from prune_cli.stages.train.reporting import event_folder
-from prune_cli.stages.train.run import TrainingRun, load_inputs, train_run, training_set
+from prune_cli.stages.train.run import TrainingRun, load_inputs, run_data, train_run
 from prune_cli.stages.train.several_processes import on_own_device, share_of_machine
+from prune_cli.stages.train.tables import tables
 
 PACKAGES = ("numpy", "torch", "torchvision", "pyarrow", "pillow")
-DEFAULT_EPOCHS = 20
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """The options of ``prune train``; see docs/commands.md."""
+class Asked:
+    """What is asked for, its texts read.
 
-    data: DataOptions
-    subset: str | None = None
-    recipe: str = "standard"
-    structure: str | None = None
-    export: tuple[str, ...] = ()
-    architecture: str | None = None
-    epochs: int | None = None
-    steps: int | None = None
-    resume: bool = False
-    checkpoint_seconds: float = 60.0
-    report_to: str | None = None
-    save_dynamics: bool = False
-    params: tuple[str, ...] = ()
-    preset: str | None = None
-    init: tuple[Path, ...] = ()
-    output: str | None = None
-    work_dir: Path | None = None
-    force: bool = False
-    plan: bool = False
-    runtime: Runtime = dataclasses.field(default_factory=Runtime)
-    launch: Launch = ALONE
+    Args:
+        options: of the command, with this process's share of the machine.
+        params: of the recipe.
+        structure_params: of the structure, or None.
+        budget: how long is trained.
+        exports: ending of a file -> what makes it.
+    """
+
+    options: TrainOptions
+    params: Any
+    structure_params: Any
+    budget: Budget
+    exports: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bytes]]
 
 
 def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
@@ -89,87 +67,105 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     """
     watch = Stopwatch()
     outcome = Outcome()
+    asked = _read_options(options)
+    options = asked.options
+    opened = open_data(options)
+    final = Path(options.output or f"{opened.dataset.source.stem}.train")
+    events = event_folder(options.report_to, final)
+    if not options.plan:
+        check_run_output(final, force=options.force, resume=options.resume)
+        if events is not None and options.launch.leads:
+            events.check(replace=options.force or options.resume)
+    if opened.dataset.ids_made_up:
+        outcome.warnings.append(f"no column '{options.data.id_column}': ids are the positions, row-00000000 and on")
+    inputs = read_inputs(options, opened)
+    if options.plan:
+        return plan_outcome("train", _plan(asked, inputs))
+    settings = _settings(asked, inputs)
+    if options.resume and final.exists() and not options.force:
+        _require_same(final, settings)
+        outcome.warnings.append(f"{final} is whole already; nothing to resume")
+        outcome.outputs = [str(final)]
+        outcome.summary = {"command": "train", "output": str(final), "rows_in": len(opened.dataset), **watch.figures()}
+        return outcome
+    _train_into(final, asked, inputs, settings, events, outcome, progress)
+    outcome.summary |= watch.figures()
+    if events is not None:
+        outcome.summary["events"] = str(events.path)
+    return outcome
+
+
+def _read_options(options: TrainOptions) -> Asked:
+    """Return what is asked for, checked as far as that goes without a file."""
     launch = options.launch
     require_shareable(options.recipe, options.structure is not None, launch.size)
     if launch.size > 1:
         options = dataclasses.replace(options, runtime=share_of_machine(options.runtime, launch))
-    if options.output is not None:
-        require_local(options.output, "the run folder")
+    check_options(options)
     params, structure_params = training_params(options)
-    budget = _budget(options)
     exports = {name: find_exporter(name) for name in options.export}
-    if options.subset == STDIN and options.data.location == STDIN:
-        raise InputError(
-            "the data and the selection cannot both come from standard input", "name a file for one of them"
-        )
-    begun = [read_run(path) for path in options.init]
-    data = options.data
-    channels: Literal["auto", 1, 3] = "auto"
-    if begun:
-        data, channels = as_trained(options.data, begun[0])
-    dataset = Dataset(data)
-    final = _output(options, dataset)
-    events = event_folder(options.report_to, final)
-    if not options.plan:
-        check_run_output(final, force=options.force, resume=options.resume)
-        if events is not None and launch.leads:
-            events.check(replace=options.force or options.resume)
-    if dataset.ids_made_up:
-        outcome.warnings.append(f"no column '{options.data.id_column}': ids are the positions, row-00000000 and on")
-    labels = dataset.labels
-    if begun:
-        labels = labels.recoded(begun[0].model["classes"], begun[0].model["class_names"], data.location)
-    rows, subset_inputs = _selected_rows(options, dataset)
-    ledger = Ledger()
-    ledger.add_all(rows[labels.codes_n[rows] < 0], "missing label")
+    return Asked(options, params, structure_params, training_budget(options), exports)
 
-    first = dataset.load_inputs(Ledger(), rows=rows[:64], channels=channels, as_float32=True)
-    named = begun[0].model["architecture"] if begun else default_architecture(first.shape[1:])
-    architecture = options.architecture or named
-    for run in begun:
-        _check_initial(run, architecture, first.shape[1:], labels.classes)
-    row_bytes = int(np.prod(first.shape[1:])) * first.itemsize
-    streamed = dataset.kind == "image" and row_bytes * len(rows) > options.runtime.memory_budget() // 2
-    if options.plan:
-        cost = training_cost(architecture, first.shape[1:], len(labels.classes), budget, len(rows), options.runtime)
-        cost["input_bytes"] = 0 if streamed else row_bytes * len(rows)
-        cost["peak_memory_bytes"] += cost["input_bytes"]
-        shrinking = (
-            "" if options.structure is None else f", shrinking by {options.structure} (figures are of the whole)"
-        )
-        where = "streamed from disk" if streamed else "in memory"
-        cost["algorithm"] = f"{options.recipe}, {architecture}{shrinking}, images {where}"
-        return plan_outcome("train", cost)
 
-    files = [*dataset.source.inputs, *subset_inputs, *(file for run in begun for file in run_files(run))]
+def _plan(asked: Asked, inputs: TrainInputs) -> dict[str, Any]:
+    """Return the figures of ``--plan``."""
+    options, sizes = asked.options, inputs.sizes
+    cost = training_cost(
+        sizes.architecture, sizes.input_shape, len(inputs.labels.classes), asked.budget, len(inputs.rows), options.runtime
+    )  # fmt: skip
+    cost["input_bytes"] = 0 if inputs.streamed else sizes.row_bytes * len(inputs.rows)
+    cost["peak_memory_bytes"] += cost["input_bytes"]
+    shrinking = "" if options.structure is None else f", shrinking by {options.structure} (figures are of the whole)"
+    where = "streamed from disk" if inputs.streamed else "in memory"
+    cost["algorithm"] = f"{options.recipe}, {sizes.architecture}{shrinking}, images {where}"
+    return cost
+
+
+def _settings(asked: Asked, inputs: TrainInputs) -> dict[str, Any]:
+    """Return JSON values of all that decides the weights."""
+    options = asked.options
     settings = {
         "recipe": options.recipe,
-        "architecture": architecture,
-        "parameters": dataclasses.asdict(params),
+        "architecture": inputs.sizes.architecture,
+        "parameters": dataclasses.asdict(asked.params),
         "structure": None
         if options.structure is None
-        else {"method": options.structure, **dataclasses.asdict(structure_params)},
-        "budget": dataclasses.asdict(budget),
+        else {"method": options.structure, **dataclasses.asdict(asked.structure_params)},
+        "budget": dataclasses.asdict(asked.budget),
         "data": options.data.identity(),
         "batch_size": options.runtime.batch_size,
         "precision": options.runtime.precision,
         "seed": options.runtime.seed,
         "save_dynamics": options.save_dynamics,
         "export": list(options.export),
-        "inputs": [dataclasses.asdict(i) for i in files],
+        "inputs": [dataclasses.asdict(i) for i in inputs.files],
     }
-    if launch.size > 1:
-        settings["processes"] = launch.size
-    if options.resume and final.exists() and not options.force:
-        if not same_settings(read_run(final), settings):
-            raise InputError(
-                f"output {final} exists already, made with other settings",
-                "pass --force to replace it, or name another with -o",
-            )
-        outcome.warnings.append(f"{final} is whole already; nothing to resume")
-        outcome.outputs = [str(final)]
-        outcome.summary = {"command": "train", "output": str(final), "rows_in": len(dataset), **watch.figures()}
-        return outcome
+    if options.launch.size > 1:
+        settings["processes"] = options.launch.size
+    return settings
+
+
+def _require_same(final: Path, settings: Mapping[str, Any]) -> None:
+    """Raise where the run folder that is there was made with other settings."""
+    if not same_settings(read_run(final), settings):
+        raise InputError(
+            f"output {final} exists already, made with other settings",
+            "pass --force to replace it, or name another with -o",
+        )
+
+
+def _train_into(
+    final: Path,
+    asked: Asked,
+    inputs: TrainInputs,
+    settings: Mapping[str, Any],
+    events: EventFolder | None,
+    outcome: Outcome,
+    progress: Progress,
+) -> None:
+    """Train, put the run folder in place, and tell the outcome of it."""
+    options, dataset, labels = asked.options, inputs.opened.dataset, inputs.labels
+    launch = options.launch
     runtime = on_own_device(options.runtime, launch)
     builder = (
         RunBuilder(final, force=options.force, resume=options.resume, settings=settings)
@@ -181,152 +177,59 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         outcome.warnings.append(
             "no checkpoint to resume from: started at the beginning" if found is None else "resumed from the checkpoint"
         )
+    ledger = Ledger()
+    ledger.add_all(inputs.rows[labels.codes_n[inputs.rows] < 0], "missing label")
     with builder.building_on():
-        inputs, rows = load_inputs(
-            dataset, rows, ledger, builder.spool_folder() if streamed else None, runtime, progress, channels
-        )
-        provenance = Provenance(
-            command="train",
-            method=options.recipe,
-            parameters={k: v for k, v in settings.items() if k not in {"inputs", "seed"}},
-            seed=runtime.seed,
-            inputs=files,
-            device=device_name(runtime.device),
-            packages=PACKAGES,
-            rows={"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": len(ledger)},
-        )
+        spool = builder.spool_folder() if inputs.streamed else None
+        samples, rows = load_inputs(dataset, inputs.rows, ledger, spool, runtime, progress, inputs.opened.channels)
+        counts = {"rows_in": len(dataset), "rows_out": len(rows), "rows_bad": len(ledger)}
+        provenance = _provenance(asked, inputs, settings, runtime, counts)
         errors = ledger_path(str(final if launch.leads else builder.building), "")
         settle(ledger, dataset.ids, options.data.max_errors, errors, provenance)
         if len(ledger):
             outcome.warnings.append(f"{len(ledger)} bad row(s) left out, listed in {errors}")
-        asked = TrainingRun(
-            recipe=options.recipe,
-            architecture=architecture,
-            params=params,
-            budget=budget,
-            runtime=runtime,
-            settings=settings,
-            watch=_watch(budget) if options.save_dynamics and launch.leads else None,
-            initial=[run.tensors for run in begun],
-            exports=exports if launch.leads else {},
-            launch=launch,
-            structure=None
-            if options.structure is None
-            else find_method("structure", options.structure).load()(structure_params),
-        )
-        facts = {"input": dataset.kind, "subset": None if options.subset is None else name_of(options.subset)}
-        model, observer = train_run(
-            asked,
+        observer = RunObserver(
             builder,
             found,
-            training_set(dataset, inputs, rows, labels),
-            dataset.ids.take(pa.array(rows)),
-            labels.take(rows),
-            facts,
-            provenance,
             progress,
             checkpoint_seconds=options.checkpoint_seconds if launch.leads else math.inf,
             events=events if launch.leads else None,
         )
+        run = _training_run(asked, inputs, settings, runtime, provenance)
+        model = train_run(run, run_data(dataset, samples, rows, labels), observer)
+    rate = observer.rate()
     outcome.warnings += observer.notes
-    _report(outcome, final, options, model, provenance.rows, observer.rate(), watch)
-    if events is not None:
-        outcome.summary["events"] = str(events.path)
-    return outcome
-
-
-def training_params(options: TrainOptions) -> tuple[Any, Any]:
-    """Return the parameters of the recipe, and those of the structure (None where the network stays whole).
-
-    Raises:
-        InputError: a value that is not allowed, or a plain name that both have.
-    """
-    classes = {options.recipe: find_method("recipe", options.recipe).params_class()}
-    if options.structure is not None:
-        classes[options.structure] = find_method("structure", options.structure).params_class()
-        for text in options.params:
-            name = text.partition("=")[0].strip()
-            owners = [o for o, c in classes.items() if any(f.name == name for f in dataclasses.fields(c))]
-            if len(owners) > 1:
-                said = " or ".join(f"-p {owner}.{text}" for owner in owners)
-                raise InputError(f"-p {text!r}: {' and '.join(owners)} both have it", f"say whose: {said}")
-    given = split_assignments(options.params, classes if len(classes) > 1 else tuple(classes))
-    presets = preset_params(options.preset, "recipe", [options.recipe])
-    built: list[Any] = [
-        build_params(c, {**presets.get(owner, {}), **given[owner]}, owner) for owner, c in classes.items()
-    ]
-    return built[0], built[1] if len(built) > 1 else None
-
-
-def _report(
-    outcome: Outcome,
-    final: Path,
-    options: TrainOptions,
-    model: dict[str, Any],
-    rows: Mapping[str, int],
-    rate: float,
-    watch: Stopwatch,
-) -> None:
-    figures = model["metrics"]
     outcome.outputs = [str(final)]
-    outcome.summary = {
-        "command": "train",
-        "output": str(final),
-        "architecture": model["architecture"],
-        "recipe": options.recipe,
-        **rows,
-        **figures,
-        "samples_per_second": round(rate, 1),
-        "parameters": model["parameters"],
-        "flops": model["flops"],
-        **({"flops_left": model["flops"] / model["structure"]["whole"]["flops"]} if "structure" in model else {}),
-        "device": device_name(options.runtime.device),
-        **watch.figures(),
-    }
-    if "structure" in model:
-        whole, units = model["structure"]["whole"], model["structure"]["units"]
-        outcome.tables["network"] = [
-            ["", "whole", "left"],
-            ["FLOPs", f"{whole['flops']:,}", f"{model['flops']:,} ({model['flops'] / whole['flops']:.0%})"],
-            [
-                "parameters",
-                f"{whole['parameters']:,}",
-                f"{model['parameters']:,} ({model['parameters'] / whole['parameters']:.0%})",
-            ],
-            ["units", f"{sum(n for _, n in units.values()):,}", f"{sum(n for n, _ in units.values()):,}"],
-            ["residual branches gone", "", ", ".join(model["structure"]["removed"]) or "none"],
-        ]
-    outcome.tables["trained"] = [
-        ["architecture", "parameters", "rows", "steps", "train loss", "train accuracy", "samples/s"],
-        [
-            model["architecture"],
-            f"{model['parameters']:,}",
-            f"{rows['rows_out']:,}",
-            f"{figures['step']:,}",
-            f"{figures['train_loss']:.4f}",
-            f"{figures['train_accuracy']:.4f}",
-            f"{rate:,.0f}",
-        ],
-    ]
+    outcome.summary = _summary(final, options, model, counts, rate)
+    outcome.tables = tables(model, len(rows), rate)
 
 
-def _check_initial(run: Run, architecture: str, input_shape: tuple[int, ...], classes: Sequence[Any]) -> None:
-    """Raise where a network cannot go on from a run.
-
-    Raises:
-        InputError: another architecture, input size or list of classes.
-    """
-    for what, theirs, ours in (
-        ("structure", "shrunk" if "structure" in run.model else "whole", "whole"),
-        ("architecture", run.model["architecture"], architecture),
-        ("input size", list(run.model["input_size"]), list(input_shape)),
-        ("classes", list(run.model["classes"]), list(classes)),
-    ):
-        if theirs != ours:
-            raise InputError(
-                f"--init {run.path} has another {what}: {theirs}, and here it is {ours}",
-                "begin from a run with the same network and classes, or leave out --init",
-            )
+def _training_run(
+    asked: Asked, inputs: TrainInputs, settings: Mapping[str, Any], runtime: Runtime, provenance: Provenance
+) -> TrainingRun:
+    """Return the run of this process: of several, the first one alone records and exports."""
+    options = asked.options
+    leads = options.launch.leads
+    return TrainingRun(
+        recipe=options.recipe,
+        architecture=inputs.sizes.architecture,
+        params=asked.params,
+        budget=asked.budget,
+        runtime=runtime,
+        settings=settings,
+        facts={
+            "input": inputs.opened.dataset.kind,
+            "subset": None if options.subset is None else name_of(options.subset),
+        },
+        provenance=provenance,
+        watch=_watch(asked.budget) if options.save_dynamics and leads else None,
+        initial=[run.tensors for run in inputs.opened.begun],
+        exports=asked.exports if leads else {},
+        launch=options.launch,
+        structure=None
+        if options.structure is None
+        else find_method("structure", options.structure).load()(asked.structure_params),
+    )
 
 
 def _watch(budget: Budget) -> Callable[[RecordSink], Watch]:
@@ -334,24 +237,35 @@ def _watch(budget: Budget) -> Callable[[RecordSink], Watch]:
     return lambda sink: Watch(sink, eval_epochs=looks, prob_change=True)
 
 
-def _budget(options: TrainOptions) -> Budget:
-    if options.epochs is not None and options.steps is not None:
-        raise InputError(
-            "--epochs and --steps are both given", "give one: --steps makes selections of different sizes comparable"
-        )
-    epochs = DEFAULT_EPOCHS if options.epochs is None and options.steps is None else options.epochs
-    return Budget(epochs=epochs, steps=options.steps)
+def _provenance(
+    asked: Asked, inputs: TrainInputs, settings: Mapping[str, Any], runtime: Runtime, counts: Mapping[str, int]
+) -> Provenance:
+    return Provenance(
+        command="train",
+        method=asked.options.recipe,
+        parameters={k: v for k, v in settings.items() if k not in {"inputs", "seed"}},
+        seed=runtime.seed,
+        inputs=inputs.files,
+        device=device_name(runtime.device),
+        packages=PACKAGES,
+        rows=counts,
+    )
 
 
-def _output(options: TrainOptions, dataset: Dataset) -> Path:
-    if options.output == STDIN:
-        raise InputError("a run folder cannot go to standard output", "name a folder with -o")
-    return Path(options.output or f"{dataset.source.stem}.train")
-
-
-def _selected_rows(options: TrainOptions, dataset: Dataset) -> tuple[np.ndarray, tuple[InputFile, ...]]:
-    if options.subset is None:
-        return np.arange(len(dataset)), ()
-    selection = ParquetSource(options.subset)
-    ids = selected_ids(selection)
-    return np.sort(locate(ids, dataset.ids, options.subset, options.data.location)), selection.inputs
+def _summary(
+    final: Path, options: TrainOptions, model: Mapping[str, Any], counts: Mapping[str, int], rate: float
+) -> dict[str, Any]:
+    """Return the figures of ``--json``."""
+    return {
+        "command": "train",
+        "output": str(final),
+        "architecture": model["architecture"],
+        "recipe": options.recipe,
+        **counts,
+        **model["metrics"],
+        "samples_per_second": round(rate, 1),
+        "parameters": model["parameters"],
+        "flops": model["flops"],
+        **({"flops_left": model["flops"] / model["structure"]["whole"]["flops"]} if "structure" in model else {}),
+        "device": device_name(options.runtime.device),
+    }

@@ -41,7 +41,7 @@ def test_parts_are_of_so_many_rows_and_can_be_read_in_any_order(
 ) -> None:
     file, values = made
     streamed = StreamedFeatures(file, np.arange(N))
-    parts = streamed.parts(rows, np.arange(N))
+    parts = streamed.batches(rows, np.arange(N))
     assert len(parts) == -(-(N + 5) // rows) and not streamed.ordered
     assert sorted(np.concatenate([part.positions for part in parts]).tolist()) == list(range(N))
     for number in np.random.default_rng(1).permutation(len(parts))[:20]:
@@ -53,10 +53,10 @@ def test_parts_are_of_so_many_rows_and_can_be_read_in_any_order(
 def test_of_some_rows_the_others_are_left_out(made: tuple[FeatureFile, np.ndarray]) -> None:
     file, values = made
     some = np.array([200, 3, 77])
-    parts = StreamedFeatures(file, some).parts(40, np.arange(3))
+    parts = StreamedFeatures(file, some).batches(40, np.arange(3))
     found = {int(n): row for part in parts for n, row in zip(part.positions, part.read(), strict=True)}
     assert all(np.array_equal(found[n], values[position]) for n, position in enumerate(some)) and len(found) == 3
-    again = StreamedFeatures(file, np.arange(N)).take(some).parts(40, np.arange(3))
+    again = StreamedFeatures(file, np.arange(N)).take(some).batches(40, np.arange(3))
     assert [part.positions.tolist() for part in again] == [part.positions.tolist() for part in parts]
 
 
@@ -67,7 +67,7 @@ def test_rows_are_read_on_from_where_the_last_part_ended(
     begun: list[int] = []
     blocks = FeatureFile.blocks
     monkeypatch.setattr(FeatureFile, "blocks", lambda self, rows: (begun.append(rows), blocks(self, rows))[1])
-    parts = StreamedFeatures(file, np.arange(N)).parts(50, np.arange(N))
+    parts = StreamedFeatures(file, np.arange(N)).batches(50, np.arange(N))
     for number in (0, 0, 1, 3, 4):
         parts[number].read()
     assert begun == [50]
@@ -82,7 +82,7 @@ def test_a_vector_that_is_missing_at_the_front_moves_no_part(tmp_path: Path) -> 
     file, ledger = FeatureFile(source, RowIds(source, "id")), Ledger()
     file.check(ledger)
     assert len(ledger) == 30
-    parts = StreamedFeatures(file, np.arange(30, 60)).parts(20, np.arange(30))
+    parts = StreamedFeatures(file, np.arange(30, 60)).batches(20, np.arange(30))
     assert [len(part.positions) for part in parts] == [0, 10, 20]
     assert parts[1].read()[:, 0].tolist() == [float(n) for n in range(30, 40)]
     assert parts[2].read()[:, 0].tolist() == [float(n) for n in range(40, 60)]

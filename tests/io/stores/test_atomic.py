@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from prune_cli.core.errors import InputError
+from prune_cli.io.stores import atomic
 from prune_cli.io.stores.atomic import atomic_file, check_output, publish_folder
-from prune_cli.io.stores.reading import atomic
 
 
 def test_a_file_appears_with_all_its_bytes_and_nothing_else(tmp_path: Path) -> None:

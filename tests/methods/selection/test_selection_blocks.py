@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from handing import Elsewhere
 
-from prune_cli.core.parts import Part
-from prune_cli.engines.here import Here
-from prune_cli.engines.work import Arrays, Block
-from prune_cli.methods.registry.lookup import find_method, methods_of
-from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Features
-from prune_cli.methods.selection.neighbors.nearest import graph as similarity_graph
-from prune_cli.methods.selection.neighbors.nearest import nearest as neighbors
+from prune_cli.engines.block import Block
+from prune_cli.engines.handout import MapBlocks
+from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.choosing import block_work, choose
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
+from prune_cli.methods.selection.neighbors import graph as similarity_graph
+from prune_cli.methods.selection.neighbors import nearest as neighbors
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors
-from prune_cli.methods.selection.window.ridge import Subsets, accumulate, count_right, ridge_right_counts, sum_cells
-from prune_cli.methods.selection.window.window import ridge
+from prune_cli.methods.selection.proxy import accuracy, by_cell, outputs
 
 METHODS: dict[str, dict[str, Any]] = {
     "window": {},
@@ -37,8 +35,9 @@ METHODS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks of few samples."""
-    monkeypatch.setattr(ridge, "_block_rows", lambda width: 64)
-    monkeypatch.setattr(ridge, "_OUTPUT_NUMBERS", 1)
+    for module in (accuracy, by_cell, outputs):
+        monkeypatch.setattr(module, "block_rows", lambda width: 64)
+    monkeypatch.setattr(outputs, "_OUTPUT_NUMBERS", 1)
     monkeypatch.setattr(neighbors, "_BLOCK_NUMBERS", 30_000)
     monkeypatch.setattr(neighbors, "_DEVICE_NUMBERS", 50_000)
     monkeypatch.setattr(similarity_graph, "_TILE_ROWS", 32)
@@ -59,7 +58,7 @@ def samples(n: int = 400, width: int = 8) -> Candidates:
 def chosen(case: str, candidates: Candidates, **more: Any) -> Choice:
     name = case.split(",")[0]
     params = find_method("selection", name).params_class()(**METHODS[case])
-    return choose(name, candidates, params, counts=[40, 130], device="cpu", memory=10**9, **more)
+    return choose(name, candidates, params, Run([40, 130], device="cpu", memory=10**9, **more))
 
 
 def told(choice: Choice) -> list[bytes]:
@@ -73,7 +72,7 @@ def told(choice: Choice) -> list[bytes]:
 @pytest.mark.parametrize("case", METHODS)
 def test_blocks_handed_out_give_the_same_bits(case: str, per_class: bool) -> None:
     candidates, elsewhere = samples(), Elsewhere()
-    there = chosen(case, candidates, per_class=per_class, map_blocks=elsewhere)
+    there = chosen(case, candidates, per_class=per_class, map_blocks=MapBlocks(elsewhere))
     assert told(there) == told(chosen(case, candidates, per_class=per_class))
     assert len(elsewhere.handed) >= 3 and len({block.name for block in elsewhere.handed}) == len(elsewhere.handed)
     assert all(block.flops > 0 and block.nbytes > 0 for block in elsewhere.handed)
@@ -82,9 +81,10 @@ def test_blocks_handed_out_give_the_same_bits(case: str, per_class: bool) -> Non
 @pytest.mark.parametrize("case", METHODS)
 def test_what_blocks_will_come_to_is_known_ahead(case: str) -> None:
     candidates, elsewhere = samples(), Elsewhere()
-    chosen(case, candidates, map_blocks=elsewhere)
+    chosen(case, candidates, map_blocks=MapBlocks(elsewhere))
     params = find_method("selection", case.split(",")[0]).params_class()(**METHODS[case])
-    ahead = params.block_work(400, 8, 3, [40, 130])
+    ahead = block_work(params, Problem(400, 8, 3, [40, 130]))
+    assert ahead is not None
     flops = sum(block.flops for block in elsewhere.handed)
     assert (
         0.5 < flops / ahead.flops < (2.0 if "cells" in case else 1.3)
@@ -92,9 +92,9 @@ def test_what_blocks_will_come_to_is_known_ahead(case: str) -> None:
     assert max(block.nbytes for block in elsewhere.handed) <= 3 * ahead.nbytes
 
 
-def test_methods_with_blocks_say_what_they_come_to() -> None:
-    for method in methods_of("selection").values():
-        assert method.in_blocks == hasattr(method.params_class(), "block_work"), method.name
+def test_what_has_no_blocks_says_so() -> None:
+    params = find_method("selection", "herding").params_class()()
+    assert block_work(params, Problem(400, 8, 3, [40])) is None
 
 
 @pytest.mark.parametrize("parts", [None, 3])
@@ -104,124 +104,10 @@ def test_each_class_has_blocks_of_its_own(parts: int | None) -> None:
     params = find_method("selection", "facility_location").params_class()(neighbors=8, parts=parts)
 
     def run(**more: Any) -> Choice:
-        return choose("facility_location", candidates, params, counts=[40], per_class=True, device="cpu", **more)
+        return choose("facility_location", candidates, params, Run([40], per_class=True, device="cpu", **more))
 
-    assert told(run(map_blocks=elsewhere)) == told(run())
+    assert told(run(map_blocks=MapBlocks(elsewhere))) == told(run())
     assert {block.name.split(":")[0] for block in elsewhere.handed} == {"class 0", "class 1", "class 2"}
-
-
-class Stored:
-    """Features in the order of a file; ``read`` has the numbers of the parts that were."""
-
-    ordered = False
-
-    def __init__(self, values: np.ndarray, step: int) -> None:
-        self.values, self.shape, self.step = values, (values.shape[0], values.shape[1]), step
-        self.read: list[int] = []
-
-    def parts(self, rows: int, order_n: np.ndarray) -> list[Part]:
-        return [
-            Part(np.arange(start, min(start + self.step, len(self.values))), self._reader(start))
-            for start in range(0, len(self.values), self.step)
-        ]
-
-    def _reader(self, start: int) -> Callable[[], np.ndarray]:
-        def read() -> np.ndarray:
-            self.read.append(start)
-            return self.values[start : start + self.step]
-
-        return read
-
-    def array(self) -> np.ndarray:
-        raise AssertionError("these stay where they are")
-
-    def take(self, positions: np.ndarray) -> Features:
-        raise AssertionError("these stay where they are")
-
-
-def cells(n: int, width: int) -> tuple[np.ndarray, np.ndarray, Subsets]:
-    """Two large cells, one of three samples and some samples in none; three subsets."""
-    rng = np.random.default_rng(2)
-    features = rng.normal(size=(n, width)).astype(np.float32)
-    cell_n = rng.choice([-1, 0, 2], n)
-    cell_n[[7, 100, 150]] = 1
-    member_wk = np.array([[True, True, False], [True, True, True], [False, True, False]])
-    return features, rng.integers(0, 3, n), Subsets(cell_n, member_wk)
-
-
-@pytest.mark.parametrize("stored", [False, True])
-def test_sums_are_those_of_each_cell(stored: bool) -> None:
-    features, codes, subsets = cells(300, 5)
-    order_n = np.argsort(subsets.cell_n, kind="stable")
-    vectors: Features = Stored(features, 90) if stored else ArrayFeatures(features)
-    grams = accumulate(vectors, codes, subsets, order_n, 3, True, "cpu", Here())
-    wide, one_hot = np.c_[features, np.ones(300)], np.eye(3)[codes]
-    assert grams.large.tolist() == [0, 2]
-    for slot, cell in enumerate([0, 2]):
-        mine = subsets.cell_n == cell
-        assert np.allclose(grams.ff[slot].numpy(), wide[mine].T @ wide[mine], rtol=1e-12)
-        assert np.allclose(grams.fy[slot].numpy(), wide[mine].T @ one_hot[mine], rtol=1e-12)
-    assert np.array_equal(grams.rows.numpy(), wide[[7, 100, 150]].astype(np.float32))
-    assert grams.row_codes.tolist() == codes[[7, 100, 150]].tolist()
-
-
-def test_rows_of_small_cells_are_read_where_the_blocks_around_them_are_finished() -> None:
-    features, codes, subsets = cells(300, 5)
-    order_n, stored = np.argsort(subsets.cell_n, kind="stable"), Stored(features, 90)
-    finished: dict[str, Arrays] = {}
-
-    class Kept(Elsewhere):
-        def __call__(self, task: str, function: str, blocks: Any, **more: Any) -> Any:
-            for block in blocks:
-                if block.name not in finished:
-                    finished[block.name] = next(Here()(task, function, [block], **more))
-                yield dict(finished[block.name])
-
-    first = ridge_right_counts(stored, codes, subsets, order_n=order_n, map_blocks=Kept())
-    assert stored.read == [0, 90, 180, 270] * 2, "for the sums, and for the outputs"
-    stored.read.clear()
-    again = ridge_right_counts(stored, codes, subsets, order_n=order_n, map_blocks=Kept())
-    assert again.tolist() == first.tolist() == ridge_right_counts(ArrayFeatures(features), codes, subsets).tolist()
-    assert stored.read == [0, 90], "the two parts that samples of the small cell are in, each once"
-
-
-def test_what_is_larger_than_what_it_is_made_of_is_not_kept() -> None:
-    features, codes, subsets = cells(300, 5)
-    elsewhere = Elsewhere()
-    order_n = np.argsort(subsets.cell_n, kind="stable")
-    ridge_right_counts(ArrayFeatures(features), codes, subsets, order_n=order_n, map_blocks=elsewhere)
-    wide = Elsewhere()
-    features, codes, subsets = cells(300, 60)
-    ridge_right_counts(ArrayFeatures(features), codes, subsets, order_n=order_n, map_blocks=wide)
-    sums = [[block.kept for block in found.handed if "sums" in block.name] for found in (elsewhere, wide)]
-    assert all(sums[0]) and sums[0] and not any(sums[1]) and sums[1]
-    assert all(block.kept for block in wide.handed if "outputs" in block.name)
-
-
-def test_a_block_of_sums_by_hand() -> None:
-    """(1, 2) of class 1 in cell 3, then (0, 1) and (1, 1) of classes 0 and 1 in cell 5."""
-    arrays = {
-        "rows": np.array([[1, 2], [0, 1], [1, 1]], np.float32),
-        "codes": np.array([1, 0, 1]),
-        "cells": np.array([3, 5, 5]),
-    }
-    found = sum_cells({"n_classes": 2, "bias": False, "device": "cpu"}, arrays)
-    assert found["cells"].tolist() == [3, 5]
-    assert found["ff"].tolist() == [[[1, 2], [2, 4]], [[1, 1], [1, 2]]]
-    assert found["fy"].tolist() == [[[0, 1], [0, 2]], [[0, 1], [1, 1]]]
-
-
-def test_a_block_of_outputs_by_hand() -> None:
-    """One feature; the first classifier says class 1 of what is positive, the second says class 0 of it, the third is silent."""
-    weights = np.array([[[0.0, 1.0]], [[1.0, 0.0]], [[0.0, 0.0]]])
-    arrays = {
-        "rows": np.array([[2.0], [1.0], [-1.0]], np.float32),
-        "codes": np.array([1, 1, 1]),
-        "weights": weights,
-        "weights32": weights.transpose(2, 0, 1).reshape(6, 1).astype(np.float32),
-        "lengths": np.array([1.0, 1.0, 0.0]),
-    }
-    assert count_right({"bias": False, "device": "cpu"}, arrays)["right"].tolist() == [2, 1, 0]
 
 
 def test_neighbors_of_equal_samples_do_not_depend_on_threads() -> None:
@@ -232,7 +118,7 @@ def test_neighbors_of_equal_samples_do_not_depend_on_threads() -> None:
     threads, found = torch.get_num_threads(), list[tuple[bytes, bytes]]()
     for n in (1, 2):
         torch.set_num_threads(n)
-        near, far = nearest_neighbors(rows, 5, device="cpu")
+        near, far = nearest_neighbors(rows, 5, Run(device="cpu"))
         found.append((near.tobytes(), far.tobytes()))
     torch.set_num_threads(threads)
     assert found[0] == found[1]
@@ -245,12 +131,11 @@ def test_edges_that_do_not_fit_stop_the_blocks() -> None:
     closed: list[Block] = []
 
     class Closed(Elsewhere):
-        def __call__(self, task: str, function: str, blocks: Any, **more: Any) -> Any:
+        def run(self, function: str, blocks: Any, *others: Any, **more: Any) -> Any:
             try:
-                for block in blocks:
-                    yield next(Here()(task, function, [block], **more))
+                yield from super().run(function, blocks, *others, **more)
             finally:
                 closed.extend(blocks)
 
-    assert similarity_graph.build_graph(similarity, 0.5, max_bytes=1000, map_blocks=Closed()) is None
+    assert similarity_graph.build_graph(similarity, 0.5, Run(map_blocks=MapBlocks(Closed())), max_bytes=1000) is None
     assert closed

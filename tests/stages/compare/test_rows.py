@@ -159,6 +159,6 @@ def test_tables_and_summary_say_the_same(found: Findings) -> None:
     assert accuracy[3][:5] == ["full", "10", "93.00 ± 0.00", "", ""]
     assert paying[1] == ["window@0.4", "epochs", "20.0", "1.0", "4.0", "10.0", "training 4", "training 2"]
     assert gates[1] == ["accuracy >= random", "window@0.4", "epochs", "+1.00 (-1.48 to +3.48)", "undecided"]
-    first = summary(found)[0]
+    first = summary(found, [])["results"][0]
     assert first["less_random"]["accuracy"] == pytest.approx(0.01)
     assert first["break_even_trainings"] == {"seconds": 4, "flops": 2}

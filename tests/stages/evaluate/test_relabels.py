@@ -20,8 +20,10 @@ from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
 from prune_cli.stages.evaluate.relabels import RelabelOptions, relabel
 from prune_cli.stages.score.command import score
 from prune_cli.stages.score.options import ScoreOptions
-from prune_cli.stages.select.command import SelectOptions, select
-from prune_cli.stages.train.command import TrainOptions, train
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.train.command import train
+from prune_cli.stages.train.options import TrainOptions
 
 NAMES = ("cat", "dog", "owl")
 

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import Prune
-from prune_cli.stages.score.command.sources import looks as engine_looks
 
-from prune_cli.engines import local
-from prune_cli.stages.score.command import command as score
+from prune_cli.engines import block
+from prune_cli.stages.score.sources.model import blocks as engine_looks
+from prune_cli.stages.score.sources.model import source as score
 
 
 @pytest.mark.parametrize(("data", "workers"), [("pictures", "2"), ("vectors", "1")])
@@ -23,8 +23,8 @@ def test_blocks_give_the_bytes_of_one_look(
     words = ["score", path, "--method", "margin,grand", "--model", "run", "--batch-size", "3", "--workers", workers]
     prune(*words, "--save-features", "f1.parquet", "-o", "one.parquet")
     monkeypatch.setattr(engine_looks, "_BLOCK_ROWS", 6)
-    monkeypatch.setattr(score, "_looks_elsewhere", lambda *given: True)
-    monkeypatch.setattr(local, "_WORTH_PROCESSES", -1.0)
+    monkeypatch.setattr(score, "looks_elsewhere", lambda *given: True)
+    monkeypatch.setattr(block, "_WORTH_PROCESSES", -1.0)
     prune(*words, "--save-features", "f2.parquet", "-o", "two.parquet", "--work-dir", "w")
     assert len(list((tmp_path / "w").glob("*.safetensors"))) == (7 if data == "pictures" else 10)
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
@@ -42,7 +42,7 @@ def test_a_process_makes_a_network_once_and_another_one_anew(
     ready = engine_looks.ready_network
     monkeypatch.setattr(engine_looks, "_READY", {})
     monkeypatch.setattr(engine_looks, "_BLOCK_ROWS", 6)
-    monkeypatch.setattr(score, "_looks_elsewhere", lambda *given: True)
+    monkeypatch.setattr(score, "looks_elsewhere", lambda *given: True)
     monkeypatch.setattr(engine_looks, "ready_network", lambda *given: (made.append(given[2]), ready(*given))[1])
     for model in ("run2", "run1", "run1"):
         prune(*words, "--model", model, "-o", f"of-{model}.parquet", "--force")

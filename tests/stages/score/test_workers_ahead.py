@@ -14,7 +14,8 @@ from making import write
 
 from prune_cli.core.errors import BadRowsError
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines import local, processes
+from prune_cli.engines import block, local, processes
+from prune_cli.engines.pool import Pool
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.stages.frame import engine as engines
 from prune_cli.stages.score.command import score
@@ -26,13 +27,14 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return the pools that are started, ahead or not; any work is worth some."""
     made: list[Any] = []
 
-    def noted(count: int, cards: tuple[str, ...] = ()) -> processes.Workers:
-        made.append(processes.block_workers(count, cards))
-        return made[-1]
+    def noted(count: int, cards: tuple[str, ...] = ()) -> Pool:
+        pool = processes.block_pool(count, cards)
+        made.append(pool.processes)
+        return pool
 
-    monkeypatch.setattr(local, "_WORTH_PROCESSES", -1.0)
-    monkeypatch.setattr(local, "block_workers", noted)
-    monkeypatch.setattr(engines, "block_workers", noted)
+    monkeypatch.setattr(block, "_WORTH_PROCESSES", -1.0)
+    monkeypatch.setattr(local, "block_pool", noted)
+    monkeypatch.setattr(engines, "block_pool", noted)
     return made
 
 
@@ -49,8 +51,8 @@ def test_one_pool_serves_all_blocks_and_the_bytes_are_the_same(vectors: Path, po
     one = scored(vectors, "one.parquet", params=params, workers=1)
     assert pools == []
     assert scored(vectors, "two.parquet", params=params) == one
-    assert [len(pool._processes) for pool in pools] == [2]
-    assert all(process.returncode is not None for process in pools[0]._processes)
+    assert [len(pool) for pool in pools] == [2]
+    assert all(process.returncode is not None for process in pools[0])
 
 
 def test_none_is_started_where_blocks_may_be_finished(vectors: Path, pools: list[Any]) -> None:
@@ -70,4 +72,4 @@ def test_all_leave_when_the_inputs_are_bad(vectors: Path, pools: list[Any]) -> N
     with pytest.raises(BadRowsError):
         scored(vectors, "out.parquet", params=("mode=partition", "block_size=20"))
     assert len(pools) == 1
-    assert all(process.returncode is not None for process in pools[0]._processes)
+    assert all(process.returncode is not None for process in pools[0])

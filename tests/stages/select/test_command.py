@@ -10,15 +10,16 @@ from making import write
 
 from prune_cli.core.errors import BadRowsError, InputError
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import map_blocks
+from prune_cli.engines import handout
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.manifests.ledger import ErrorAllowance
 from prune_cli.io.parquet.provenance import read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.runs.finished import BlockFolder
-from prune_cli.methods.selection.window.window import ridge
+from prune_cli.methods.selection.proxy import outputs as proxy_outputs
 from prune_cli.stages.select.budgets import row_count
-from prune_cli.stages.select.command import SelectOptions, select
-from prune_cli.stages.select.command import blocks as engine_blocks
+from prune_cli.stages.select.command import select
+from prune_cli.stages.select.options import SelectOptions
 
 
 @pytest.fixture
@@ -335,11 +336,12 @@ def test_partitions_are_read_from_the_file_where_the_features_do_not_fit(
     options: dict[str, Any] = {"method": "facility_location", "params": ("parts=3", "neighbors=5", "overlap=0.2")}
     handed: list[str] = []
 
-    def noted(engine: Any, function: str, blocks: Any, *others: Any, **more: Any) -> Any:
-        handed.extend(block.name for block in blocks)
-        return map_blocks(engine, function, blocks, *others, **more)
+    def noted(map_blocks: MapBlocks, task: str, function: str, blocks: Any, **more: Any) -> Any:
+        handed.extend(block.name for block in blocks if map_blocks.store is not None)
+        return call(map_blocks, task, function, blocks, **more)
 
-    monkeypatch.setattr(engine_blocks, "map_blocks", noted)
+    call = MapBlocks.__call__
+    monkeypatch.setattr(MapBlocks, "__call__", noted)
     outcome = choose_rows(scores, features, **options)
     assert outcome.summary["outputs"][0]["partitions"] == 3
     choose_rows(scores, features, "b.parquet", memory_limit=1000, **options)
@@ -358,7 +360,7 @@ def test_blocks_of_a_selection_are_finished_once(difficult: tuple[Path, Path], m
     def lost(*anything: Any) -> Any:
         raise AssertionError("it is there already")
 
-    monkeypatch.setattr(ridge, "count_right", lost)
+    monkeypatch.setattr(proxy_outputs, "count_right", lost)
     choose_rows(scores, features, "b.parquet", work_dir=folder / "w")
     assert (folder / "b.parquet").read_bytes() == (folder / "out.parquet").read_bytes()
     with pytest.raises(AssertionError, match="there already"):
@@ -404,7 +406,7 @@ def test_much_work_is_kept_until_the_selection_is_whole(
     monkeypatch.setattr(BlockFolder, "put", noted)
     choose_rows(scores, features)
     assert not kept, "so little is as soon done as kept"
-    monkeypatch.setattr(engine_blocks, "takes_long", lambda flops: True)
+    monkeypatch.setattr(handout, "takes_long", lambda flops: True)
     choose_rows(scores, features, force=True)
     assert len(kept) == 1 and not work.exists()
 

@@ -22,7 +22,8 @@ from prune_cli.methods.training.networks.predict import predict, rebuild
 from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
 from prune_cli.stages.score.command import score
 from prune_cli.stages.score.options import ScoreOptions
-from prune_cli.stages.train.command import TrainOptions, train
+from prune_cli.stages.train.command import train
+from prune_cli.stages.train.options import TrainOptions
 
 SETTINGS = Runtime(device="cpu", batch_size=32)
 

@@ -14,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.progress import Progress, silent
-from prune_cli.methods.scores.kernel.complexity_gap import BlockResult, score_sides
+from prune_cli.methods.arrays import IntArray
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows import IntArray, unpack_rows
-from prune_cli.methods.scores.kernel.whole_set import Part, PartResult, Problem, solve_part
+from prune_cli.methods.scores.kernel.problem import Problem, SampleSet
+from prune_cli.methods.scores.kernel.row_kinds import unpack_rows
+from prune_cli.methods.scores.kernel.samples import Samples
+from prune_cli.methods.scores.kernel.sides import SidesResult, score_sides
+from prune_cli.methods.scores.kernel.solution import SetResult
+from prune_cli.methods.scores.kernel.solver import solve_set
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -28,7 +32,7 @@ def pack_sides(kernel: ReluKernel, pos: IntArray, neg: IntArray) -> dict[str, ND
 
 
 def score_packed_sides(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, Any]:
-    """Return a `BlockResult` as arrays.
+    """Return a `SidesResult` as arrays.
 
     Args:
         values: ``depth`` of the kernel, ``ridge``, ``device``, ``precision``.
@@ -51,12 +55,12 @@ def score_packed_sides(values: Mapping[str, Any], arrays: Arrays, progress: Prog
 
 
 def pack_set(kernel: ReluKernel, codes_n: NDArray[Any], positions: IntArray) -> dict[str, NDArray[Any]]:
-    """Return the arrays of `solve_packed_set`: of the samples of a part."""
+    """Return the arrays of `solve_packed_set`: of the samples of a set."""
     return {**kernel.rows.pack(positions), "codes": codes_n[positions], "positions": positions}
 
 
 def solve_packed_set(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, Any]:
-    """Return a `PartResult` as arrays.
+    """Return a `SetResult` as arrays.
 
     Args:
         values: ``depth`` of the kernel, ``n_classes``, ``problem`` and ``part`` as lists, ``seed``, ``device``, ``precision``.
@@ -64,13 +68,12 @@ def solve_packed_set(values: Mapping[str, Any], arrays: Arrays, progress: Progre
         progress: told how far it is.
     """
     kernel = ReluKernel(unpack_rows(arrays), values["depth"])
-    result = solve_part(
-        kernel,
-        arrays["codes"],
-        values["n_classes"],
-        np.arange(kernel.n_samples),
+    samples = Samples(kernel.rows, kernel, arrays["codes"], values["n_classes"], np.arange(kernel.n_samples))
+    result = solve_set(
+        samples,
+        samples.order_n,
         Problem(*values["problem"]),
-        Part(*values["part"]),
+        SampleSet(*values["part"]),
         seed=values["seed"],
         device=values["device"],
         precision=values["precision"],
@@ -79,19 +82,19 @@ def solve_packed_set(values: Mapping[str, Any], arrays: Arrays, progress: Progre
     return to_arrays(dataclasses.replace(result, positions=arrays["positions"]))
 
 
-def to_arrays(result: BlockResult | PartResult) -> dict[str, NDArray[Any]]:
+def to_arrays(result: SidesResult | SetResult) -> dict[str, NDArray[Any]]:
     """Return a result as arrays by the names of its fields."""
     return {f.name: np.asarray(getattr(result, f.name)) for f in dataclasses.fields(result)}
 
 
-def block_result(arrays: Arrays) -> BlockResult:
+def sides_result(arrays: Arrays) -> SidesResult:
     """Return what `to_arrays` made arrays of."""
-    return BlockResult(**_scalars(arrays))
+    return SidesResult(**_scalars(arrays))
 
 
-def part_result(arrays: Arrays) -> PartResult:
+def set_result(arrays: Arrays) -> SetResult:
     """Return what `to_arrays` made arrays of."""
-    return PartResult(**_scalars(arrays))
+    return SetResult(**_scalars(arrays))
 
 
 def _scalars(arrays: Arrays) -> dict[str, Any]:

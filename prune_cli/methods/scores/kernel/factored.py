@@ -13,6 +13,7 @@ from prune_cli.core.progress import Progress
 from prune_cli.methods.scores.kernel import triangle
 from prune_cli.methods.scores.kernel.kernels import KernelBlock, write_tiles
 from prune_cli.methods.scores.kernel.ntk import DIAGONAL
+from prune_cli.methods.scores.kernel.precision import dtype_name
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +69,7 @@ def factor_regular(
         if pivot >= least:
             return Factored(pivot, duplicates, jitter)
     raise NumericalError(
-        f"the kernel of {n_samples} samples is singular in {str(dtype).removeprefix('torch.')} with {ridge + jitter:.1e} "
+        f"the kernel of {n_samples} samples is singular in {dtype_name(dtype)} with {ridge + jitter:.1e} "
         f"added to its diagonal (smallest pivot {pivot:.1e}, {duplicates} duplicate row(s))",
         f"drop the duplicates, or pass -p ridge={max(1e-6, 100 * (ridge + jitter)):.0e}",
     )
@@ -76,7 +77,7 @@ def factor_regular(
 
 def factor_triangle(whole: triangle.Triangle, block: KernelBlock, ridge: float, progress: Progress) -> Factored:
     """Write the kernel of a block into a triangle, and factor it there; see `factor_regular`."""
-    values = next(triangle.parts(whole)).values
+    values = next(triangle.rectangles(whole)).values
 
     def factor(added: float, least: float) -> tuple[float, int]:
         duplicates = _write(whole, block, added, progress)
@@ -89,12 +90,12 @@ def _write(whole: triangle.Triangle, block: KernelBlock, added: float, progress:
     """Write the kernel, with ``added`` on its diagonal, and return how many rows equal an earlier one."""
     import torch
 
-    duplicate = torch.zeros(whole.size, dtype=torch.bool, device=next(triangle.parts(whole)).values.device)
-    for part in triangle.parts(whole):
-        height, width = part.values.shape
-        rows = slice(part.row, part.row + height)
-        duplicate[rows] |= write_tiles(block, rows, slice(part.column, part.column + width), part.values)
-        if part.diagonal:
-            part.values.fill_diagonal_(DIAGONAL + added)
-            progress("kernel", part.row + height, whole.size, None)
+    duplicate = torch.zeros(whole.size, dtype=torch.bool, device=next(triangle.rectangles(whole)).values.device)
+    for stored in triangle.rectangles(whole):
+        height, width = stored.values.shape
+        rows = slice(stored.row, stored.row + height)
+        duplicate[rows] |= write_tiles(block, rows, slice(stored.column, stored.column + width), stored.values)
+        if stored.diagonal:
+            stored.values.fill_diagonal_(DIAGONAL + added)
+            progress("kernel", stored.row + height, whole.size, None)
     return int(duplicate.sum())

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prune_cli.core.errors import InputError, UnavailableError
+from prune_cli.methods.arrays import FloatArray, IntArray
 from prune_cli.methods.scores.kernel.kernels import KernelBlock
 from prune_cli.methods.scores.kernel.ntk import DIAGONAL
-from prune_cli.methods.scores.kernel.rows import FloatArray, IntArray, Rows
+from prune_cli.methods.scores.kernel.rows import Rows
 
 if TYPE_CHECKING:
     import torch
@@ -142,7 +143,8 @@ def _tangent(kernel_fn: Any) -> Callable[[Any, Any], Any]:
 def _of_file(name: str, path: Path) -> TangentNetwork:
     function = name.rpartition(":")[2]
     spec = importlib.util.spec_from_file_location(f"prune_network_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file", "name a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

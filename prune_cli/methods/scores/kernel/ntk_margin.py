@@ -1,7 +1,4 @@
-"""Leave-one-out predictions of kernel ridge regression: what the other samples say of each, without any training.
-
-This module imports torch inside functions only.
-"""
+"""Leave-one-out predictions of kernel ridge regression: what the other samples say of each, without any training."""
 
 from __future__ import annotations
 
@@ -12,28 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.params import param
-from prune_cli.core.progress import Progress, silent
-from prune_cli.methods.scores.kernel.kernels import Kernel, write_tiles
-from prune_cli.methods.scores.kernel.rows import FloatArray, IntArray
-from prune_cli.methods.scores.kernel.samples import make_samples
-from prune_cli.methods.scores.kernel.whole_set import (
-    EXACT_ROWS,
-    KernelParams,
-    problem_of,
-    resolve_mode,
-    signs_of,
-    solve_all,
-)
-
-RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""What ``ridge=none`` chooses from; the kernel of a sample with itself is 1/2."""
-
-RIDGE_ROWS = 3000
-"""Samples that the ridge is chosen on at most."""
+from prune_cli.methods.arrays import FloatArray
+from prune_cli.methods.scores.kernel.needs import KernelNeeds, KernelScoreParams
+from prune_cli.methods.scores.kernel.params import EXACT_ROWS, resolve_mode
+from prune_cli.methods.scores.kernel.ridge import RIDGES
+from prune_cli.methods.scores.kernel.solution import Solution
 
 
 @dataclass(frozen=True)
-class NtkParams(KernelParams):
+class NtkParams(KernelScoreParams):
     """Parameters of ``ntk_margin`` and ``ntk_residual``."""
 
     mode: Literal["auto", "exact", "partition", "nystrom"] = param(
@@ -46,33 +30,13 @@ class NtkParams(KernelParams):
         low=0.0,
     )
 
-
-@dataclass(frozen=True)
-class RidgeChoice:
-    """How the ridge was chosen.
-
-    Args:
-        ridge: the one chosen.
-        accuracies: of the leave-one-out predictions for each of `RIDGES`.
-        rows: samples it was chosen on.
-    """
-
-    ridge: float
-    accuracies: tuple[float, ...]
-    rows: int
+    def needs(self, n_samples: int) -> KernelNeeds:
+        """Return the predictions of all classes at once."""
+        return KernelNeeds(resolve_mode(self, n_samples), self.ridge, predictions=True)
 
 
 def ntk_margin_scores(
-    values_nd: NDArray[Any],
-    codes_n: NDArray[Any],
-    params: NtkParams = NtkParams(),
-    *,
-    channels: int | None = None,
-    order_n: IntArray | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "auto",
-    progress: Progress = silent,
+    solution: Solution, codes_n: NDArray[Any], params: NtkParams = NtkParams()
 ) -> dict[str, FloatArray]:
     r"""Return by how much the given class leads the best other one, for a regression on all other samples.
 
@@ -81,16 +45,13 @@ def ntk_margin_scores(
     max_{c != y} f_c``. A sample whose label is wrong is pulled to another class by its neighbors, and its margin is below 0.
 
     Args:
-        values_nd: (N, D) or (N, H, W, C) uint8 pixels, or (N, D) float32 or float64 embeddings.
-        codes_n: (N,) int class of each sample, 0 or more.
-        params: see `NtkParams`.
-        channels, order_n, seed, device, precision, progress: as `complexity_gap_scores` takes them.
+        solution: of the kernel, as `NtkParams.needs` asks for it; see `kernel_solution`.
+        codes_n: (N,) int class of each sample.
+        params: see `NtkParams`; not used beyond the solution.
     Returns:
         ``ntk_margin`` (N,) float64, about -2 to 2: higher is easier, below 0 where another class is predicted.
     Raises:
-        InputError: fewer than two classes, arrays that do not fit each other, an unknown kernel.
-        NumericalError: rows that are zero or not finite, or a kernel that stays singular with a jitter.
-        UnavailableError: ``kernel=nt`` and the extra is missing.
+        ValueError: a solution without predictions.
     Cost:
         2/3 N^3 flops and N^2 / 2 numbers (on disk in the command), for all classes together; N B^2 in blocks of B.
     Source:
@@ -100,42 +61,45 @@ def ntk_margin_scores(
         Two classes at right angles say nothing of each other: H = I / 2, all predictions are 0 but for the class left out.
 
         >>> import numpy as np
-        >>> ntk_margin_scores(np.eye(2), np.array([0, 1]), NtkParams(ridge=0.5))["ntk_margin"].round(12).tolist()
+        >>> from prune_cli.methods.scores.kernel.solving import kernel_solution
+        >>> codes = np.array([0, 1])
+        >>> solution = kernel_solution(np.eye(2), codes, NtkParams(ridge=0.5))
+        >>> ntk_margin_scores(solution, codes)["ntk_margin"].round(12).tolist()
         [0.0, 0.0]
     """
-    predictions_nc = _predictions(values_nd, codes_n, params, channels, order_n, seed, device, precision, progress)
-    return {"ntk_margin": margins(predictions_nc, codes_n)}
+    return {"ntk_margin": margins(predictions_of(solution), codes_n)}
 
 
 def ntk_residual_scores(
-    values_nd: NDArray[Any],
-    codes_n: NDArray[Any],
-    params: NtkParams = NtkParams(),
-    *,
-    channels: int | None = None,
-    order_n: IntArray | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "auto",
-    progress: Progress = silent,
+    solution: Solution, codes_n: NDArray[Any], params: NtkParams = NtkParams()
 ) -> dict[str, FloatArray]:
     """Return how far the given class is from being predicted by all other samples.
 
     It is ``1 - f_y`` with the prediction f of `ntk_margin_scores`, which takes the other classes into account, too.
 
     Args:
-        values_nd, codes_n, params, channels, order_n, seed, device, precision, progress: as `ntk_margin_scores` takes them.
+        solution, codes_n, params: as `ntk_margin_scores` takes them.
     Returns:
         ``ntk_residual`` (N,) float64, about 0 to 2: higher is harder.
     Raises:
-        InputError, NumericalError, UnavailableError: as `ntk_margin_scores`.
+        ValueError: a solution without predictions.
     Cost:
         That of `ntk_margin_scores`; both together cost as much as one.
     Source:
         As `ntk_margin_scores`.
     """
-    predictions_nc = _predictions(values_nd, codes_n, params, channels, order_n, seed, device, precision, progress)
-    return {"ntk_residual": residuals(predictions_nc, codes_n)}
+    return {"ntk_residual": residuals(predictions_of(solution), codes_n)}
+
+
+def predictions_of(solution: Solution) -> FloatArray:
+    """Return (N, C) what the other samples predict for each.
+
+    Raises:
+        ValueError: they were not asked for.
+    """
+    if solution.loo_nc is None:
+        raise ValueError("a solution without predictions: the needs of the score do not ask for them")
+    return solution.loo_nc
 
 
 def margins(predictions_nc: FloatArray, codes_n: NDArray[Any]) -> FloatArray:
@@ -149,76 +113,6 @@ def margins(predictions_nc: FloatArray, codes_n: NDArray[Any]) -> FloatArray:
 def residuals(predictions_nc: FloatArray, codes_n: NDArray[Any]) -> FloatArray:
     """Return (N,) 1 less the prediction of the given class."""
     return np.asarray(1.0 - predictions_nc[np.arange(len(codes_n)), codes_n])
-
-
-def _predictions(
-    values_nd: NDArray[Any],
-    codes_n: NDArray[Any],
-    params: NtkParams,
-    channels: int | None,
-    order_n: IntArray | None,
-    seed: int,
-    device: str,
-    precision: str,
-    progress: Progress,
-) -> FloatArray:
-    samples = make_samples(values_nd, codes_n, params, channels=channels, order_n=order_n)
-    ridge = params.ridge
-    if ridge is None:
-        ridge = choose_ridge(samples.kernel, codes_n, samples.n_classes, samples.order_n, device).ridge
-    mode = resolve_mode(params, len(codes_n))
-    assert mode is not None
-    solution = solve_all(
-        samples.kernel,
-        samples.rows,
-        codes_n,
-        samples.n_classes,
-        samples.order_n,
-        problem_of(params, mode, ridge, True),
-        seed=seed,
-        device=device,
-        precision=precision,
-        progress=progress,
-    )
-    assert solution.loo_nc is not None
-    return solution.loo_nc
-
-
-def choose_ridge(
-    kernel: Kernel, codes_n: NDArray[Any], n_classes: int, order_n: IntArray, device: str = "auto"
-) -> RidgeChoice:
-    """Return the ridge whose leave-one-out predictions are right most often, for up to `RIDGE_ROWS` samples.
-
-    With ``H = U diag(l) U'``, ``G_ii = sum_k U_ik^2 / (l_k + ridge)`` and ``G Y = U ((U' Y) / (l + ridge))``: one eigendecomposition
-    serves the whole grid. Of ridges that are right as often the larger one is taken.
-
-    Args:
-        kernel: over all samples.
-        codes_n: (N,) given classes.
-        order_n: the samples in canonical order, of which evenly spaced ones are taken.
-    Cost:
-        About 9 n^3 flops for n samples, in float64.
-    """
-    import torch
-
-    from prune_cli.methods.devices import resolve_device
-
-    at = resolve_device(device)
-    taken = order_n[np.unique(np.linspace(0, len(order_n) - 1, min(len(order_n), RIDGE_ROWS)).round().astype(np.int64))]
-    everyone = slice(0, len(taken))
-    like = torch.empty((len(taken), len(taken)), dtype=torch.float64, device=at)
-    write_tiles(kernel.block(taken, torch.float64, at), everyone, everyone, like)
-    values, vectors = torch.linalg.eigh(like)
-    signs = signs_of(codes_n[taken], n_classes, at)
-    turned, squares = vectors.T @ signs, vectors.square()
-    given = torch.from_numpy(np.asarray(codes_n[taken], np.int64)).to(at)
-    accuracies = []
-    for ridge in RIDGES:
-        weight = 1.0 / (values.clamp_min(0.0) + ridge)
-        predictions = signs - (vectors @ (turned * weight[:, None])) / (squares @ weight)[:, None]
-        accuracies.append(float((predictions.argmax(dim=1) == given).double().mean()))
-    best = max(range(len(RIDGES)), key=lambda k: (accuracies[k], k))
-    return RidgeChoice(RIDGES[best], tuple(accuracies), len(taken))
 
 
 def fit_temperature(predictions_nc: FloatArray, codes_n: NDArray[Any]) -> float:

@@ -10,23 +10,19 @@ inverse at ridge 0. This module imports torch inside functions only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from prune_cli.core.progress import Progress
 from prune_cli.core.rng import generator
 from prune_cli.methods.scores.kernel.factored import Factored, factor_regular
-from prune_cli.methods.scores.kernel.kernels import Kernel, KernelBlock, write_tiles
+from prune_cli.methods.scores.kernel.kernels import KernelBlock, write_tiles
 from prune_cli.methods.scores.kernel.ntk import DIAGONAL
-from prune_cli.methods.scores.kernel.rows import FloatArray, IntArray
+from prune_cli.methods.scores.kernel.system import Inverse, System
 
 if TYPE_CHECKING:
     import torch
-
-    from prune_cli.methods.scores.kernel.tile_columns import PanelStore
-    from prune_cli.methods.scores.kernel.whole_set import Problem
 
 FLOOR = 1e-3
 """Least share of its diagonal that a sample has to itself: a landmark would have none."""
@@ -35,19 +31,8 @@ _CHUNK = 4096
 _GROUPS = 16  # of chunks, whose sums are kept on the way
 
 
-def solve_nystrom(
-    kernel: Kernel,
-    codes_b: NDArray[Any],
-    n_classes: int,
-    positions: IntArray,
-    problem: Problem,
-    repeat: int,
-    seed: int,
-    device: torch.device,
-    store: PanelStore | None,
-    progress: Progress,
-) -> tuple[FloatArray, FloatArray, Factored]:
-    """Return (B,) the diagonal of G, (B, C) G Y, both float64, and how the kernel of the landmarks was factored.
+def solve_nystrom(system: System) -> Inverse:
+    """Return the diagonal of G and G Y.
 
     Cost:
         6 N M^2 flops with M landmarks, in float64; 3 M^2 numbers, and a few thousand rows of M.
@@ -56,29 +41,55 @@ def solve_nystrom(
     """
     import torch
 
-    from prune_cli.methods.scores.kernel.whole_set import signs_of
-
-    n, m = len(positions), min(problem.landmarks, len(positions))
-    drawn = np.sort(generator(seed, "landmarks", repeat).choice(n, m, replace=False))
+    n, positions, device = len(system.positions), system.positions, system.device
+    m = min(system.problem.landmarks, n)
+    drawn = np.sort(generator(system.seed, "landmarks", system.repeat).choice(n, m, replace=False))
     ordered = np.concatenate([positions[drawn], positions])  # landmarks first, then all samples
-    block = kernel.block(ordered, torch.float64, device)
+    block = system.kernel.block(ordered, torch.float64, device)
     lower, factored = _landmarks(block, m, device)
-    signs = signs_of(codes_b, n_classes, device)
+    signs = system.signs()
 
-    def rows_of(start: int) -> tuple[slice, torch.Tensor, torch.Tensor]:
-        """Return a chunk of samples, their F and what the diagonal lacks."""
+    def rows_of(start: int) -> _Rows:
         here = slice(start, min(start + _CHUNK, n))
         tile = torch.empty((here.stop - here.start, m), dtype=torch.float64, device=device)
         write_tiles(block, slice(m + here.start, m + here.stop), slice(0, m), tile)
         features = torch.linalg.solve_triangular(lower.T, tile, upper=True, left=False)
-        lacking = (DIAGONAL - features.square().sum(dim=1)).clamp_(min=FLOOR * DIAGONAL) + problem.ridge
-        return here, features, lacking
+        lacking = (DIAGONAL - features.square().sum(dim=1)).clamp_(min=FLOOR * DIAGONAL) + system.problem.ridge
+        return _Rows(here, features, lacking)
 
+    gram, right = _sums(system, m, rows_of, signs)
+    factor = torch.linalg.cholesky(gram)
+    weights = torch.cholesky_solve(right, factor)
+    diagonal, solution = np.empty(n), np.empty((n, system.n_classes))
+    for start in range(0, n, _CHUNK):
+        here, features, lacking = rows_of(start)
+        solution[here] = ((signs[here] - features @ weights) / lacking[:, None]).cpu().numpy()
+        inner = torch.linalg.solve_triangular(factor.T, features, upper=True, left=False).square().sum(dim=1)
+        diagonal[here] = ((1.0 - inner / lacking) / lacking).cpu().numpy()
+        system.progress("landmarks", n + here.stop, 2 * n, None)
+    return Inverse(diagonal, solution, factored)
+
+
+class _Rows(NamedTuple):
+    """A chunk of samples, their rows of F, and what the diagonal lacks."""
+
+    here: slice
+    features: torch.Tensor
+    lacking: torch.Tensor
+
+
+def _sums(
+    system: System, m: int, rows_of: Callable[[int], _Rows], signs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return A (M, M) and F' D^-1 Y (M, C); the sums of every group of chunks are kept."""
+    import torch
+
+    n, store = len(system.positions), system.store
     starts = range(0, n, _CHUNK)
-    gram = torch.eye(m, dtype=torch.float64, device=device)
-    right = torch.zeros((m, n_classes), dtype=torch.float64, device=device)
+    gram = torch.eye(m, dtype=torch.float64, device=system.device)
+    right = torch.zeros((m, system.n_classes), dtype=torch.float64, device=system.device)
     for number, group in enumerate(np.array_split(np.array(starts), min(_GROUPS, len(starts)))):
-        name = f"nystrom {repeat} {number}"
+        name = f"nystrom {system.repeat} {number}"
         found = store.get(name) if store is not None else None
         if found is None:
             part, sums = torch.zeros_like(gram), torch.zeros_like(right)
@@ -87,22 +98,13 @@ def solve_nystrom(
                 weighted = features / lacking[:, None]
                 part.addmm_(weighted.T, features)
                 sums.addmm_(weighted.T, signs[here])
-                progress("landmarks", here.stop, 2 * n, None)
+                system.progress("landmarks", here.stop, 2 * n, None)
             found = {"gram": part.cpu().numpy(), "sums": sums.cpu().numpy()}
             if store is not None:
                 store.put(name, found)
-        gram += torch.from_numpy(found["gram"]).to(device)
-        right += torch.from_numpy(found["sums"]).to(device)
-    factor = torch.linalg.cholesky(gram)
-    weights = torch.cholesky_solve(right, factor)
-    diagonal, solution = np.empty(n), np.empty((n, n_classes))
-    for start in starts:
-        here, features, lacking = rows_of(start)
-        solution[here] = ((signs[here] - features @ weights) / lacking[:, None]).cpu().numpy()
-        inner = torch.linalg.solve_triangular(factor.T, features, upper=True, left=False).square().sum(dim=1)
-        diagonal[here] = ((1.0 - inner / lacking) / lacking).cpu().numpy()
-        progress("landmarks", n + here.stop, 2 * n, None)
-    return diagonal, solution, factored
+        gram += torch.from_numpy(found["gram"]).to(system.device)
+        right += torch.from_numpy(found["sums"]).to(system.device)
+    return gram, right
 
 
 def _landmarks(block: KernelBlock, count: int, device: torch.device) -> tuple[torch.Tensor, Factored]:

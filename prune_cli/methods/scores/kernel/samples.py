@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.errors import InputError
+from prune_cli.methods.arrays import IntArray
 from prune_cli.methods.scores.kernel.kernels import Kernel, ReluKernel, parse_kernel
-from prune_cli.methods.scores.kernel.rows import IntArray, Rows, make_rows
-
-if TYPE_CHECKING:
-    from prune_cli.methods.scores.kernel.whole_set import KernelParams
+from prune_cli.methods.scores.kernel.params import KernelParams
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,114 +12,28 @@ so that one triangle is stored and nearly all flops are in products of W columns
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prune_cli.core.progress import Progress
+from prune_cli.methods.arrays import FloatArray
+from prune_cli.methods.scores.kernel.columns import WIDTH, Columns
 from prune_cli.methods.scores.kernel.factored import Factored, factor_regular
 from prune_cli.methods.scores.kernel.kernels import KernelBlock, write_tiles
 from prune_cli.methods.scores.kernel.ntk import DIAGONAL
-from prune_cli.methods.scores.kernel.rows import FloatArray
+from prune_cli.methods.scores.kernel.precision import item_size
 
 if TYPE_CHECKING:
     import torch
 
-WIDTH = 2048
-"""Rows and columns of a tile; the last digits depend on it, so that it is the same everywhere."""
-
-
 _REFINED = 1e-9  # relative residual that is small enough: the diagonal of the inverse is not refined
 
 
-class PanelStore(Protocol):
-    """Where the columns of a factor are kept."""
-
-    def get_panel(self, name: str) -> np.ndarray | None:
-        """Return a kept panel, which may be memory-mapped, or None."""
-
-    def put_panel(self, name: str, panel: np.ndarray) -> None:
-        """Keep a panel, whole or not at all."""
-
-    def get(self, block: str) -> dict[str, np.ndarray] | None:
-        """Return small arrays that were kept, or None."""
-
-    def put(self, block: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep small arrays, whole or not at all."""
-
-
-@dataclass
-class Columns:
-    """The factor of ``H + added I``.
-
-    Args:
-        size: rows of the kernel, N.
-        width: rows of a tile, W.
-        dtype, device: of the computation.
-        store: keeps the columns; None keeps them on the device.
-        stem: of their names, which says what was added to the diagonal.
-    """
-
-    size: int
-    width: int
-    dtype: torch.dtype
-    device: torch.device
-    store: PanelStore | None
-    stem: str = ""
-    _here: dict[int, torch.Tensor] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        """Number of columns of tiles."""
-        return -(-self.size // self.width)
-
-    def span(self, j: int) -> slice:
-        """Return the rows of tile ``j``."""
-        return slice(j * self.width, min((j + 1) * self.width, self.size))
-
-    def get(self, j: int) -> torch.Tensor:
-        """Return column ``j`` of the factor from its diagonal tile down, (N - j W, W)."""
-        import torch
-
-        if self.store is None:
-            return self._here[j]
-        panel = self.store.get_panel(f"{self.stem}/{j}")
-        assert panel is not None, "a column of the factor is gone"
-        return torch.from_numpy(panel).to(self.device)
-
-    def put(self, j: int, panel: torch.Tensor) -> None:
-        if self.store is None:
-            self._here[j] = panel
-        else:
-            self.store.put_panel(f"{self.stem}/{j}", panel.cpu().numpy())
-
-    def has(self, j: int) -> bool:
-        return j in self._here if self.store is None else self.store.get_panel(f"{self.stem}/{j}") is not None
-
-    def facts(self, block: str) -> dict[str, np.ndarray] | None:
-        """Return small arrays kept with the columns."""
-        return self.store.get(f"{self.stem}/{block}") if self.store is not None else None
-
-    def keep(self, block: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Keep small arrays with the columns, and return them."""
-        if self.store is not None:
-            self.store.put(f"{self.stem}/{block}", arrays)
-        return arrays
-
-
 def factor_columns(
-    block: KernelBlock,
-    size: int,
-    ridge: float,
-    dtype: torch.dtype,
-    device: torch.device,
-    store: PanelStore | None,
-    progress: Progress,
-    singular: bool = False,
-    width: int = WIDTH,
-) -> tuple[Columns, Factored, float]:
-    """Return the factor of the kernel of all samples of a block, how that went, and what was added to the diagonal.
+    columns: Columns, block: KernelBlock, ridge: float, progress: Progress, singular: bool = False
+) -> Factored:
+    """Factor the kernel of all samples of a block, with a ridge on its diagonal, into columns, and return how that went.
 
     Args:
         singular: whether equal rows are known: a jitter goes on the diagonal at once, instead of after a factorisation that fails.
@@ -128,14 +42,12 @@ def factor_columns(
     Cost:
         N^3 / 3 flops; N^2 / 2 numbers, in the store or on the device, and one column of them.
     """
-    columns = Columns(size, width, dtype, device, store)
 
     def factor(added: float, least: float) -> tuple[float, int]:
-        columns.stem, columns._here = f"factor {added!r}", {}
+        columns.begin(f"factor {added!r}")
         return _factor(columns, block, added, least, progress)
 
-    factored = factor_regular(factor, size, ridge, dtype, singular)
-    return columns, factored, ridge + factored.jitter
+    return factor_regular(factor, columns.size, ridge, columns.dtype, singular)
 
 
 def _factor(columns: Columns, block: KernelBlock, added: float, least: float, progress: Progress) -> tuple[float, int]:
@@ -294,7 +206,7 @@ def _squares(matrix: torch.Tensor) -> torch.Tensor:
 
 def columns_cost(size: int, dtype: str, width: int = WIDTH) -> Mapping[str, Any]:
     """Return the flops of factor and inverse, the bytes of the factor on disk, and those of the columns in memory."""
-    item = 8 if dtype == "float64" else 4
+    item = item_size(dtype)
     width = min(width, size)
     return {
         "flops": 2 * size**3 / 3,

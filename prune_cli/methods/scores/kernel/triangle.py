@@ -44,8 +44,8 @@ class Split:
 Triangle: TypeAlias = Leaf | Split
 
 
-class Part(NamedTuple):
-    """A stored block of the whole matrix: its first row and column, its values, and whether it is on the diagonal."""
+class Rectangle(NamedTuple):
+    """A stored rectangle of the whole matrix: its first row and column, its values, and whether it is on the diagonal."""
 
     row: int
     column: int
@@ -71,7 +71,7 @@ def join(top: Triangle, bottom: Triangle) -> Split:
     """Return the triangle that has ``top`` and ``bottom`` on its diagonal, with a new dense block between them."""
     import torch
 
-    like = next(parts(top)).values
+    like = next(rectangles(top)).values
     below = torch.empty((bottom.size, top.size), dtype=like.dtype, device=like.device)
     return Split(top.start, top.size + bottom.size, top, below, bottom)
 
@@ -82,14 +82,14 @@ def stored_numbers(size: int, tile: int = TILE) -> int:
     return size * (size + tile) // 2 + size * tile
 
 
-def parts(triangle: Triangle) -> Iterator[Part]:
-    """Yield every stored block, from the top left to the bottom right."""
+def rectangles(triangle: Triangle) -> Iterator[Rectangle]:
+    """Yield every stored rectangle, from the top left to the bottom right."""
     if isinstance(triangle, Leaf):
-        yield Part(triangle.start, triangle.start, triangle.values, True)
+        yield Rectangle(triangle.start, triangle.start, triangle.values, True)
     else:
-        yield from parts(triangle.top)
-        yield Part(triangle.bottom.start, triangle.top.start, triangle.below, False)
-        yield from parts(triangle.bottom)
+        yield from rectangles(triangle.top)
+        yield Rectangle(triangle.bottom.start, triangle.top.start, triangle.below, False)
+        yield from rectangles(triangle.bottom)
 
 
 def factor(triangle: Triangle, least_pivot: float, finished: Callable[[int], None]) -> float:
@@ -190,11 +190,11 @@ def column_sums(triangle: Triangle, matrix: torch.Tensor, tile: int = TILE) -> t
 
     matrix = matrix.double()
     products, squares = torch.zeros_like(matrix), torch.zeros_like(matrix[:, 0])
-    for part in parts(triangle):
-        row, column = part.row - triangle.start, part.column - triangle.start
-        columns = slice(column, column + part.values.shape[1])
-        for first in range(0, len(part.values), tile):
-            strip = part.values[first : first + tile].double()
+    for stored in rectangles(triangle):
+        row, column = stored.row - triangle.start, stored.column - triangle.start
+        columns = slice(column, column + stored.values.shape[1])
+        for first in range(0, len(stored.values), tile):
+            strip = stored.values[first : first + tile].double()
             products[columns].addmm_(strip.T, matrix[row + first : row + first + len(strip)])
             squares[columns] += strip.square().sum(dim=0)
     return products, squares

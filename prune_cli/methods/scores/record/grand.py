@@ -1,16 +1,59 @@
-"""Gradient norms of single samples (GraNd): over all parameters, or over the last layer in closed form."""
+"""GraNd: the gradient norms of single samples, over all parameters or over the last layer in closed form, and the score of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from prune_cli.core.measures import GRADIENT_NORM
+from prune_cli.core.params import param
+from prune_cli.methods.scores.record.needs import EarlyParams, GradientLook, RecordNeeds, Variant
+from prune_cli.methods.scores.record.records import FloatArray, Record, early_look
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prune_cli.methods.training.networks.networks import Network
+    from prune_cli.methods.training.networks.network import Network
 
 CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
 """Memory that the gradients of the samples under way may take; on a CPU more than fits its caches is slower."""
+
+
+@dataclass(frozen=True)
+class GrandParams(EarlyParams):
+    """Parameters of `grand_scores`."""
+
+    variant: Literal["full", "last_layer"] = param("full", "over all parameters, or the last layer in closed form")
+
+    def needs(self, epochs: int) -> RecordNeeds:
+        """Return a training until its early look, and the norms of the gradients there."""
+        look = self.look("grand", epochs)
+        return RecordNeeds("eval", look, looks=(look,), gradients=GradientLook(look, self.variant))
+
+
+def grand_scores(record: Record, params: GrandParams = GrandParams()) -> dict[str, FloatArray]:
+    """Return the norm of the gradient of each sample's loss, early in training.
+
+    Args:
+        record: needs ``gradient_norm`` in eval mode after ``params.epoch``; see `gradient_norms`.
+        params: see `GrandParams`; ``variant`` says what was recorded.
+    Returns:
+        ``grand`` (N,) float64, 0 or more; higher is harder.
+    Raises:
+        InputError: the record has no gradient norms after that pass.
+    Cost:
+        N; the norms themselves cost three forward passes a sample, as B single ones.
+    Source:
+        Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075. Deviation: in eval mode, as the norm of a single
+        sample, where the expectation over runs is ``-p runs=R``.
+    """
+    return {"grand": early_look(record, GRADIENT_NORM, params.epoch, "grand")}
+
+
+def gradients_of(variant: Variant) -> Callable[..., Any]:
+    """Return what computes the norms of a variant."""
+    return gradient_norms if variant == "full" else last_layer_gradient_norms
 
 
 def gradient_norms(network: Network, inputs_b: Tensor, labels_b: Tensor, *, chunk_bytes: int | None = None) -> Tensor:

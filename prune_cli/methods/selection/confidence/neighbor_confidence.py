@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
-from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import available_memory
-from prune_cli.engines.work import BlockWork, MapBlocks
-from prune_cli.methods.selection.confidence.partitions import run_over_partitions
-from prune_cli.methods.selection.confidence.run import (
-    EXACT_ROWS,
-    ConfidenceRun,
-    Graph,
-    GraphSettings,
-    find_graph,
-    is_approximate,
-)
-from prune_cli.methods.selection.contract import (
-    Candidates,
-    Choice,
-    Extra,
-    Features,
-    Ranking,
-    class_numbers,
-    in_each_class,
-    read_parts,
-)
-from prune_cli.methods.selection.greedy.partitions import sizes_of
+from prune_cli.engines.block import BlockWork
+from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.classes import class_numbers, in_each_class
+from prune_cli.methods.selection.confidence.graph import EXACT_ROWS, Graph, GraphSettings, find_graph, is_approximate
+from prune_cli.methods.selection.confidence.partitions import pick_over_partitions
+from prune_cli.methods.selection.confidence.picker import Aim, Picker
+from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Features, Ranking, Run, read_batches
+from prune_cli.methods.selection.coverage.rows import kept_and_free
+from prune_cli.methods.selection.greedy.division import Partitioned, overlap_param, oversample_param, parts_param
 from prune_cli.methods.selection.neighbors.graph import graph_work
 from prune_cli.methods.selection.neighbors.similarity import prepare_similarity, resolve_precision
 
@@ -41,7 +27,7 @@ _SHARE_OF_EDGES = 0.8  # of the memory that may be used
 
 
 @dataclass(frozen=True)
-class NeighborConfidenceParams:
+class NeighborConfidenceParams(Partitioned):
     """Parameters of ``neighbor_confidence``."""
 
     rule: Literal["exact", "reference"] = param(
@@ -64,25 +50,29 @@ class NeighborConfidenceParams:
     precision: Literal["auto", "float32", "float64", "bfloat16"] = param(
         "auto", "of the similarities: float64 up to 16,384 rows, float32 beyond"
     )
-    parts: int | None = param(
-        None, "partitions of near samples that are picked from on their own at first; none: all samples at once", low=1
-    )
-    overlap: float = param(
-        0.1,
-        "with parts, samples of others that count in a partition, a share of its own for each level of cuts",
-        low=0.0,
-        high=1.0,
-    )
-    oversample: float = param(2.0, "with parts, how many times its share of the budget a partition picks", low=1.0)
+    parts: int | None = parts_param()
+    overlap: float = overlap_param()
+    oversample: float = oversample_param()
 
-    def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork:
+    def extra_bytes(self, problem: Problem) -> int:
+        """Return the bytes of the vectors at length 1, and of the edges."""
+        return problem.held + problem.memory
+
+    def block_work(self, problem: Problem) -> BlockWork:
         """Return what the blocks of the graph, or the partitions, come to."""
-        inside = rows if self.parts is None else sum(sizes_of(self.parts, self.overlap, rows))
-        approximate = is_approximate(self.neighbors, inside)
-        found = graph_work(inside, width, self.probes if approximate else None)
-        if self.parts is None or self.parts == 1:
+        division, width = self.division, problem.width
+        inside = problem.rows if division is None else sum(division.sizes(problem.rows))
+        found = graph_work(inside, width, self.probes if is_approximate(self.neighbors, inside) else None)
+        if division is None:
             return found
-        return BlockWork(self.parts, found.nbytes + 20 * inside * width, self.parts * found.flops)
+        return BlockWork(division.count, found.nbytes + 20 * inside * width, division.count * found.flops)
+
+    def plan(self, problem: Problem) -> dict[str, Any]:
+        """Return in words how neighbors are found, and what the edges may take."""
+        rows = problem.rows if self.division is None else -(-problem.rows // self.division.count)
+        found = "cells near each other (ivf)" if is_approximate(self.neighbors, rows) else "all pairs"
+        words = f"{found}; all pairs up to {EXACT_ROWS:,} rows. Where the edges do not fit, rows are computed as they are needed"
+        return {"neighbors": words, "edges_at_most_bytes": problem.memory}
 
 
 def confidences(probabilities: Features, which: str, order_n: np.ndarray) -> np.ndarray:
@@ -99,7 +89,7 @@ def confidences(probabilities: Features, which: str, order_n: np.ndarray) -> np.
         [[0.5, 1.0], [0.25, 1.0], [0.054, 1.0]]
     """
     found = np.empty(probabilities.shape[0])
-    for positions, block in read_parts(probabilities, _CHUNK, order_n):
+    for positions, block in read_batches(probabilities, _CHUNK, order_n):
         probs_bc = block.astype(np.float64)
         if which == "max":
             found[positions] = probs_bc.max(axis=1)
@@ -113,16 +103,7 @@ def confidences(probabilities: Features, which: str, order_n: np.ndarray) -> np.
 
 
 def neighbor_confidence_order(
-    candidates: Candidates,
-    params: NeighborConfidenceParams = NeighborConfidenceParams(),
-    *,
-    counts: Sequence[int],
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress = silent,
-    per_class: bool = False,
-    memory: int | None = None,
-    map_blocks: MapBlocks | None = None,
+    candidates: Candidates, params: NeighborConfidenceParams = NeighborConfidenceParams(), run: Run = Run()
 ) -> Choice:
     r"""Return the samples in the greedy order of what they add to the confidence around all samples.
 
@@ -138,14 +119,10 @@ def neighbor_confidence_order(
     Args:
         candidates: the samples; of them ``features``, ``probabilities``, ``kept`` and with ``balance=labels`` ``codes_n``.
         params: see `NeighborConfidenceParams`.
-        counts: the largest is how many are ranked.
-        seed: draws what cells are made from, with ``ivf``, and the samples that memory is judged by.
-        device: where products run.
-        progress: told of the products, then of the picks.
-        per_class: classes take turns in proportion to their sizes, whatever ``balance`` says.
-        map_blocks: hands out partitions, or blocks of the graph; None: they run here.
-        memory: bytes the edges may take; None: most of what is free. Where they do not fit, rows are computed as they are
-            needed, in blocks.
+        run: of it ``counts``, the largest of which is how many are ranked; ``seed``, which draws what cells are made from, with
+            ``ivf``, and the samples that memory is judged by; ``device``, where products run; ``per_class``: classes take turns in
+            proportion to their sizes, whatever ``balance`` says; ``memory``, bytes the edges may take: where they do not fit, rows
+            are computed as they are needed, in blocks; ``hand_out``, which gets partitions, or blocks of the graph; ``progress``.
     Returns:
         Choice of one ranking; its gain is what the rule says of a pick. With each count ``neighbor_confidence``, N of every sample
         for what is kept then, and the figures ``objective`` (F), ``edges`` and, of ivf, ``recall``; with
@@ -167,75 +144,61 @@ def neighbor_confidence_order(
         >>> rays = ArrayFeatures(np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1], [-1, 0]], np.float32))
         >>> sure = ArrayFeatures(np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.7, 0.3], [1, 0]], np.float32))
         >>> samples = Candidates(np.arange(5), features=rays, probabilities=sure)
-        >>> chosen = neighbor_confidence_order(samples, NeighborConfidenceParams(balance="none"), counts=[3])
+        >>> chosen = neighbor_confidence_order(samples, NeighborConfidenceParams(balance="none"), Run([3]))
         >>> chosen.rankings[0].order_n.tolist(), round(chosen.extras[0].figures["objective"], 2)
         ([0, 3, 4], 3.4)
     """
     if not 0 < params.tau < 1:
         raise InputError(f"tau is {params.tau:g}, not between 0 and 1", "a cosine above .95 is -p tau=0.975")
     candidates.vectors("neighbor_confidence")
+    aim = _aim_of(candidates, params, run)
+    settings = GraphSettings(
+        params.tau, params.metric, resolve_precision(params.precision, len(candidates)), params.neighbors, params.probes,
+        run.seed, run.device, run.memory if run.memory is not None else int(_SHARE_OF_EDGES * available_memory()),
+    )  # fmt: skip
+    if params.division is not None:
+        picker, graph = pick_over_partitions(candidates, aim, settings, params.division, run)
+    else:
+        picker, graph = _pick_over_all(candidates, aim, settings, run)
+    by_id, extras = candidates.order_n, {}
+    for k in sorted(set(run.counts)):
+        picker.until(k)
+        around_n = np.empty(len(candidates))
+        around_n[by_id] = picker.load_n * params.eta
+        figures = {"objective": float(np.tanh(picker.load_n).sum()), **graph.figures}
+        extras[k] = Extra({"neighbor_confidence": around_n}, figures, graph.way)
+    ranking = Ranking(by_id[picker.picks.picked_k], gain_n=picker.picks.gains_k)
+    return Choice((ranking,) * len(run.counts), extras=tuple(extras[k] for k in run.counts))
+
+
+def _aim_of(candidates: Candidates, params: NeighborConfidenceParams, run: Run) -> Aim:
+    """Return what is to be picked.
+
+    Raises:
+        InputError: there are no probabilities, or no labels where classes take turns.
+    """
     if candidates.probabilities is None:
         raise InputError(
             "neighbor_confidence needs probabilities",
             "pass --features FILE with columns 'embedding' and 'prob' (prune score --save-features), or --probabilities FILE",
         )
-    codes_n, turns_k = None, np.zeros(0, np.int64)
-    if per_class:
-        codes_n, turns_k = class_numbers(candidates), in_each_class(candidates, counts, seed)[0]
+    codes_n, turns_k, by_id = None, np.zeros(0, np.int64), candidates.order_n
+    if run.per_class:
+        codes_n, turns_k = class_numbers(candidates), in_each_class(candidates, run.counts, run.seed)[0]
     elif params.balance == "labels":
         codes_n = candidates.codes("neighbor_confidence with balance=labels")
-    by_id, count = candidates.order_n, max(counts, default=0)
     classes_n = np.zeros(len(by_id), np.int64) if codes_n is None else np.unique(codes_n[by_id], return_inverse=True)[1]
     c_n = confidences(candidates.probabilities, params.confidence, by_id)[by_id] / params.eta
-    settings = GraphSettings(
-        params.tau, params.metric, resolve_precision(params.precision, len(by_id)), params.neighbors, params.probes, seed,
-        device, memory if memory is not None else int(_SHARE_OF_EDGES * available_memory()),
-    )  # fmt: skip
-    if params.parts is not None and params.parts > 1:
-        run, graph = run_over_partitions(
-            candidates, c_n, classes_n, turns_k, settings, rule=params.rule, count=count, n_parts=params.parts,
-            overlap=params.overlap, oversample=params.oversample, map_blocks=map_blocks, progress=progress,
-        )  # fmt: skip
-    else:
-        run, graph = _run_over_all(candidates, c_n, classes_n, turns_k, settings, params, count, progress, map_blocks)
-    extras = {}
-    for k in sorted(set(counts)):
-        run.until(k)
-        around_n = np.empty(len(candidates))
-        around_n[by_id] = run.load_n * params.eta
-        figures = {"objective": float(np.tanh(run.load_n).sum()), **graph.figures}
-        extras[k] = Extra({"neighbor_confidence": around_n}, figures, graph.way)
-    ranking = Ranking(by_id[run.picked_k], gain_n=run.gains_k)
-    return Choice((ranking,) * len(counts), extras=tuple(extras[k] for k in counts))
+    return Aim(params.rule, c_n, classes_n, turns_k, max(run.counts, default=0))
 
 
-def _run_over_all(
-    candidates: Candidates,
-    c_n: np.ndarray,
-    classes_n: np.ndarray,
-    turns_k: np.ndarray,
-    settings: GraphSettings,
-    params: NeighborConfidenceParams,
-    count: int,
-    progress: Progress,
-    map_blocks: MapBlocks | None,
-) -> tuple[ConfidenceRun, Graph]:
+def _pick_over_all(candidates: Candidates, aim: Aim, settings: GraphSettings, run: Run) -> tuple[Picker, Graph]:
     by_id = candidates.order_n
     features_nd = candidates.vectors("neighbor_confidence").array()
     if not np.array_equal(by_id, np.arange(len(by_id))):
         features_nd = features_nd[by_id]
     similarity = prepare_similarity(features_nd, settings.metric, settings.precision, settings.device)
-    graph = find_graph(similarity, settings, progress, map_blocks)
-    kept_n = candidates.kept[by_id]
-    load_n = graph.loads_of(np.flatnonzero(kept_n), c_n)
-    free = np.flatnonzero(~kept_n)
-    return ConfidenceRun(graph, params.rule, c_n, load_n, free, classes_n, turns_k, count, progress), graph
-
-
-def neighbor_plan(params: NeighborConfidenceParams, n_samples: int) -> str:
-    """Return in words how the neighbors of so many samples are found."""
-    if params.parts is not None and params.parts > 1:
-        n_samples = -(-n_samples // params.parts)
-    approximate = is_approximate(params.neighbors, n_samples)
-    found = "cells near each other (ivf)" if approximate else "all pairs"
-    return f"{found}; all pairs up to {EXACT_ROWS:,} rows. Where the edges do not fit, rows are computed as they are needed"
+    graph = find_graph(similarity, settings, run)
+    kept_n, free = kept_and_free(candidates)
+    load_n = graph.loads_of(np.flatnonzero(kept_n), aim.c_n)
+    return Picker(graph, aim, load_n, free, run.progress), graph

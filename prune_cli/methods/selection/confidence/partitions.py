@@ -11,19 +11,15 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
-from prune_cli.engines.here import Here
-from prune_cli.engines.work import Arrays, Block, MapBlocks
+from prune_cli.engines.block import Arrays, Block
 from prune_cli.methods.partition import Region
-from prune_cli.methods.selection.confidence.run import ConfidenceRun, Graph, GraphSettings, Rule, find_graph
-from prune_cli.methods.selection.contract import Candidates, Features, class_turns, read_parts
-from prune_cli.methods.selection.greedy.partitions import (
-    cut,
-    gather,
-    join_edges,
-    shares,
-    taken_by_turns,
-)
-from prune_cli.methods.selection.neighbors.similarity import edge_bytes, prepare_similarity
+from prune_cli.methods.selection.classes import class_turns
+from prune_cli.methods.selection.confidence.graph import Graph, GraphSettings, WholeRows, find_graph
+from prune_cli.methods.selection.confidence.picker import Aim, Picker
+from prune_cli.methods.selection.contract import Candidates, Features, Run, read_batches
+from prune_cli.methods.selection.greedy.division import Division
+from prune_cli.methods.selection.greedy.partitions import arrays_of, cut, second_round, shares, taken_by_turns
+from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
 
 _CHUNK = 65_536
 _ROOM = 2
@@ -50,118 +46,92 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progr
     similarity = prepare_similarity(
         arrays["features"], settings.metric, settings.precision, settings.device, spread=spread
     )
-    graph = find_graph(similarity, settings)
-    c_n, core_n, kept_n, turns_k = arrays["c"], arrays["core"], arrays["kept"], arrays["turns"]
-    own_load_n = graph.loads_of(np.flatnonzero(kept_n & core_n), c_n)
-    load_n = own_load_n + graph.loads_of(np.flatnonzero(kept_n & ~core_n), c_n)
-    free = np.flatnonzero(core_n & ~kept_n)
-    run = ConfidenceRun(graph, values["rule"], c_n, load_n, free, arrays["codes"], turns_k, len(turns_k))
-    run.until(len(turns_k))
-    counts, samples, similarities = graph.edges_of(run.picked_k, values["room"])
-    return {
-        "owners": run.picked_k,
-        "counts": counts,
-        "samples": samples,
-        "similarities": similarities,
-        "load": own_load_n,
-    }
+    graph = find_graph(similarity, settings, Run(device=settings.device))
+    core_n, kept_n, turns_k = arrays["core"], arrays["kept"], arrays["turns"]
+    aim = Aim(values["rule"], arrays["c"], arrays["codes"], turns_k, len(turns_k))
+    own_load_n = graph.loads_of(np.flatnonzero(kept_n & core_n), aim.c_n)
+    load_n = own_load_n + graph.loads_of(np.flatnonzero(kept_n & ~core_n), aim.c_n)
+    picker = Picker(graph, aim, load_n, np.flatnonzero(core_n & ~kept_n))
+    picker.until(aim.count)
+    picked_k = picker.picks.picked_k
+    counts, samples, similarities = graph.edges_of(picked_k, values["room"])
+    return {"owners": picked_k, "counts": counts, "samples": samples, "similarities": similarities, "load": own_load_n}
 
 
-def run_over_partitions(
-    candidates: Candidates,
-    c_n: np.ndarray,
-    codes_n: np.ndarray,
-    turns_k: np.ndarray,
-    settings: GraphSettings,
-    *,
-    rule: Rule,
-    count: int,
-    n_parts: int,
-    overlap: float,
-    oversample: float,
-    map_blocks: MapBlocks | None = None,
-    progress: Progress = silent,
-) -> tuple[ConfidenceRun, Graph]:
+def pick_over_partitions(
+    candidates: Candidates, aim: Aim, settings: GraphSettings, division: Division, run: Run
+) -> tuple[Picker, Graph]:
     """Return the greedy run over what the partitions picked, before its first pick, and its graph.
 
     All samples count in it, each with the edges that a partition saw which it is part of: those to picks of its own partition, and
-    of those whose halo it is in. Arrays are by ascending id.
+    of those whose halo it is in.
 
     Args:
         candidates: N samples.
-        c_n: (N,) float64 confidence over eta.
-        codes_n: (N,) int64 classes, 0 to C - 1.
-        turns_k: class of each pick; empty: the classes take turns.
+        aim: what is to be picked of all of them.
         settings: of the graph; its memory is that of the edges to all picks.
-        rule, count: of the run.
-        n_parts, overlap: as `partitions.cut` takes them.
-        oversample: how many times its share of the budget a partition picks.
-        map_blocks: hands the partitions out; None: here, one after the other.
-        progress: told of the partitions, and of the picks of the second round.
+        division: how the samples are cut.
+        run: of it ``hand_out``, which gets the partitions, and ``progress``.
     Raises:
         InputError: the edges to what is picked do not fit the memory.
     """
-    by_id = candidates.order_n
     features = candidates.vectors("neighbor_confidence")
-    kept_n = candidates.kept[by_id]
-    regions = cut(
-        candidates, features, n_parts, overlap, settings.seed, unit=settings.metric == "cosine", progress=progress
-    )
-    free_codes_n = np.where(kept_n, -1, codes_n)
-    n_classes = int(codes_n.max(initial=0)) + 1
-    if len(turns_k):
-        wanted_c = np.bincount(turns_k[:count], minlength=n_classes)
+    regions = cut(candidates, features, division, run, unit=settings.metric == "cosine")
+    picks_pc = _picks_of(regions, aim, candidates.kept[candidates.order_n], division.oversample)
+    blocks = _blocks_of(candidates, features, aim, settings, regions, picks_pc)
+    answers = [*run.hand_out("partitions", f"{__name__}:pick_in_partition", blocks)]
+    _check_room(answers, blocks, settings)
+    load_n = np.zeros(len(candidates))
+    for region, answer in zip(regions, answers, strict=True):
+        load_n[region.members] += answer["load"]
+    second = second_round(regions, answers, [answer["owners"] for answer in answers])
+    graph = Graph(WholeRows(second.edges), second.figures, second.way)
+    return Picker(graph, aim, load_n, second.picked, run.progress), graph
+
+
+def _picks_of(regions: Sequence[Region], aim: Aim, kept_n: np.ndarray, oversample: float) -> np.ndarray:
+    """Return (P, C) int64 how many of each class each partition picks."""
+    if len(aim.turns_k):
+        wanted_c = np.bincount(aim.turns_k[: aim.count], minlength=aim.n_classes)
     else:
-        wanted_c = taken_by_turns(np.bincount(codes_n[~kept_n], minlength=n_classes), count)
-    picks_pc = shares(regions, free_codes_n, wanted_c, oversample)
-    width = edge_bytes(np.float64 if settings.precision == "float64" else np.float32)
-    spread = {} if settings.metric == "cosine" else _spread(features, by_id)
+        wanted_c = taken_by_turns(np.bincount(aim.codes_n[~kept_n], minlength=aim.n_classes), aim.count)
+    return shares(regions, np.where(kept_n, -1, aim.codes_n), wanted_c, oversample)
+
+
+def _blocks_of(
+    candidates: Candidates,
+    features: Features,
+    aim: Aim,
+    settings: GraphSettings,
+    regions: Sequence[Region],
+    picks_pc: np.ndarray,
+) -> list[Block]:
+    spread = {} if settings.metric == "cosine" else _spread(features, candidates.order_n)
+
+    def gatherer(region: Region, picks_c: np.ndarray) -> Callable[[], Arrays]:
+        return lambda: {
+            **arrays_of(candidates, features, region),
+            "c": aim.c_n[region.members],
+            "codes": aim.codes_n[region.members],
+            "turns": class_turns(picks_c, np.zeros_like(picks_c), settings.seed),
+            **spread,
+        }
+
     members = sum(len(region.core) + len(region.halo) for region in regions)
-
-    def arrays_of(region: Region, picks_c: np.ndarray) -> Callable[[], Arrays]:
-        def arrays() -> Arrays:
-            inside = region.members
-            return {
-                "features": gather(features, by_id[inside]),
-                "c": c_n[inside],
-                "codes": codes_n[inside],
-                "kept": kept_n[inside],
-                "core": np.isin(inside, region.core, assume_unique=True),
-                "turns": class_turns(picks_c, np.zeros_like(picks_c), settings.seed),
-                **spread,
-            }
-
-        return arrays
-
     blocks = []
     for number, (region, picks_c) in enumerate(zip(regions, picks_pc, strict=True)):
         share = (len(region.core) + len(region.halo)) / max(1, members)
-        room = int(min(1.0, _ROOM * share) * settings.memory // width)
-        values = {"rule": rule, "graph": dataclasses.asdict(settings), "room": room}
+        room = int(min(1.0, _ROOM * share) * settings.memory // settings.edge_bytes)
+        values = {"rule": aim.rule, "graph": dataclasses.asdict(settings), "room": room}
         n_members, n_features = len(region.members), features.shape[1]
         nbytes = settings.memory // len(regions) + 24 * n_members * n_features
         flops = 2.0 * n_members**2 * n_features
-        blocks.append(Block(f"partition {number}", values, arrays_of(region, picks_c), nbytes, flops))
-    hand_out = map_blocks or Here(progress)
-    answers = [*hand_out("partitions", f"{__name__}:pick_in_partition", blocks)]
-    _check_room(answers, blocks, settings.memory, width)
-    load_n = np.zeros(len(by_id))
-    for region, answer in zip(regions, answers, strict=True):
-        load_n[region.members] += answer["load"]
-    picked = np.sort(np.concatenate([r.members[a["owners"]] for r, a in zip(regions, answers, strict=True)]))
-    figures = {
-        "edges": float(sum(int(answer["counts"].sum()) for answer in answers)),
-        "partitions": float(len(regions)),
-    }
-    way = (
-        f"{len(regions)} partitions, {len(picked):,} picks in all, then one greedy run over these; edges are those from all samples "
-        "to them"
-    )
-    graph = Graph(join_edges(regions, answers), None, figures, way)
-    return ConfidenceRun(graph, rule, c_n, load_n, picked, codes_n, turns_k, count, progress), graph
+        blocks.append(Block(f"partition {number}", values, gatherer(region, picks_c), nbytes, flops))
+    return blocks
 
 
-def _check_room(answers: Sequence[Arrays], blocks: Sequence[Block], memory: int, width: int) -> None:
+def _check_room(answers: Sequence[Arrays], blocks: Sequence[Block], settings: GraphSettings) -> None:
+    memory, width = settings.memory, settings.edge_bytes
     found = [int(answer["counts"].sum()) for answer in answers]
     beyond = [block.name for block, edges in zip(blocks, found, strict=True) if edges > block.values["room"]]
     if not beyond and sum(found) * width <= memory:
@@ -178,9 +148,9 @@ def _spread(features: Features, by_id: np.ndarray) -> Arrays:
     """Return the mean of all samples and their mean squared distance to it: what a euclidean similarity goes by."""
     n_samples, width = features.shape
     total_d, squares = np.zeros(width), 0.0
-    for _, block in read_parts(features, _CHUNK, by_id):
+    for _, block in read_batches(features, _CHUNK, by_id):
         total_d += block.sum(axis=0, dtype=np.float64)
     mean_d = total_d / max(1, n_samples)
-    for _, block in read_parts(features, _CHUNK, by_id):
+    for _, block in read_batches(features, _CHUNK, by_id):
         squares += float(((block - mean_d) ** 2).sum())
     return {"mean": mean_d, "scale": np.array([squares / max(1, n_samples)])}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from prune_cli.core.params import param
-from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.work import BlockWork, MapBlocks
-from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, nested
-from prune_cli.methods.selection.greedy.lazy import compile_message_passing
-from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors, search_bytes, search_work
+from prune_cli.engines.block import BlockWork
+from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run, nested
+from prune_cli.methods.selection.greedy.heap import compile_heap
+from prune_cli.methods.selection.neighbors.nearest import answer_bytes, nearest_neighbors, search_bytes, search_work
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,16 @@ class D2Params:
         "euclidean", "distance of the features (cosine: between the rows at length 1)"
     )
 
-    def extra_bytes(self, rows: int, width: int, budgets: int) -> int:
+    def extra_bytes(self, problem: Problem) -> int:
         """Return the bytes of the graph of neighbors, and of the search for them."""
-        return 24 * rows * self.neighbors + search_bytes(rows, width)
+        return answer_bytes(problem.rows, self.neighbors) + search_bytes(problem.rows, problem.width)
 
-    def block_work(self, rows: int, width: int, classes: int, counts: Sequence[int]) -> BlockWork | None:
+    def block_work(self, problem: Problem) -> BlockWork | None:
         """Return what the blocks of an exact search come to."""
-        return search_work(rows, width)
+        return search_work(problem.rows, problem.width)
 
 
-def d2_order(
-    candidates: Candidates,
-    params: D2Params = D2Params(),
-    *,
-    counts: Sequence[int],
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress = silent,
-    map_blocks: MapBlocks | None = None,
-) -> Choice:
+def d2_order(candidates: Candidates, params: D2Params = D2Params(), run: Run = Run()) -> Choice:
     r"""Return the samples by difficulty and density, each pick making its neighbors less wanted.
 
     With difficulties x in [0, 1] and the distance d to each of the nearest neighbors N(i):
@@ -55,11 +47,7 @@ def d2_order(
     Args:
         candidates: the samples; of them ``difficulty_n``, ``features`` and ``kept`` (these count as picked, all at once).
         params: see `D2Params`.
-        counts: not used, the order holds for all.
-        seed: draws what an approximate search for neighbors draws, beyond 131,072 samples.
-        device: where the search for neighbors runs.
-        progress: told of the search.
-        map_blocks: hands out blocks of an exact search; None: they run here.
+        run: what `nearest_neighbors` takes of it; the order holds for all counts.
     Returns:
         Choice of one ranking of all samples that are free; its gain is v when picked.
     Raises:
@@ -75,7 +63,7 @@ def d2_order(
         >>> from prune_cli.methods.selection.contract import ArrayFeatures
         >>> line = ArrayFeatures(np.array([[0.0], [0.1], [50.0], [51.0]], np.float32))
         >>> samples = Candidates(np.arange(4), np.array([1.0, 0.9, 0.5, 0.0]), features=line)
-        >>> d2_order(samples, D2Params(neighbors=1), counts=[2]).rankings[0].order_n.tolist()
+        >>> d2_order(samples, D2Params(neighbors=1), Run([2])).rankings[0].order_n.tolist()
         [0, 2, 1, 3]
     """
     difficulty, by_id = candidates.difficulty("d2"), candidates.order_n
@@ -84,15 +72,7 @@ def d2_order(
     values_n = difficulty[by_id]
     spread = np.ptp(values_n)
     values_n = (values_n - values_n.min()) / (spread if spread > 0 else 1.0)
-    near_nk, distances_nk = nearest_neighbors(
-        rows_nd,
-        params.neighbors,
-        metric=params.metric,
-        seed=seed,
-        device=device,
-        progress=progress,
-        map_blocks=map_blocks,
-    )
+    near_nk, distances_nk = nearest_neighbors(rows_nd, params.neighbors, run, metric=params.metric)
     away = distances_nk.astype(np.float64)
     values_n = values_n + (np.exp(-params.forward_gamma * away) * values_n[near_nk]).sum(axis=1)
     weights_nk = np.exp(-params.gamma * away)
@@ -100,5 +80,35 @@ def d2_order(
     np.subtract.at(values_n, near_nk[kept], taken_nk)
     free = np.flatnonzero(~kept)
     picked_k, gains_k = np.zeros(len(free), np.int64), np.zeros(len(free))
-    compile_message_passing()(near_nk, weights_nk, values_n, free.copy(), picked_k, gains_k)
-    return nested(Ranking(by_id[picked_k], gain_n=gains_k), counts)
+    _compile_message_passing()(near_nk, weights_nk, values_n, free.copy(), picked_k, gains_k)
+    return nested(Ranking(by_id[picked_k], gain_n=gains_k), run.counts)
+
+
+@functools.cache
+def _compile_message_passing() -> Callable[..., None]:
+    """Return ``message_passing(near_nk, weights_nk, values_n, heap, picked_k, gains_k)``; ``values_n`` only falls."""
+    import numba
+
+    sift, build = compile_heap()
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def message_passing(near_nk, weights_nk, values_n, heap, picked_k, gains_k):  # type: ignore[no-untyped-def]
+        keys_n = values_n.copy()
+        build(heap, keys_n)
+        size, done = len(heap), 0
+        while done < len(picked_k):
+            top = heap[0]
+            if keys_n[top] == values_n[top]:
+                value = values_n[top]
+                picked_k[done], gains_k[done] = top, value
+                if value > 0.0:
+                    for k in range(near_nk.shape[1]):
+                        values_n[near_nk[top, k]] -= weights_nk[top, k] * value
+                done += 1
+                size -= 1
+                heap[0] = heap[size]
+            else:
+                keys_n[top] = values_n[top]
+            sift(heap, size, keys_n, 0)
+
+    return message_passing

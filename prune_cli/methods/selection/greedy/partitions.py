@@ -9,14 +9,15 @@ A partition's work is a block: any process may do it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.partition import Region, two_means_parts
-from prune_cli.methods.selection.contract import Candidates, Features, read_parts
-from prune_cli.methods.selection.neighbors.similarity import Rows
+from prune_cli.methods.selection.contract import Candidates, Features, Run, read_batches
+from prune_cli.methods.selection.greedy.division import Division
+from prune_cli.methods.selection.neighbors.edges import Edges
 
 _BLOCK_NUMBERS = 1 << 20  # numbers of a block of features
 
@@ -62,55 +63,34 @@ def _read(features: Features, positions: np.ndarray) -> Iterator[tuple[np.ndarra
     """Yield places among some positions and their vectors; a file yields its other rows too, and they are left out."""
     place_n = np.full(features.shape[0], -1, np.int64)
     place_n[positions] = np.arange(len(positions))
-    for here, block in read_parts(features, max(1, _BLOCK_NUMBERS // features.shape[1]), positions):
+    for here, block in read_batches(features, max(1, _BLOCK_NUMBERS // features.shape[1]), positions):
         meant = place_n[here] >= 0
         yield (place_n[here], block) if meant.all() else (place_n[here[meant]], block[meant])
 
 
-def cut(
-    candidates: Candidates,
-    features: Features,
-    count: int,
-    overlap: float,
-    seed: int,
-    *,
-    unit: bool = True,
-    progress: Progress = silent,
-) -> list[Region]:
+def cut(candidates: Candidates, features: Features, division: Division, run: Run, *, unit: bool = True) -> list[Region]:
     """Return the samples, numbered by ascending id, in partitions of near ones with their halos.
 
     Args:
         candidates: N samples.
         features: their vectors.
-        count: partitions; no more than leave each two samples.
-        overlap: samples in a halo for each level of cuts, as a share of the partition's own.
-        seed: draws the rows that centres are fitted to.
+        division: how many partitions, but no more than leave each two samples, and how large their halos are.
+        run: of it ``seed``, which draws the rows that centres are fitted to, and ``progress``.
         unit: whether near means in direction.
-        progress: told of the partitions.
     Cost:
         As `two_means_parts`; features in a file are read twice for each of count - 1 cuts.
     """
     directions = _Directions(features, candidates.order_n, unit)
-    n_samples = len(candidates)
-    n_parts = max(1, min(count, n_samples // 2))
-    return two_means_parts(
-        directions, np.arange(n_samples), n_parts, stream_seed(seed, "select", "partitions"), 0, progress, overlap
-    )
+    n_samples, seed = len(candidates), stream_seed(run.seed, "select", "partitions")
+    n_parts = max(1, min(division.count, n_samples // 2))
+    return two_means_parts(directions, np.arange(n_samples), n_parts, seed, 0, run.progress, division.overlap)
 
 
-def sizes_of(n_parts: int, overlap: float, n_samples: int) -> tuple[int, int]:
-    """Return how many samples a partition has of its own, and about how many its halo has."""
-    own = -(-n_samples // n_parts)
-    return own, min(n_samples - own, round(overlap * np.log2(n_parts) * own))
-
-
-def plan_words(n_parts: int, overlap: float, oversample: float, n_samples: int) -> str:
-    """Return in words how so many samples are cut, for ``--plan``."""
-    own, halo = sizes_of(n_parts, overlap, n_samples)
-    return (
-        f"{n_parts} partitions of about {own:,} rows, each with about {halo:,} more of others near it; each picks {oversample:g} times "
-        "its share of the budget, then one greedy run over what they picked"
-    )
+def arrays_of(candidates: Candidates, features: Features, region: Region) -> dict[str, np.ndarray]:
+    """Return what every partition's block has: ``features`` (M, D) float32 of its members, ``kept`` and ``core`` (M,) bool."""
+    rows = candidates.order_n[region.members]
+    core = np.isin(region.members, region.core, assume_unique=True)
+    return {"features": gather(features, rows), "kept": candidates.kept[rows], "core": core}
 
 
 def shares(regions: Sequence[Region], codes_n: np.ndarray, wanted_c: np.ndarray, oversample: float) -> np.ndarray:
@@ -162,16 +142,46 @@ def taken_by_turns(sizes_c: np.ndarray, count: int) -> np.ndarray:
     return result
 
 
-def join_edges(regions: Sequence[Region], answers: list[dict[str, np.ndarray]]) -> Rows:
-    """Return the edges of all partitions by the numbers of all samples: rows of those that have an owner, others are empty.
+@dataclass(frozen=True)
+class SecondRound:
+    """What the second round goes over. Samples are numbered by ascending id.
 
-    Each answer's edges are taken out of it.
+    Args:
+        edges: from all samples to what the partitions picked; rows of other samples are empty.
+        picked: (F,) int64 what they picked, ascending.
+        figures: ``edges`` and ``partitions``.
+        way: how it was found, in words.
+    """
+
+    edges: Edges
+    picked: np.ndarray
+    figures: dict[str, float]
+    way: str
+
+
+def second_round(
+    regions: Sequence[Region], answers: list[dict[str, np.ndarray]], picks: Sequence[np.ndarray]
+) -> SecondRound:
+    """Return what the second round goes over; the edges are taken out of the answers.
 
     Args:
         regions: P partitions.
         answers: of each, ``owners`` (K,) numbers among its members, ``counts`` (K,) edges of each, ``samples`` and
             ``similarities`` of these one after the other.
+        picks: of each, the numbers of those that it picked.
     """
+    picked = np.sort(np.concatenate([r.members[mine] for r, mine in zip(regions, picks, strict=True)]))
+    found = sum(int(answer["counts"].sum()) for answer in answers)
+    way = (
+        f"{len(regions)} partitions, {len(picked):,} picks in all, then one greedy run over these; edges are those from all samples "
+        "to them"
+    )
+    figures = {"edges": float(found), "partitions": float(len(regions))}
+    return SecondRound(_joined(regions, answers), picked, figures, way)
+
+
+def _joined(regions: Sequence[Region], answers: list[dict[str, np.ndarray]]) -> Edges:
+    """Return the edges of all partitions by the numbers of all samples."""
     n_samples = sum(len(region.core) for region in regions)
     total = sum(len(answer["samples"]) for answer in answers)
     begin_n, end_n = np.zeros(n_samples, np.int64), np.zeros(n_samples, np.int64)
@@ -185,4 +195,4 @@ def join_edges(regions: Sequence[Region], answers: list[dict[str, np.ndarray]]) 
         part = slice(used, used + len(samples))
         samples_e[part], similarities_e[part] = members[samples], answer.pop("similarities")
         used = part.stop
-    return Rows(begin_n, end_n, samples_e, similarities_e)
+    return Edges(begin_n, end_n, samples_e, similarities_e)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.here import Here
-from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
+from prune_cli.engines.block import Arrays, Block, BlockWork
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.selection.contract import Run
 from prune_cli.methods.selection.neighbors.cells import Cells
-from prune_cli.methods.selection.neighbors.similarity import Rows, Similarity, edge_bytes
+from prune_cli.methods.selection.neighbors.edges import Edges, edge_bytes
+from prune_cli.methods.selection.neighbors.similarity import Similarity
 from prune_cli.methods.selection.neighbors.tiles import Piece, Products, compile_tile
 
 _TILE_ROWS = 1024
@@ -27,21 +29,19 @@ _PAIR_BYTES = 24  # two edges of 12 bytes
 def build_graph(
     similarity: Similarity,
     threshold: float,
+    run: Run = Run(),
     *,
     max_bytes: int | None = None,
     cells: Cells | None = None,
-    progress: Progress = silent,
-    map_blocks: MapBlocks | None = None,
-) -> Rows | None:
+) -> Edges | None:
     """Return every pair with a similarity above the threshold, or None where these take more bytes than allowed.
 
     Args:
         similarity: N samples.
         threshold: strict.
+        run: of it ``hand_out``, which gets the blocks, to each of which all rows are sent.
         max_bytes: of the edges of both directions.
         cells: compare only samples of cells that are near each other; None: all pairs.
-        progress: told of the blocks of tiles that are done, where no ``map_blocks`` is given.
-        map_blocks: hands out the blocks, to each of which all rows are sent; None: they run here.
     Cost:
         N^2 D flops: each pair once. 8 bytes an edge and direction (12 in float64), and of the tiles whose other side has
         not come yet as much again at most.
@@ -66,7 +66,7 @@ def build_graph(
     copy = compile_tile()[2]
     by_cell = similarity if order_n is None else similarity.take(order_n)
     tiles = [(a, b) for a, others in enumerate(pairs) for b in others]
-    found = _tiles_of(by_cell, threshold, blocks, tiles, map_blocks, progress)
+    found = _tiles_of(by_cell, threshold, blocks, tiles, run.hand_out)
     for (a, b), (own, back) in zip(tiles, found, strict=True):
         waiting[a].append((b, own))
         if a != b:
@@ -85,7 +85,7 @@ def build_graph(
             copy(piece.counts, piece.numbers, piece.values, everyone[blocks[other]], next_r, samples, similarities)
             held -= len(piece.values)
         used = int(ends[-1]) if len(ends) else used
-    return Rows(begin_n, end_n, samples[:used], similarities[:used])
+    return Edges(begin_n, end_n, samples[:used], similarities[:used])
 
 
 def graph_work(n_samples: int, width: int, probes: int | None) -> BlockWork:
@@ -103,12 +103,10 @@ def _tiles_of(
     threshold: float,
     slices: Sequence[slice],
     tiles: Sequence[tuple[int, int]],
-    map_blocks: MapBlocks | None,
-    progress: Progress,
+    hand_out: MapBlocks,
 ) -> Iterator[tuple[Piece, Piece]]:
     """Yield the edges of every tile, those back too where its sides are not the same."""
     on_cpu = resolve_device(similarity.device).type == "cpu"
-    hand_out = map_blocks or Here(progress, on_cpu)
     wanted = _PAIRS_THERE if hand_out.elsewhere else _PAIRS_HERE if on_cpu else _PAIRS_DEVICE
     pairs_t = np.array([_rows(slices[a]) * _rows(slices[b]) for a, b in tiles], np.int64)
     number_t = np.cumsum(pairs_t) // wanted
@@ -122,16 +120,9 @@ def _tiles_of(
             "device": similarity.device,
             "half_precision": similarity.half_precision,
         }
-        blocks.append(
-            Block(
-                f"edges of tiles {mine[0]}-{mine[-1]}",
-                values,
-                dict,
-                _PAIR_BYTES * int(pairs_t[mine].sum()),
-                2.0 * similarity.rows_nd.shape[1] * int(pairs_t[mine].sum()),
-                kept=hand_out.elsewhere,
-            )
-        )
+        name, pairs = f"edges of tiles {mine[0]}-{mine[-1]}", int(pairs_t[mine].sum())
+        flops = 2.0 * similarity.rows_nd.shape[1] * pairs
+        blocks.append(Block(name, values, dict, _PAIR_BYTES * pairs, flops, kept=hand_out.elsewhere))
     shared = {"rows": similarity.rows_nd, "half": similarity.half_n}
     answers = hand_out("neighbors", f"{__name__}:edges_of_tiles", blocks, shared=shared, in_threads=True)
     for mine, answer in zip(of_blocks, answers, strict=True):

@@ -8,44 +8,33 @@ from typing import Any, Literal
 import numpy as np
 
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.here import Here, tensor_of
-from prune_cli.engines.work import Arrays, Block, BlockWork, MapBlocks
-from prune_cli.methods.devices import resolve_device
+from prune_cli.core.rng import stream_seed
+from prune_cli.engines.block import Arrays, Block, BlockWork
+from prune_cli.methods.devices import resolve_device, tensor_of
+from prune_cli.methods.selection.contract import Run
 
 Metric = Literal["cosine", "euclidean"]
 EXACT_ROWS = 131_072
 """Up to this many samples all pairs are compared."""
 
-_BLOCK_NUMBERS, _DEVICE_NUMBERS = (
-    1 << 25,
-    1 << 29,
-)  # similarities in a block on a CPU, and on a device, which is sent all rows for it
+_BLOCK_NUMBERS, _DEVICE_NUMBERS = 1 << 25, 1 << 29
+"""Similarities in a block on a CPU, and on a device, which is sent all rows for it."""
+
 _SPARE = 8
 
 
 def nearest_neighbors(
-    features_nd: np.ndarray,
-    n_neighbors: int,
-    *,
-    metric: Metric = "cosine",
-    exact: bool | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress = silent,
-    map_blocks: MapBlocks | None = None,
+    features_nd: np.ndarray, n_neighbors: int, run: Run = Run(), *, metric: Metric = "cosine", exact: bool | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest other samples of each sample, and how far they are.
 
     Args:
         features_nd: (N, D) float32, finite.
         n_neighbors: K, at most N - 1.
+        run: of it ``device`` and ``hand_out`` for an exact search, ``seed`` and ``progress`` for another.
         metric: ``cosine`` (distance between the rows at length 1, so 0 to 2) or ``euclidean``.
         exact: compare all pairs; None: up to `EXACT_ROWS` samples. Otherwise an inverted file, which misses
-            some of the neighbors.
-        seed: draws the samples the inverted file is trained on, and its first centroids.
-        device: where the exact products run.
-        progress: told of the blocks of rows that are done.
-        map_blocks: hands out blocks of the exact search; None: they run here.
+            some of the neighbors; the seed draws the samples it is trained on, and its first centroids.
     Returns:
         (N, K) int32 positions, nearest first, and (N, K) float32 distances. Equal distances go by position.
     Cost:
@@ -64,15 +53,20 @@ def nearest_neighbors(
     rows_nd = unit_rows(features_nd) if metric == "cosine" else np.ascontiguousarray(features_nd, np.float32)
     more = min(n_neighbors + _SPARE, n_samples - 1)  # rounding decides who of nearly equal ones is found: sort them out
     if exact if exact is not None else n_samples <= EXACT_ROWS:
-        found = _exact(rows_nd, more, device, map_blocks or Here(progress, resolve_device(device).type == "cpu"))
+        found = _exact(rows_nd, more, run)
     else:
-        found = _inverted_file(rows_nd, more, seed, progress)
+        found = _inverted_file(rows_nd, more, run.seed, run.progress)
     return _nearest(rows_nd, found, n_neighbors)
 
 
 def search_bytes(rows: int, width: int) -> int:
     """Return the bytes a search takes beside its answer: rows at length 1 and, beyond `EXACT_ROWS`, their inverted file."""
     return 4 * rows * width * (2 if rows > EXACT_ROWS else 1)
+
+
+def answer_bytes(rows: int, n_neighbors: int) -> int:
+    """Return the bytes of the answer of a search, and of what a method makes of it."""
+    return 24 * rows * n_neighbors
 
 
 def search_work(rows: int, width: int) -> BlockWork | None:
@@ -93,23 +87,17 @@ def unit_rows(features_nd: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _exact(rows_nd: np.ndarray, n_neighbors: int, device: str, hand_out: MapBlocks) -> np.ndarray:
+def _exact(rows_nd: np.ndarray, n_neighbors: int, run: Run) -> np.ndarray:
     n_samples, width = rows_nd.shape
-    on_cpu = resolve_device(device).type == "cpu" and not hand_out.elsewhere
+    hand_out = run.hand_out
+    on_cpu = resolve_device(run.device).type == "cpu" and not hand_out.elsewhere
     height = max(1, (_BLOCK_NUMBERS if on_cpu else _DEVICE_NUMBERS) // n_samples)
     blocks = []
     for start in range(0, n_samples, height):
         rows = min(height, n_samples - start)
-        values = {"start": start, "stop": start + rows, "neighbors": n_neighbors, "device": device}
-        blocks.append(
-            Block(
-                f"neighbors of rows {start}-{start + rows}",
-                values,
-                dict,
-                5 * rows * n_samples,
-                2.0 * rows * n_samples * width,
-            )
-        )
+        values = {"start": start, "stop": start + rows, "neighbors": n_neighbors, "device": run.device}
+        name, flops = f"neighbors of rows {start}-{start + rows}", 2.0 * rows * n_samples * width
+        blocks.append(Block(name, values, dict, 5 * rows * n_samples, flops))
     found = hand_out("neighbors", f"{__name__}:nearest_of_rows", blocks, shared={"rows": rows_nd}, in_threads=True)
     return np.concatenate([answer["found"] for answer in found])
 
@@ -144,8 +132,6 @@ def nearest_of_rows(values: Mapping[str, Any], arrays: Arrays, progress: Progres
 
 def _inverted_file(rows_nd: np.ndarray, n_neighbors: int, seed: int, progress: Progress) -> np.ndarray:
     import faiss
-
-    from prune_cli.core.rng import stream_seed
 
     n_samples, width = rows_nd.shape
     lists = int(4 * np.sqrt(n_samples))

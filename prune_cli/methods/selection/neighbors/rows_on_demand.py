@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from prune_cli.core.rng import generator
-from prune_cli.engines.here import compute_alone, one_thread_each
-from prune_cli.engines.work import in_order
-from prune_cli.methods.selection.neighbors.similarity import Rows, Similarity, edge_bytes
+from prune_cli.engines.threads import in_order, one_thread
+from prune_cli.methods.selection.neighbors.edges import Edges, edge_bytes
+from prune_cli.methods.selection.neighbors.similarity import Similarity
 from prune_cli.methods.selection.neighbors.tiles import Piece, Products, compile_tile
 
 _BLOCK_NUMBERS = 1 << 26  # similarities of a block of rows
@@ -31,21 +31,21 @@ class RowsOnDemand:
         dtype = similarity.rows_nd.dtype
         self._room = max(len(similarity), int(max_bytes // edge_bytes(dtype)))
         n_samples = len(similarity)
-        self.rows = Rows(
+        self.edges = Edges(
             np.full(n_samples, -1, np.int64), np.full(n_samples, -1, np.int64),
             np.empty(self._room, np.int32), np.empty(self._room, dtype),
         )  # fmt: skip
         self._used = 0
         self.height = max(1, min(1024, _BLOCK_NUMBERS // max(1, n_samples)))
 
-    def blocks(self) -> Iterator[tuple[np.ndarray, Rows]]:
-        """Yield all rows, block by block, keeping none."""
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield all samples, block by block, while their rows are there; none are kept."""
         start, n_samples = 0, len(self._similarity)
         while start < n_samples:
             wanted = np.arange(start, min(start + self.height, n_samples))
             self.forget()
             start += self.fetch(wanted)
-            yield wanted[: start - wanted[0]], self.rows
+            yield wanted[: start - wanted[0]]
         self.forget()
 
     def fetch(self, wanted: np.ndarray) -> int:
@@ -60,16 +60,16 @@ class RowsOnDemand:
             self.forget()
         fits = int(np.searchsorted(np.cumsum(sizes), self._room - self._used, side="right"))
         ends = self._used + np.cumsum(sizes[:fits])
-        self.rows.begin_n[wanted[:fits]], self.rows.end_n[wanted[:fits]] = ends - sizes[:fits], ends
+        self.edges.begin_n[wanted[:fits]], self.edges.end_n[wanted[:fits]] = ends - sizes[:fits], ends
         taken = int(sizes[:fits].sum())
-        self.rows.samples_e[self._used : self._used + taken] = samples[:taken]
-        self.rows.similarities_e[self._used : self._used + taken] = values[:taken]
+        self.edges.samples_e[self._used : self._used + taken] = samples[:taken]
+        self.edges.similarities_e[self._used : self._used + taken] = values[:taken]
         self._used += taken
         return fits
 
     def forget(self) -> None:
         """Drop all rows."""
-        self.rows.begin_n[:] = -1
+        self.edges.begin_n[:] = -1
         self._used = 0
 
     def sizes(self, wanted: np.ndarray) -> np.ndarray:
@@ -84,12 +84,12 @@ class RowsOnDemand:
         def compute(block: slice) -> Piece:
             return self._products.edges(wanted, block, self._threshold, both=False)[0]
 
-        with one_thread_each() as threads:
+        with one_thread() as threads:
             at_once = threads if self._products.device.type == "cpu" else 1
-            pieces = [piece for _, piece in in_order(compute, columns, at_once, compute_alone)]
+            pieces = [piece for _, piece in in_order(compute, columns, at_once)]
         counts = np.sum([piece.counts for piece in pieces], axis=0)
         samples = np.empty(int(counts.sum()), np.int32)
-        values = np.empty(len(samples), self.rows.similarities_e.dtype)
+        values = np.empty(len(samples), self.edges.similarities_e.dtype)
         next_r = np.cumsum(counts) - counts
         for block, piece in zip(columns, pieces, strict=True):
             names = np.arange(block.start, block.stop)
@@ -103,9 +103,9 @@ def mean_degree(similarity: Similarity, threshold: float, seed: int, sample: int
     return float(RowsOnDemand(similarity, threshold, 0).sizes(chosen).mean()) if len(chosen) else 0.0
 
 
-def recall(similarity: Similarity, threshold: float, rows: Rows, seed: int, sample: int = 512) -> float:
+def recall(similarity: Similarity, threshold: float, edges: Edges, seed: int, sample: int = 512) -> float:
     """Return the share of the neighbors of some random samples that a graph has; 1 where they have none."""
     chosen = generator(seed, "select", "recall").permutation(len(similarity))[:sample]
     there = int(RowsOnDemand(similarity, threshold, 0).sizes(chosen).sum())
-    found = int((rows.end_n[chosen] - rows.begin_n[chosen]).sum())
+    found = int(edges.counts_of(chosen).sum())
     return found / there if there else 1.0

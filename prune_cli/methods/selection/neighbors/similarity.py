@@ -1,10 +1,10 @@
-"""How alike two samples are, and the rows of the graph of those that are more alike than a threshold."""
+"""How alike two samples are."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -93,41 +93,3 @@ def prepare_similarity(
         np.divide(rows_nd, rows_nd.dtype.type(np.sqrt(scale)), out=rows_nd)
         half_n = (squares / scale / 4).astype(rows_nd.dtype)
     return Similarity(rows_nd, half_n, device, precision == "bfloat16")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a symmetric graph without loops: who is near a sample, and how near.
-
-    Args:
-        begin_n, end_n: (N,) int64 where the row of each sample lies; begin is -1 where it is not there.
-        samples_e: (E,) int32.
-        similarities_e: (E,) float32 or float64, above the threshold.
-    """
-
-    begin_n: np.ndarray
-    end_n: np.ndarray
-    samples_e: np.ndarray
-    similarities_e: np.ndarray
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the edges."""
-        return len(self.samples_e) * edge_bytes(self.similarities_e.dtype)
-
-
-def ranges(begin_k: np.ndarray, counts_k: np.ndarray) -> np.ndarray:
-    """Return the whole numbers of some ranges, one after the other.
-
-    Example:
-        >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
-        [5, 6, 0, 1, 2]
-    """
-    before = np.cumsum(counts_k) - counts_k
-    found: np.ndarray = np.repeat(begin_k - before, counts_k) + np.arange(int(counts_k.sum()))
-    return found
-
-
-def edge_bytes(dtype: Any) -> int:
-    """Return the bytes of an edge in one direction."""
-    return 4 + int(np.dtype(dtype).itemsize)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prune_cli.engines.here import tensor_of
-from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.devices import resolve_device, tensor_of
 from prune_cli.methods.selection.neighbors.similarity import Similarity
 
 if TYPE_CHECKING:

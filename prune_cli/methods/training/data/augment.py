@@ -162,17 +162,3 @@ def _resized_crop(images_bhwc: Tensor, draws_bk: Tensor, min_area: float, flip: 
     grid = torch.stack([x_bw[:, None, :].expand(b, h, w), y_bh[:, :, None].expand(b, h, w)], dim=-1) * 2 - 1
     images = images_bhwc.permute(0, 3, 1, 2).float()
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
-
-
-def normalize(images_bhwc: Tensor, mean_c: Tensor, scale_c: Tensor) -> Tensor:
-    """Return (pixel - mean) * scale as (B, C, H, W) float32, laid out channels-last.
-
-    Args:
-        images_bhwc: (B, H, W, C) uint8, or float32 in 0 to 255.
-        mean_c: (C,) float32 in 0 to 255.
-        scale_c: (C,) float32, one over the standard deviation.
-    """
-    import torch
-
-    pixels = images_bhwc.to(torch.float32) - mean_c
-    return pixels.mul_(scale_c).permute(0, 3, 1, 2)

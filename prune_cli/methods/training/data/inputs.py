@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
 
-STATISTICS_SAMPLES = 16_384
-"""Most samples that the mean and standard deviation are taken from; enough for four digits of either."""
-
-_STATISTICS_BLOCK = 64  # samples at a time
 _PREFETCH = 2  # batches ready or under way in each worker process
 
 
@@ -102,39 +98,6 @@ def check_inputs(inputs: Inputs) -> None:
         )
 
 
-def channel_statistics(inputs: Inputs, order_m: IntArray, workers: int) -> tuple[FloatArray, FloatArray]:
-    """Return the mean and the standard deviation of each channel (pictures) or feature (vectors).
-
-    Up to `STATISTICS_SAMPLES` samples all are taken, above that as many, evenly spaced in the canonical order: in
-    memory or streamed, and whatever the order of the rows, the numbers are the same.
-
-    Args:
-        inputs: what is trained on.
-        order_m: (M,) positions in canonical order.
-        workers: processes that decode a stream.
-    Returns:
-        Two (C,) or (D,) float64 arrays, pictures in units of the full scale (0 to 1); a deviation of 0 becomes 1.
-    """
-    m = len(order_m)
-    n_taken = min(m, STATISTICS_SAMPLES)
-    positions = order_m[np.arange(n_taken) * m // n_taken]
-    blocks = np.array_split(positions, -(-n_taken // _STATISTICS_BLOCK))
-    if isinstance(inputs, np.ndarray) and inputs.ndim == 2:
-        mean = sum(inputs[block].sum(axis=0, dtype=np.float64) for block in blocks) / n_taken
-        std = np.sqrt(sum(((inputs[block] - mean) ** 2).sum(axis=0) for block in blocks) / n_taken)
-    else:
-        channels = inputs.shape[-1]
-        counts = np.zeros((channels, 256), dtype=np.int64)
-        for pictures in _picture_blocks(inputs, blocks, workers):
-            for channel in range(channels):
-                counts[channel] += np.bincount(pictures[..., channel].ravel(), minlength=256)
-        levels = np.arange(256) / 255.0
-        shares = counts / counts.sum(axis=1, keepdims=True)
-        mean = shares @ levels
-        std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(axis=1))
-    return mean, np.where(std > 1e-6 * np.abs(mean), std, 1.0)  # below that it is rounding
-
-
 def input_batches(
     inputs: Inputs, positions: Iterable[IntArray], device: torch.device, workers: int
 ) -> Generator[Tensor, None, None]:
@@ -161,6 +124,13 @@ def input_batches(
         yield to_device(everything.index_select(0, index))
 
 
+def picture_blocks(inputs: Inputs, positions: Iterable[IntArray], workers: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pictures at each array of positions, (B, H, W, C) uint8 in memory."""
+    if isinstance(inputs, np.ndarray):
+        return (inputs[block] for block in positions)
+    return _decode_ahead(inputs, positions, workers)
+
+
 def as_tensor(array: NDArray[Any]) -> Tensor:
     """Return a tensor that shares the array's memory, which is only read: a read-only array will do."""
     import warnings
@@ -170,12 +140,6 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.ascontiguousarray(array))
-
-
-def _picture_blocks(inputs: Inputs, blocks: Iterable[IntArray], workers: int) -> Iterator[NDArray[np.uint8]]:
-    if isinstance(inputs, np.ndarray):
-        return (inputs[block] for block in blocks)
-    return _decode_ahead(inputs, blocks, workers)
 
 
 class _Decoder:

@@ -16,33 +16,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from prune_cli.methods.training.networks.networks import Network
+    from prune_cli.methods.training.networks.network import Network
 
 PATIENCE = datetime.timedelta(days=1)
 """How long a process waits for the others: rank 0 looks at all samples by itself where that is asked for."""
-
-
-SHARED_RECIPES = ("standard",)
-"""Recipes that keep nothing of single samples, so that several processes may share a batch."""
-
-
-def require_shareable(recipe: str, structure: bool, size: int) -> None:
-    """Raise where a training runs in one process alone.
-
-    Args:
-        recipe: its name.
-        structure: whether the network shrinks.
-        size: processes.
-    Raises:
-        InputError: several processes for a recipe that keeps something of every sample, or for a network that shrinks.
-    """
-    if size == 1 or (recipe in SHARED_RECIPES and not structure):
-        return
-    what = "a network that shrinks (--structure)" if structure else f"--recipe {recipe}"
-    raise InputError(
-        f"{what} trains in one process, not in {size}",
-        f"start it without torchrun; several share the batches of: {', '.join(SHARED_RECIPES)}",
-    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +113,7 @@ ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def joined(launch: Launch, device: torch.device) -> Iterator[Ranks]:
+def process_group(launch: Launch, device: torch.device) -> Iterator[Ranks]:
     """Join the processes of a training within the block: on CUDA devices through NCCL, on CPUs through Gloo."""
     if launch.size == 1:
         yield ALONE

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from prune_cli.methods.training.networks.networks import Network
+    from prune_cli.methods.training.networks.network import Network
 
 
 class RecordSink(Protocol):

@@ -12,6 +12,9 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.rng import generator
 from prune_cli.methods.training.data.inputs import IntArray, TrainingSet
 
+BATCH_SIZE = 128
+"""Samples a step where ``--batch-size`` says nothing."""
+
 
 @dataclass(frozen=True)
 class Budget:

@@ -9,21 +9,39 @@ from prune_cli.core.errors import InputError
 
 TORCHVISION = "torchvision"
 
-DEFAULT_WIDTHS: Mapping[str, int | None] = {
-    "linear": None,
-    "mlp": 512,
-    "lenet5": 6,
-    "resnet9": 64,
-    "resnet18": 64,
-    "resnet20": 16,
-    "resnet56": 16,
-    "preactresnet18": 64,
-    "vgg16": 64,
-}
-"""Network -> published width of its first layer, None where it has no width; every other layer scales with it."""
+SMALL_SIDE = 64
+"""Longest side of pictures that the networks for small images are made for."""
 
-FOR_EMBEDDINGS = ("linear", "mlp")
-"""Networks that take vectors as well as pictures."""
+
+@dataclass(frozen=True)
+class KnownNetwork:
+    """What is known of a network by its name.
+
+    Args:
+        width: published width of its first layer, with which every other layer scales; None where there is no such choice.
+        rate: learning rate where no parameter says one, for batches of about 128.
+        takes_vectors: whether it takes vectors as well as pictures.
+    """
+
+    width: int | None
+    rate: float
+    takes_vectors: bool = False
+
+
+NETWORKS: Mapping[str, KnownNetwork] = {
+    "linear": KnownNetwork(None, 0.05, takes_vectors=True),
+    "mlp": KnownNetwork(512, 0.05, takes_vectors=True),
+    "lenet5": KnownNetwork(6, 0.05),
+    "resnet9": KnownNetwork(64, 0.4),
+    "resnet18": KnownNetwork(64, 0.1),
+    "resnet20": KnownNetwork(16, 0.1),
+    "resnet56": KnownNetwork(16, 0.1),
+    "preactresnet18": KnownNetwork(64, 0.05),
+    "vgg16": KnownNetwork(64, 0.05),
+}
+"""Our own networks by name."""
+
+_TORCHVISIONS = KnownNetwork(None, 0.05)
 
 
 @dataclass(frozen=True)
@@ -31,7 +49,7 @@ class Architecture:
     """A network by name: ``linear``, ``resnet9`` with a width, or ``torchvision`` with a model's name.
 
     Args:
-        name: a key of `DEFAULT_WIDTHS`, or ``torchvision``.
+        name: a key of `NETWORKS`, or ``torchvision``.
         width: units or filters of the first layer; None where there is no such choice.
         model: torchvision's name of the model; None for our own networks.
     """
@@ -44,6 +62,11 @@ class Architecture:
         """Return the full form, the width always told, as ``model.json`` keeps it."""
         detail = self.model if self.model is not None else self.width
         return self.name if detail is None else f"{self.name}:{detail}"
+
+    @property
+    def known(self) -> KnownNetwork:
+        """Return what is known of the network."""
+        return NETWORKS.get(self.name, _TORCHVISIONS)
 
 
 def parse_architecture(text: str) -> Architecture:
@@ -62,9 +85,9 @@ def parse_architecture(text: str) -> Architecture:
         if ":" in detail:
             raise InputError(f"architecture {text!r} gives a width", "torchvision models have none: leave it out")
         return Architecture(name, model=detail)
-    if name not in DEFAULT_WIDTHS:
+    if name not in NETWORKS:
         raise InputError(f"unknown architecture {text!r}", f"use one of: {', '.join(known_architectures())}")
-    default = DEFAULT_WIDTHS[name]
+    default = NETWORKS[name].width
     if not colon:
         return Architecture(name, default)
     if default is None:
@@ -78,5 +101,16 @@ def parse_architecture(text: str) -> Architecture:
 
 def known_architectures() -> list[str]:
     """Return every form that ``--arch`` takes, for messages and help."""
-    own = [name if width is None else f"{name}[:WIDTH]" for name, width in DEFAULT_WIDTHS.items()]
+    own = [name if known.width is None else f"{name}[:WIDTH]" for name, known in NETWORKS.items()]
     return [*own, f"{TORCHVISION}:NAME"]
+
+
+def default_architecture(input_shape: tuple[int, ...]) -> str:
+    """Return the network that is trained where none is named: by what the inputs are.
+
+    >>> default_architecture((28, 28, 1)), default_architecture((224, 224, 3)), default_architecture((512,))
+    ('resnet9:16', 'torchvision:resnet18', 'mlp')
+    """
+    if len(input_shape) == 1:
+        return "mlp"
+    return "resnet9:16" if max(input_shape[:2]) <= SMALL_SIDE else "torchvision:resnet18"

@@ -33,7 +33,7 @@ def to_onnx(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]
     float32. B is free.
 
     Args:
-        tensors, model: as `prune_cli.methods.training.loop.job.TrainedModel` has them.
+        tensors, model: as `prune_cli.methods.training.recipes.job.TrainedModel` has them.
     Raises:
         UnavailableError: the packages that write ONNX are missing.
         InputError: weights that do not fit the architecture.
@@ -42,7 +42,7 @@ def to_onnx(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]
     import torch
     from torch import nn
 
-    from prune_cli.methods.training.networks.networks import zero_input
+    from prune_cli.methods.training.networks.network import zero_input
     from prune_cli.methods.training.networks.predict import rebuild
 
     class Normalized(nn.Module):
@@ -62,7 +62,7 @@ def to_onnx(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]
     example = zero_input(tuple(model["input_size"])).repeat(2, *[1] * len(model["input_size"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             Normalized().eval(),
             (example,),
             input_names=["inputs"],
@@ -71,6 +71,5 @@ def to_onnx(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]
             dynamo=True,
             verbose=False,
         )
-    assert program is not None
     serialized: bytes = program.model_proto.SerializeToString()
     return serialized

@@ -65,7 +65,7 @@ def pretrained_model(
     Raises:
         InputError: not a network of torchvision's, or the weights have no last layer.
     """
-    from prune_cli.methods.training.networks.networks import TorchvisionNetwork, build_network
+    from prune_cli.methods.training.networks.building import build_network
 
     kind = parse_architecture(architecture)
     if kind.name != TORCHVISION:
@@ -74,14 +74,13 @@ def pretrained_model(
             "name a run folder with --model, or a network of torchvision",
         )
     network = build_network(architecture, input_shape, 1000, seed=0)
-    assert isinstance(network, TorchvisionNetwork)
-    head = f"{network.head_name}.weight"
+    head = network.published_name("head.weight")
     if head not in tensors:
         raise InputError(
             f"the weights have no '{head}', which {architecture} ends in; they have {', '.join(list(tensors)[-3:])}",
             "take the weights of that network",
         )
-    own = network.published_names()
+    own = network.published_tensors().keys()
     model = {
         "architecture": architecture,
         "input_size": list(input_shape),

@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 
 from prune_cli.core.params import param
 from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.loop.job import TrainedModel, TrainingJob
-from prune_cli.methods.training.recipes.elr import mixing
-from prune_cli.methods.training.recipes.learner import Forward, Learner, Part
-from prune_cli.methods.training.recipes.recipe import RelabelParams, relabel, run_recipe
+from prune_cli.methods.training.loop.contract import Forward, Learner, StepSamples
+from prune_cli.methods.training.recipes.job import TrainedModel, TrainingJob
+from prune_cli.methods.training.recipes.relabeling import RelabelParams, mixing, relabeled
+from prune_cli.methods.training.recipes.sgd import run_recipe
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from prune_cli.methods.training.networks.networks import Network
 
 WARMUP = 10
 """Passes of plain cross-entropy where the parameter says nothing."""
@@ -130,28 +128,28 @@ class DivideMix(Learner):
             losses_m = F.cross_entropy(logits_mc.double().cpu(), self._labels_m, reduction="none").numpy()
             self.clean_km[k] = torch.from_numpy(clean_probability(losses_m, self._seed)).to(self.clean_km)
 
-    def losses(self, turn: int, forward: Forward, part: Part) -> tuple[Tensor, Tensor]:
+    def losses(self, turn: int, forward: Forward, samples: StepSamples) -> tuple[Tensor, Tensor]:
         """Return the logits of (mixed) samples and one loss for all: plain cross-entropy first, then MixMatch."""
         import torch
         import torch.nn.functional as F
 
-        if part.epoch < self._warmup:
-            logits_bc = forward(turn, part.views[0])
-            return logits_bc, F.cross_entropy(logits_bc, part.labels_b, reduction="none")
-        clean_b = self.clean_km[1 - turn, part.positions_b]  # the other network's word
+        if samples.epoch < self._warmup:
+            logits_bc = forward(turn, samples.views[0])
+            return logits_bc, F.cross_entropy(logits_bc, samples.labels_b, reduction="none")
+        clean_b = self.clean_km[1 - turn, samples.positions_b]  # the other network's word
         trusted_b = clean_b > self._params.threshold
-        own_bc, both_bc = self._guesses(turn, forward, part.views)
-        given_bc = F.one_hot(part.labels_b, own_bc.shape[1]).to(own_bc.dtype)
+        own_bc, both_bc = self._guesses(turn, forward, samples.views)
+        given_bc = F.one_hot(samples.labels_b, own_bc.shape[1]).to(own_bc.dtype)
         refined_bc = clean_b[:, None] * given_bc + (1 - clean_b[:, None]) * own_bc
         target_bc = sharpen(torch.where(trusted_b[:, None], refined_bc, both_bc), self._params.temperature)
-        views, targets = torch.cat(part.views), target_bc.repeat(len(part.views), 1)
-        share, partner = mixing(self._seed, part.step, turn, len(views), self._params.mixup, views.device)
+        views, targets = torch.cat(samples.views), target_bc.repeat(len(samples.views), 1)
+        share, partner = mixing(self._seed, samples.step, turn, len(views), self._params.mixup, views.device)
         logits = forward(turn, share * views + (1 - share) * views[partner])
-        passed = (part.epoch - self._warmup + 1) / _RAMP
+        passed = (samples.epoch - self._warmup + 1) / _RAMP
         labeled, guessed, penalty = mixed_losses(
             logits,
             share * targets + (1 - share) * targets[partner],
-            trusted_b.repeat(len(part.views)),
+            trusted_b.repeat(len(samples.views)),
             self._params.lambda_u * min(1.0, passed),
         )
         return logits[: len(trusted_b)], (labeled + guessed + penalty).expand(len(trusted_b))
@@ -191,26 +189,18 @@ def train_dividemix(job: TrainingJob, params: DivideMixParams) -> TrainedModel:
         Li, Socher, Hoi, ICLR 2020, arXiv:2002.07394 (CIFAR: lambda_u to 25 by noise, T .5, alpha 4). Deviations: one pass over all
         samples, where theirs is as long as the trusted part; guesses in eval mode; no confidence penalty in the warm-up.
     """
-    from prune_cli.methods.training.networks.networks import export_tensors
-
     if params.warmup is None and len(job.initial) == DivideMix.n_networks:
         params = dataclasses.replace(params, warmup=0)
-    kept: list[DivideMix] = []
-
-    def make(device: torch.device, networks: Sequence[Network]) -> Learner:
-        kept.append(DivideMix(job.data, params, device, job.runtime.seed))
-        return kept[0]
-
     learned = run_recipe(
-        "dividemix", job, params, make,
-        views=(params.augment, params.augment), n_networks=2,
-    )  # fmt: skip
+        "dividemix",
+        job,
+        params,
+        lambda device, networks: DivideMix(job.data, params, device, job.runtime.seed),
+        views=(params.augment, params.augment),
+        n_networks=DivideMix.n_networks,
+    )
     probs = [learned.probs(network, k) for k, network in enumerate(learned.networks)]
     labels_m = job.data.labels_m
     of_label = [p[np.arange(len(labels_m)), labels_m] for p in probs]
     clean = np.mean([clean_probability(-np.log(np.maximum(p, 1e-300)), job.runtime.seed) for p in of_label], axis=0)
-    return TrainedModel(
-        export_tensors(learned.networks[0]),
-        learned.model,
-        relabel((probs[0] + probs[1]) / 2, labels_m, params.change_above, clean),
-    )
+    return relabeled(learned, job, params, (probs[0] + probs[1]) / 2, p_clean_m=clean)

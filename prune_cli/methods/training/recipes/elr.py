@@ -5,23 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from prune_cli.core.params import param
-from prune_cli.core.rng import generator
 from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.loop.job import TrainedModel, TrainingJob
-from prune_cli.methods.training.loop.structure import Change
-from prune_cli.methods.training.recipes.learner import Forward, Learner, Part
-from prune_cli.methods.training.recipes.recipe import RelabelParams, relabel, run_recipe
+from prune_cli.methods.training.loop.contract import Change, Forward, StepSamples
+from prune_cli.methods.training.recipes.job import TrainedModel, TrainingJob
+from prune_cli.methods.training.recipes.relabeling import RelabelParams, SampleLearner, mixing, relabeled
+from prune_cli.methods.training.recipes.sgd import run_recipe
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from prune_cli.methods.training.networks.networks import Network
+    from prune_cli.methods.training.networks.network import Network
 
 _LEAST = 1e-4  # probabilities are kept from 0 and 1 by this much
 
@@ -55,7 +52,7 @@ def elr_losses(logits_bc: Tensor, labels_bc: Tensor, target_bc: Tensor, strength
     return cross_entropy_b + strength * (1 - (target_bc * probs_bc).sum(1)).log()
 
 
-class EarlyLearning(Learner):
+class EarlyLearning(SampleLearner):
     """ELR: a target of every sample, from the network's own predictions.
 
     Args:
@@ -67,33 +64,28 @@ class EarlyLearning(Learner):
     def __init__(self, data: TrainingSet, params: ElrParams, device: torch.device) -> None:
         import torch
 
+        super().__init__()
         self.targets_kmc = torch.zeros((self.n_networks, len(data), data.n_classes), device=device)
         self._params = params
-        self._pending: list[tuple[Tensor, Tensor]] = []
 
-    def losses(self, turn: int, forward: Forward, part: Part) -> tuple[Tensor, Tensor]:
+    def losses(self, turn: int, forward: Forward, samples: StepSamples) -> tuple[Tensor, Tensor]:
         """Return the logits and the losses against the targets as these predictions leave them."""
         import torch.nn.functional as F
 
-        logits_bc = forward(turn, part.views[0])
-        target_bc = self._target(turn, part.positions_b, logits_bc.softmax(1))
-        labels_bc = F.one_hot(part.labels_b, logits_bc.shape[1]).to(logits_bc.dtype)
+        logits_bc = forward(turn, samples.views[0])
+        target_bc = self._target(turn, samples.positions_b, logits_bc.softmax(1))
+        labels_bc = F.one_hot(samples.labels_b, logits_bc.shape[1]).to(logits_bc.dtype)
         return logits_bc, elr_losses(logits_bc, labels_bc, target_bc, self._params.strength)
 
     def _target(self, turn: int, positions_b: Tensor, probs_bc: Tensor) -> Tensor:
         target_bc = elr_target(self.targets_kmc[turn, positions_b], probs_bc, self._params.beta)
-        self._pending.append((positions_b, target_bc))
+        self.noted.append((positions_b, target_bc))
         return target_bc
 
-    def update(self, turn: int) -> None:
-        """Keep the targets."""
-        for positions_b, target_bc in self._pending:
-            self.targets_kmc[turn, positions_b] = target_bc
-        self._pending.clear()
-
-    def restart(self) -> None:
-        """Forget the targets of a batch that is done again."""
-        self._pending.clear()
+    def learn(self, turn: int, *noted: Any) -> None:
+        """Keep a target."""
+        positions_b, target_bc = noted
+        self.targets_kmc[turn, positions_b] = target_bc
 
     def arrays(self) -> Mapping[str, Tensor]:
         """Return the targets."""
@@ -119,16 +111,16 @@ class EarlyLearningPlus(EarlyLearning):
         self._stays = 0.0
         self.averages = [copy.deepcopy(network).requires_grad_(False) for network in networks]
 
-    def losses(self, turn: int, forward: Forward, part: Part) -> tuple[Tensor, Tensor]:
+    def losses(self, turn: int, forward: Forward, samples: StepSamples) -> tuple[Tensor, Tensor]:
         """Return the logits of the mixed samples and their losses, labels and targets mixed alike."""
         import torch.nn.functional as F
 
-        view_b = part.views[0]
-        self._stays = min(self._plus.averaging, (part.step + 1) / (part.step + 10))
+        view_b = samples.views[0]
+        self._stays = min(self._plus.averaging, (samples.step + 1) / (samples.step + 10))
         guess_bc = forward(1 - turn, view_b, guess=True, copy=self.averages[1 - turn]).softmax(1)
-        target_bc = self._target(turn, part.positions_b, guess_bc)
-        labels_bc = F.one_hot(part.labels_b, guess_bc.shape[1]).to(guess_bc.dtype)
-        share, partner_b = mixing(self._seed, part.step, turn, len(view_b), self._plus.mixup, view_b.device)
+        target_bc = self._target(turn, samples.positions_b, guess_bc)
+        labels_bc = F.one_hot(samples.labels_b, guess_bc.shape[1]).to(guess_bc.dtype)
+        share, partner_b = mixing(self._seed, samples.step, turn, len(view_b), self._plus.mixup, view_b.device)
         mixed_b = share * view_b + (1 - share) * view_b[partner_b]
         logits_bc = forward(turn, mixed_b)
         labels_bc = share * labels_bc + (1 - share) * labels_bc[partner_b]
@@ -159,16 +151,6 @@ class EarlyLearningPlus(EarlyLearning):
         return {**super().arrays(), **averaged}
 
 
-def mixing(seed: int, step: int, turn: int, size: int, alpha: float, device: torch.device) -> tuple[float, Tensor]:
-    """Return the share of each sample, one half or more, and its partner; a share of 1 where alpha is 0."""
-    import torch
-
-    draw = generator(seed, "mixup", step, turn)
-    share = float(draw.beta(alpha, alpha)) if alpha > 0 else 1.0
-    partner_b = torch.from_numpy(draw.permutation(size).astype(np.int64)).to(device)
-    return max(share, 1 - share), partner_b
-
-
 def train_elr(job: TrainingJob, params: ElrParams) -> TrainedModel:
     r"""Return a network trained with early-learning regularisation on labels that may be wrong, and the labels it would give.
 
@@ -184,13 +166,8 @@ def train_elr(job: TrainingJob, params: ElrParams) -> TrainedModel:
     Source:
         Liu, Niles-Weed, Razavian, Fernandez-Granda, NeurIPS 2020, arXiv:2007.00151: CIFAR-10 beta .7, lambda 3.
     """
-    from prune_cli.methods.training.networks.networks import export_tensors
-
-    learned = run_recipe(
-        "elr", job, params, lambda device, networks: EarlyLearning(job.data, params, device),
-    )  # fmt: skip
-    relabels = relabel(learned.probs(learned.networks[0]), job.data.labels_m, params.change_above)
-    return TrainedModel(export_tensors(learned.networks[0]), learned.model, relabels)
+    learned = run_recipe("elr", job, params, lambda device, networks: EarlyLearning(job.data, params, device))
+    return relabeled(learned, job, params, learned.probs(learned.networks[0]))
 
 
 def train_elr_plus(job: TrainingJob, params: ElrPlusParams) -> TrainedModel:
@@ -209,21 +186,13 @@ def train_elr_plus(job: TrainingJob, params: ElrPlusParams) -> TrainedModel:
         Liu, Niles-Weed, Razavian, Fernandez-Granda, NeurIPS 2020, arXiv:2007.00151. Deviations: both networks see the batches
         in one order; the average follows faster in the first steps, ``min(averaging, (t + 1) / (t + 10))``.
     """
-    from prune_cli.methods.training.networks.networks import export_tensors
-
-    kept: list[EarlyLearningPlus] = []
-
-    def make(device: torch.device, networks: Sequence[Network]) -> Learner:
-        kept.append(EarlyLearningPlus(job.data, params, device, networks, job.runtime.seed))
-        return kept[0]
-
     learned = run_recipe(
-        "elr_plus", job, params, make,
-        n_networks=2,
-    )  # fmt: skip
-    first, second = (learned.probs(average, k) for k, average in enumerate(kept[0].averages))
-    return TrainedModel(
-        export_tensors(kept[0].averages[0]),
-        learned.model,
-        relabel((first + second) / 2, job.data.labels_m, params.change_above),
+        "elr_plus",
+        job,
+        params,
+        lambda device, networks: EarlyLearningPlus(job.data, params, device, networks, job.runtime.seed),
+        n_networks=EarlyLearningPlus.n_networks,
     )
+    averages = learned.learner.averages
+    first, second = (learned.probs(average, k) for k, average in enumerate(averages))
+    return relabeled(learned, job, params, (first + second) / 2, network=averages[0])

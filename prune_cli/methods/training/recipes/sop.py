@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prune_cli.core.params import param
 from prune_cli.core.rng import generator
+from prune_cli.methods.training.data.augment import AugmentName
 from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.loop.job import TrainedModel, TrainingJob
-from prune_cli.methods.training.recipes.learner import Forward, Learner, Part
-from prune_cli.methods.training.recipes.recipe import RelabelParams, relabel, run_recipe, weak_and_strong
+from prune_cli.methods.training.loop.contract import Forward, StepSamples
+from prune_cli.methods.training.recipes.job import TrainedModel, TrainingJob
+from prune_cli.methods.training.recipes.relabeling import RelabelParams, SampleLearner, relabeled
+from prune_cli.methods.training.recipes.sgd import run_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +33,7 @@ class SopParams(RelabelParams):
     balance: float = param(0.1, "weight of the divergence of the batch's mean prediction from uniform", low=0.0)
 
 
-class SparseOverParameterization(Learner):
+class SparseOverParameterization(SampleLearner):
     """The loss of SOP+, and u and v of every sample.
 
     Args:
@@ -44,33 +46,26 @@ class SparseOverParameterization(Learner):
     def __init__(self, data: TrainingSet, params: SopParams, seed: int, device: torch.device) -> None:
         import torch
 
+        super().__init__()
         draws = generator(seed, "sop").normal(0.0, _START, size=(data.n_ranks, 1 + data.n_classes))[data.ranks_m]
         self.u_m1 = torch.from_numpy(draws[:, :1]).to(device, torch.float32).contiguous()
         self.v_mc = torch.from_numpy(draws[:, 1:]).to(device, torch.float32).contiguous()
         self._params = params
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def losses(self, turn: int, forward: Forward, part: Part) -> tuple[Tensor, Tensor]:
+    def losses(self, turn: int, forward: Forward, samples: StepSamples) -> tuple[Tensor, Tensor]:
         """Return the logits of the first view and the losses; u and v of these samples wait for their gradients."""
+        u_b1 = self.u_m1[samples.positions_b].requires_grad_()
+        v_bc = self.v_mc[samples.positions_b].requires_grad_()
+        self.noted.append((samples.positions_b, u_b1, v_bc))
+        logits = tuple(forward(turn, view) for view in samples.views)
+        params = self._params
+        return logits[0], sop_losses(logits, samples.labels_b, u_b1, v_bc, params.consistency, params.balance)
 
-        u_b1 = self.u_m1[part.positions_b].requires_grad_()
-        v_bc = self.v_mc[part.positions_b].requires_grad_()
-        self._pending.append((part.positions_b, u_b1, v_bc))
-        logits = tuple(forward(turn, view) for view in part.views)
-        return logits[0], sop_losses(logits, part.labels_b, u_b1, v_bc, self._params.consistency, self._params.balance)
-
-    def update(self, turn: int) -> None:
+    def learn(self, turn: int, *noted: Any) -> None:
         """Take a step of plain SGD in u and v."""
-        for positions_b, u_b1, v_bc in self._pending:
-            assert u_b1.grad is not None
-            assert v_bc.grad is not None
-            self.u_m1.index_add_(0, positions_b, u_b1.grad, alpha=-self._params.lr_u)
-            self.v_mc.index_add_(0, positions_b, v_bc.grad, alpha=-self._params.lr_v)
-        self._pending.clear()
-
-    def restart(self) -> None:
-        """Forget the gradients of u and v."""
-        self._pending.clear()
+        positions_b, u_b1, v_bc = noted
+        self.u_m1.index_add_(0, positions_b, u_b1.grad, alpha=-self._params.lr_u)
+        self.v_mc.index_add_(0, positions_b, v_bc.grad, alpha=-self._params.lr_v)
 
     def arrays(self) -> Mapping[str, Tensor]:
         """Return u and v."""
@@ -113,6 +108,12 @@ def sop_losses(
     return losses_b
 
 
+def _weak_and_strong(data: TrainingSet, params: SopParams) -> tuple[AugmentName, AugmentName]:
+    """Return the augmentations of two views: the recipe's, and the strong one for pictures that it fits."""
+    pictures = len(data.input_shape) == 3 and data.input_shape[2] in {1, 3}
+    return params.augment, "strong" if pictures else params.augment
+
+
 def train_sop(job: TrainingJob, params: SopParams) -> TrainedModel:
     r"""Return a network trained with SOP+ on labels that may be wrong, and the labels it would give.
 
@@ -131,13 +132,11 @@ def train_sop(job: TrainingJob, params: SopParams) -> TrainedModel:
     Source:
         Liu, Zhu, Qu, You, ICML 2022, arXiv:2202.14026. Deviations: the second view is RandAugment and Cutout.
     """
-    from prune_cli.methods.training.networks.networks import export_tensors
-
-    views = weak_and_strong(job.data, params) if params.consistency else None
     learned = run_recipe(
-        "sop", job, params,
+        "sop",
+        job,
+        params,
         lambda device, networks: SparseOverParameterization(job.data, params, job.runtime.seed, device),
-        views=views,
-    )  # fmt: skip
-    relabels = relabel(learned.probs(learned.networks[0]), job.data.labels_m, params.change_above)
-    return TrainedModel(export_tensors(learned.networks[0]), learned.model, relabels)
+        views=_weak_and_strong(job.data, params) if params.consistency else None,
+    )
+    return relabeled(learned, job, params, learned.probs(learned.networks[0]))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prune_cli.core.params import param
-from prune_cli.methods.training.loop.job import TrainedModel, TrainingJob
-from prune_cli.methods.training.recipes.learner import CrossEntropy
-from prune_cli.methods.training.recipes.recipe import SgdParams, run_recipe
+from prune_cli.methods.training.loop.contract import Forward, Learner, StepSamples
+from prune_cli.methods.training.recipes.job import TrainedModel, TrainingJob
+from prune_cli.methods.training.recipes.sgd import SgdParams, run_recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,26 @@ class StandardParams(SgdParams):
     """Parameters of standard training."""
 
     label_smoothing: float = param(0.0, "share of each label spread over all classes", low=0.0, high=0.999)
+
+
+class CrossEntropy(Learner):
+    """Cross-entropy with the given labels.
+
+    Args:
+        label_smoothing: share of each label spread over all classes.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self._label_smoothing = label_smoothing
+
+    def losses(self, turn: int, forward: Forward, samples: StepSamples) -> tuple[Tensor, Tensor]:
+        """Return the logits and the cross-entropy of each sample."""
+        import torch.nn.functional as F
+
+        logits_bc = forward(turn, samples.views[0])
+        return logits_bc, F.cross_entropy(
+            logits_bc, samples.labels_b, reduction="none", label_smoothing=self._label_smoothing
+        )
 
 
 def train_standard(job: TrainingJob, params: StandardParams) -> TrainedModel:
@@ -37,7 +61,7 @@ def train_standard(job: TrainingJob, params: StandardParams) -> TrainedModel:
         He 2016; label smoothing, Szegedy 2016; cosine decay, Loshchilov 2017. Deviations: learning rates are ours,
         measured on short budgets; the batches of one pass are of equal size.
     """
-    from prune_cli.methods.training.networks.networks import export_tensors
+    from prune_cli.methods.training.networks.network import export_tensors
 
     learned = run_recipe("standard", job, params, lambda device, networks: CrossEntropy(params.label_smoothing))
     return TrainedModel(export_tensors(learned.networks[0]), learned.model)

@@ -16,9 +16,8 @@ def runs_section(files: Sequence[ReportFile]) -> Section | None:
         return None
     section = Section("runs", "Trainings")
     rows = []
-    for number, file in enumerate(files):
-        assert file.run is not None
-        model = file.run.model
+    for number, (file, run) in enumerate((file, file.run) for file in files if file.run is not None):
+        model = run.model
         history = file.source.read(file.source.schema.names).to_pylist()
         rows.append(
             (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prune_cli.core.plots import HeatMap, Plot
-from prune_cli.io.images.thumbnails import Thumbnail
+from prune_cli.io.manifests.thumbnails import Thumbnail
 
 
 @dataclass(frozen=True)

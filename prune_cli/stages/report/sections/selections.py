@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prune_cli.core.plots import Plot, Series
+from prune_cli.io.ids.columns import Labels
 from prune_cli.stages.evaluate.label_noise import noise_share
 from prune_cli.stages.report.files import ReportFile
 from prune_cli.stages.report.rows import JoinedRows
@@ -35,13 +36,12 @@ def selections_section(rows: JoinedRows) -> Section | None:
     section.blocks.append(Table("selections", heading, table, tuple(range(1, len(heading)))))
     if rows.labels is not None:
         for number, (name, mask) in enumerate(rows.selections.items()):
-            section.blocks += _per_class(rows, name, mask, f"kept-{number}")
+            section.blocks += _per_class(rows.labels, name, mask, f"kept-{number}")
     return section
 
 
-def _per_class(rows: JoinedRows, name: str, mask: np.ndarray, key: str) -> list[Plot | Table]:
-    assert rows.labels is not None
-    codes, names = rows.labels.codes_n, rows.labels.display_names()
+def _per_class(labels: Labels, name: str, mask: np.ndarray, key: str) -> list[Plot | Table]:
+    codes, names = labels.codes_n, labels.display_names()
     known = codes >= 0
     there = np.bincount(codes[known], minlength=len(names))
     kept = np.bincount(codes[known & mask], minlength=len(names))

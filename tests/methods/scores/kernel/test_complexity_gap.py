@@ -13,22 +13,34 @@ from hypothesis import strategies as st
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.rng import generator
-from prune_cli.methods.scores.kernel import complexity_gap as module
+from prune_cli.methods.scores.kernel import sides as module
 from prune_cli.methods.scores.kernel import triangle
-from prune_cli.methods.scores.kernel.complexity_gap import (
-    Block,
-    BlockResult,
-    ComplexityGapParams,
-    block_memory,
-    block_size,
-    combine_blocks,
-    complexity_gap_scores,
-    float32_error,
-    plan_blocks,
-    score_block,
-)
+from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.sides import (
+    SideDraw,
+    Sides,
+    SidesResult,
+    combine_sides,
+    draw_sides,
+    float32_error,
+    plan_sides,
+    score_sides,
+    sides_memory,
+    sides_size,
+)
+from prune_cli.methods.scores.kernel.solving import kernel_solution
+
+PUBLISHED = ComplexityGapParams()
+
+
+def scored(values, codes, params=PUBLISHED, **how):  # type: ignore[no-untyped-def]
+    return complexity_gap_scores(kernel_solution(values, codes, params, **how), codes, params)
+
+
+def score_drawn(kernel, codes, sides, draw, **how):  # type: ignore[no-untyped-def]
+    return score_sides(kernel, *draw_sides(codes, np.arange(len(codes)), sides, draw, 0), draw.ridge, **how)
 
 
 def kernel_of(values: np.ndarray, channels: int | None = None) -> ReluKernel:
@@ -36,6 +48,7 @@ def kernel_of(values: np.ndarray, channels: int | None = None) -> ReluKernel:
 
 
 EVERYONE = ComplexityGapParams(ratio=1e6, terms=True)
+ALL = SideDraw(1e6, 0.0, 1)
 SIXTY = np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]])
 
 
@@ -86,28 +99,28 @@ def problem(seed: int, n: int = 30, features: int = 8, classes: int = 2) -> tupl
 @pytest.mark.parametrize("second", [(0.0, 3.0), (-2.0, 0.0)])
 def test_two_rows_at_right_angles_or_opposite(second):
     # H = I / 2: each label costs 1 / (1/2) = 2 and none helps the other
-    scores = complexity_gap_scores(np.array([(1.0, 0.0), second]), np.array([0, 1]), EVERYONE)
+    scores = scored(np.array([(1.0, 0.0), second]), np.array([0, 1]), EVERYONE)
     for name, expected in {"cg": 2.0, "cg_a2": 0.0, "cg_ab": 0.0, "cg_b2": 2.0}.items():
         assert scores[name] == pytest.approx([expected] * 2, abs=1e-12)
 
 
 def test_two_rows_at_sixty_degrees():
     # H = [[1/2, 1/6], [1/6, 1/2]], y = (1, -1): y'H^-1 y = 6, 2 without either; a = 3, G_ii = 9/4, b = 3/4
-    scores = complexity_gap_scores(SIXTY, np.array([0, 1]), EVERYONE)
+    scores = scored(SIXTY, np.array([0, 1]), EVERYONE)
     for name, expected in {"cg": 4.0, "cg_a2": 1 / 4, "cg_ab": 3 / 2, "cg_b2": 9 / 4}.items():
         assert scores[name] == pytest.approx([expected] * 2, abs=1e-12)
 
 
 def test_ridge_by_hand():
     # diagonal 1: a = 1 / (1 - 1/6) = 6/5, G_ii = 36/35, gap = 7/5
-    scores = complexity_gap_scores(SIXTY, np.array([0, 1]), ComplexityGapParams(ridge=0.5))
+    scores = scored(SIXTY, np.array([0, 1]), ComplexityGapParams(ridge=0.5))
     assert scores["cg"] == pytest.approx([1.4, 1.4])
 
 
 def test_three_rows_and_a_class_of_one():
     # two of one class at 60 degrees, a third at right angles to both: a = 1 / (1/2 + 1/6) = 3/2, gap = 1; the third 2
     values = np.array([[1, 0, 0], [0.5, np.sqrt(0.75), 0], [0, 0, 1.0]])
-    assert complexity_gap_scores(values, np.array([4, 4, 7]))["cg"] == pytest.approx([1.0, 1.0, 2.0])
+    assert scored(values, np.array([4, 4, 7]))["cg"] == pytest.approx([1.0, 1.0, 2.0])
 
 
 # Against the definition.
@@ -125,7 +138,7 @@ def test_three_rows_and_a_class_of_one():
 def test_equals_the_definition(seed, n, classes, ratio, repeats, ridge):
     values, codes = problem(seed, n, classes=classes)
     params = ComplexityGapParams(ratio=ratio, repeats=repeats, ridge=ridge)
-    scores = complexity_gap_scores(values, codes, params, seed=seed)
+    scores = scored(values, codes, params, seed=seed)
     np.testing.assert_allclose(scores["cg"], reference_scores(values, codes, params, seed), rtol=1e-8, atol=1e-10)
 
 
@@ -135,14 +148,14 @@ def test_pixels_equal_the_definition():
     planes = values.reshape(40, 16, 3).astype(float)
     standardised = ((planes - planes.mean(axis=(0, 1))) / planes.std(axis=(0, 1))).reshape(40, 48)
     params = ComplexityGapParams(repeats=2)
-    scores = complexity_gap_scores(values, codes, params, channels=3, seed=5)
+    scores = scored(values, codes, params, channels=3, seed=5)
     np.testing.assert_allclose(scores["cg"], reference_scores(standardised, codes, params, 5), rtol=1e-8)
 
 
 def test_centred_embeddings_equal_the_definition():
     values, codes = problem(4)
     values += 3.0
-    scores = complexity_gap_scores(values, codes, ComplexityGapParams(center=True))
+    scores = scored(values, codes, ComplexityGapParams(center=True))
     np.testing.assert_allclose(
         scores["cg"], reference_scores(values - values.mean(axis=0), codes, ComplexityGapParams()), rtol=1e-8
     )
@@ -152,17 +165,17 @@ def test_a_class_of_one_among_many_and_codes_without_samples():
     values, codes = problem(5, 20)
     codes = codes * 3
     codes[7] = 9
-    scores = complexity_gap_scores(values, codes, EVERYONE)["cg"]
+    scores = scored(values, codes, EVERYONE)["cg"]
     np.testing.assert_allclose(scores, reference_scores(values, codes, EVERYONE), rtol=1e-8)
-    assert plan_blocks(codes, EVERYONE) == [Block(0, 0), Block(3, 0), Block(9, 0)]
+    assert plan_sides(codes, ALL) == [Sides(0, 0), Sides(3, 0), Sides(9, 0)]
 
 
 def test_terms_add_up_to_the_score():
     values, codes = problem(6, 60, classes=3)
-    scores = complexity_gap_scores(values, codes, ComplexityGapParams(repeats=3, terms=True))
+    scores = scored(values, codes, ComplexityGapParams(repeats=3, terms=True))
     assert list(scores) == ["cg", "cg_a2", "cg_ab", "cg_b2"]
     np.testing.assert_allclose(scores["cg_a2"] + scores["cg_ab"] + scores["cg_b2"], scores["cg"], rtol=1e-9)
-    assert list(complexity_gap_scores(values, codes)) == ["cg"]
+    assert list(scored(values, codes)) == ["cg"]
 
 
 # Laws.
@@ -178,7 +191,7 @@ def test_the_order_of_the_rows_changes_no_bit(channels, precision):
     params = ComplexityGapParams(ratio=0.5, repeats=2, terms=True, center=channels is None)
 
     def run(v, c, i):
-        return complexity_gap_scores(v, c, params, channels=channels, order_n=np.argsort(i), precision=precision)
+        return scored(v, c, params, channels=channels, order_n=np.argsort(i), precision=precision)
 
     one = run(values, codes, ids)
     other = run(values[permutation], codes[permutation], ids[permutation])
@@ -189,29 +202,29 @@ def test_the_order_of_the_rows_changes_no_bit(channels, precision):
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_draw():
     values, codes = problem(8, 120, classes=3)
     params = ComplexityGapParams(repeats=2)
-    first, again, other = (complexity_gap_scores(values, codes, params, seed=s)["cg"] for s in (1, 1, 2))
+    first, again, other = (scored(values, codes, params, seed=s)["cg"] for s in (1, 1, 2))
     assert first.tobytes() == again.tobytes()
     assert not np.array_equal(first, other)
 
 
 def test_repeats_and_classes_draw_independently_and_only_from_the_others():
     codes, order = np.arange(200) % 4, np.random.default_rng(0).permutation(200)
-    params = ComplexityGapParams(ratio=0.5, repeats=3)
-    draws = {b: module.draw_block(codes, order, b, params, 0) for b in plan_blocks(codes, params)}
-    for block, (pos, neg) in draws.items():
-        assert (codes[pos] == block.class_code).all() and (codes[neg] != block.class_code).all()
-        assert (len(pos), len(neg)) == block_size(codes, block, params) == (50, 25)
+    draw = SideDraw(0.5, 0.0, 3)
+    draws = {sides: draw_sides(codes, order, sides, draw, 0) for sides in plan_sides(codes, draw)}
+    for sides, (pos, neg) in draws.items():
+        assert (codes[pos] == sides.class_code).all() and (codes[neg] != sides.class_code).all()
+        assert (len(pos), len(neg)) == sides_size(codes, sides, draw) == (50, 25)
         assert len(set(neg.tolist())) == 25
         rank = np.argsort(order)
         assert (np.diff(rank[pos]) > 0).all() and (np.diff(rank[neg]) > 0).all()
     assert len({tuple(neg.tolist()) for _, neg in draws.values()}) == 12
 
 
-def test_numpy_integers_in_a_block_draw_as_python_integers_do():
+def test_numpy_integers_draw_as_python_integers_do():
     values, codes = problem(9)
-    kernel, order = kernel_of(values), np.arange(30)
-    plain = score_block(kernel, codes, order, Block(1, 0), ComplexityGapParams(ratio=0.4))
-    numpy = score_block(kernel, codes, order, Block(np.int64(1), np.int64(0)), ComplexityGapParams(ratio=0.4))
+    kernel, draw = kernel_of(values), SideDraw(0.4, 0.0, 1)
+    plain = score_drawn(kernel, codes, Sides(1, 0), draw)
+    numpy = score_drawn(kernel, codes, Sides(np.int64(1), np.int64(0)), draw)
     assert plain.b2_p.tobytes() == numpy.b2_p.tobytes()
 
 
@@ -225,9 +238,9 @@ def test_numpy_integers_in_a_block_draw_as_python_integers_do():
         (10, 90, 0.25, (10, 2)),
     ],
 )
-def test_block_size(n_pos, n_neg, ratio, expected):
+def test_sides_size(n_pos, n_neg, ratio, expected):
     codes = np.array([3] * n_pos + [0] * n_neg)
-    assert block_size(codes, Block(3, 0), ComplexityGapParams(ratio=ratio)) == expected
+    assert sides_size(codes, Sides(3, 0), SideDraw(ratio, 0.0, 1)) == expected
 
 
 @pytest.mark.parametrize("tile", [1, 2, 3, 7, 16])
@@ -245,7 +258,7 @@ def test_tiles_change_nothing_but_rounding(tile):
 
 def test_many_real_tiles_equal_one_inverse():
     values, codes = problem(11, 1500, features=40)
-    scores = complexity_gap_scores(values, codes, EVERYONE)["cg"]
+    scores = scored(values, codes, EVERYONE)["cg"]
     inverse = np.linalg.inv(reference_kernel(values, 0.0))
     signs = np.where(codes == 0, 1.0, -1.0)
     np.testing.assert_allclose(scores, (inverse @ signs) ** 2 / inverse.diagonal(), rtol=1e-8)
@@ -253,20 +266,18 @@ def test_many_real_tiles_equal_one_inverse():
 
 def test_float32_is_near_float64_and_says_how_near():
     values, codes = problem(12, 600, features=40)
-    single, double = (complexity_gap_scores(values, codes, EVERYONE, precision=p)["cg"] for p in ("float32", "float64"))
+    single, double = (scored(values, codes, EVERYONE, precision=p)["cg"] for p in ("float32", "float64"))
     assert single.dtype == np.float64
     error = np.abs(single - double) / np.maximum(double, double.mean() / 100)
     assert 1e-9 < error.max() < 1e-2
-    kernel, order = kernel_of(values), np.arange(600)
-    assert float32_error(kernel, codes, order, Block(1, 0), EVERYONE) == pytest.approx(
-        error[codes == 1].max(), rel=1e-3
-    )
-    assert 0 < float32_error(kernel, codes, order, Block(1, 0), EVERYONE, rows_limit=100) < 1e-2
+    kernel, sides = kernel_of(values), draw_sides(codes, np.arange(600), Sides(1, 0), ALL, 0)
+    assert float32_error(kernel, *sides, 0.0) == pytest.approx(error[codes == 1].max(), rel=1e-3)
+    assert 0 < float32_error(kernel, *sides, 0.0, rows_limit=100) < 1e-2
 
 
 def test_auto_precision_is_float64():
     values, codes = problem(13)
-    auto, double = (complexity_gap_scores(values, codes, precision=p)["cg"] for p in ("auto", "float64"))
+    auto, double = (scored(values, codes, precision=p)["cg"] for p in ("auto", "float64"))
     assert auto.tobytes() == double.tobytes()
 
 
@@ -276,7 +287,7 @@ def test_inputs_are_untouched():
         before = [a.copy() for a in (values, codes, order)]
         for array in (values, codes, order):
             array.flags.writeable = False
-        complexity_gap_scores(values, codes, channels=channels, order_n=order)
+        scored(values, codes, channels=channels, order_n=order)
         for array, copy in zip((values, codes, order), before, strict=True):
             np.testing.assert_array_equal(array, copy)
 
@@ -284,10 +295,10 @@ def test_inputs_are_untouched():
 def test_progress_is_told():
     told: dict[str, list[tuple[int, int]]] = {}
     values, codes = problem(15, 700)
-    complexity_gap_scores(
+    scored(
         values, codes, progress=lambda task, done, total, facts=None: told.setdefault(task, []).append((done, total))
     )
-    assert told["cg blocks"] == [(0, 2), (1, 2), (2, 2)]
+    assert told["blocks"] == [(0, 2), (1, 2), (2, 2)]
     assert told["factor"][-1] == told["kernel"][-1] == (700, 700)
 
 
@@ -305,8 +316,8 @@ def test_duplicates_give_finite_scores_with_a_stated_jitter(same_label, precisio
             else np.array([np.argmax(codes == 0), np.argmax(codes == 1)])
         )
         values[twins[1]] = 3.0 * values[twins[0]]
-        result = score_block(kernel_of(values), codes, np.arange(40), Block(1, 0), EVERYONE, precision=precision)
-        scores = combine_blocks([result], 40, EVERYONE)["cg"]
+        result = score_drawn(kernel_of(values), codes, Sides(1, 0), ALL, precision=precision)
+        scores = combine_sides([result], 40, 1).gap_n
         assert np.isfinite(scores[codes == 1]).all() and (scores[codes == 1] >= 0).all()
         assert result.jitter == pytest.approx(np.sqrt(np.finfo(precision).eps))
         assert result.duplicates == 1
@@ -338,13 +349,11 @@ def test_the_jitter_comes_on_top_of_a_ridge_that_is_too_small():
     values, codes = problem(1, 40)
     twins = [np.argmax(codes == 0), np.argmax(codes == 1)]
     values[twins[0]] = values[twins[1]]
-    params = ComplexityGapParams(
-        ratio=1e6, ridge=1e-6
-    )  # rounding allows for 4 sqrt(40) 1.2e-7 = 3e-6, a twin has twice the ridge
-    result = score_block(kernel_of(values), codes, np.arange(40), Block(1, 0), params, precision="float32")
+    draw = SideDraw(1e6, 1e-6, 1)  # rounding allows for 4 sqrt(40) 1.2e-7 = 3e-6, a twin has twice the ridge
+    result = score_drawn(kernel_of(values), codes, Sides(1, 0), draw, precision="float32")
     assert result.jitter > 0
     at, signs = result.positions.tolist().index(twins[1]), np.where(codes == 1, 1.0, -1.0)
-    inverse = np.linalg.inv(reference_kernel(values, params.ridge + result.jitter))
+    inverse = np.linalg.inv(reference_kernel(values, draw.ridge + result.jitter))
     expected = (inverse @ signs)[twins[1]] ** 2 / inverse[twins[1], twins[1]]
     assert result.gap_p[at] == pytest.approx(expected, rel=1e-3)  # the ridge makes 6e-3 of it
 
@@ -352,22 +361,21 @@ def test_the_jitter_comes_on_top_of_a_ridge_that_is_too_small():
 def test_a_ridge_below_rounding_hides_nothing():
     values, codes = problem(1, 40)
     values[np.argmax(codes == 0)] = values[np.argmax(codes == 1)]
-    params = ComplexityGapParams(ratio=1e6, ridge=1e-15)
-    assert score_block(kernel_of(values), codes, np.arange(40), Block(1, 0), params).jitter > 0
+    assert score_drawn(kernel_of(values), codes, Sides(1, 0), SideDraw(1e6, 1e-15, 1)).jitter > 0
 
 
 def test_duplicates_among_many_rows_in_float32():
     # rounding allows for n * 1.2e-7 = 7e-4 in a pivot, and the jitter leaves 2 * 3.5e-4 of the twin's: still no error
     values, codes = problem(2, 6000, features=32)
     values[1] = values[0]
-    result = score_block(kernel_of(values), codes, np.arange(6000), Block(0, 0), EVERYONE, precision="float32")
+    result = score_drawn(kernel_of(values), codes, Sides(0, 0), ALL, precision="float32")
     assert (result.duplicates, result.jitter) == (1, pytest.approx(3.4527e-4, rel=1e-4))
     assert result.smallest_pivot == pytest.approx(2 * result.jitter, rel=0.05)
 
 
 def test_no_duplicates_no_jitter():
     values, codes = problem(16)
-    result = score_block(kernel_of(values), codes, np.arange(30), Block(0, 0), EVERYONE)
+    result = score_drawn(kernel_of(values), codes, Sides(0, 0), ALL)
     assert (result.jitter, result.duplicates) == (0.0, 0)
     assert 0 < result.smallest_pivot <= 0.5
 
@@ -376,13 +384,11 @@ def test_a_ridge_makes_duplicates_regular_without_jitter():
     values, codes = problem(17)
     values[1] = values[0]
     for precision, ridge in (("float64", 1e-6), ("float32", 1e-3)):
-        params = ComplexityGapParams(ratio=1e6, ridge=ridge)
-        result = score_block(
-            kernel_of(values), codes, np.arange(30), Block(int(codes[0]), 0), params, precision=precision
-        )
+        draw = SideDraw(1e6, ridge, 1)
+        result = score_drawn(kernel_of(values), codes, Sides(int(codes[0]), 0), draw, precision=precision)
         assert (result.jitter, result.duplicates) == (0.0, 1)
     inverse, signs = np.linalg.inv(reference_kernel(values, 1e-6)), np.where(codes == 0, 1.0, -1.0)
-    scores = complexity_gap_scores(values, codes, ComplexityGapParams(ratio=1e6, ridge=1e-6))["cg"]
+    scores = scored(values, codes, ComplexityGapParams(ratio=1e6, ridge=1e-6))["cg"]
     np.testing.assert_allclose(scores, (inverse @ signs) ** 2 / inverse.diagonal(), rtol=1e-8)
 
 
@@ -392,7 +398,7 @@ def test_a_kernel_that_stays_singular_names_the_cure(ridge, attempts, monkeypatc
     monkeypatch.setattr(triangle, "factor", lambda *args: calls.append(1) or 0.0)
     values, codes = problem(18)
     with pytest.raises(NumericalError, match="-p ridge="):
-        complexity_gap_scores(values, codes, ComplexityGapParams(ridge=ridge))
+        scored(values, codes, ComplexityGapParams(ridge=ridge))
     assert len(calls) == attempts
 
 
@@ -401,15 +407,15 @@ def test_rows_without_direction_are_an_error_and_not_a_score(bad):
     values, codes = problem(19)
     values[4] = bad
     with pytest.raises(NumericalError, match="position 4"):
-        complexity_gap_scores(values, codes, EVERYONE)
+        scored(values, codes, EVERYONE)
 
 
 def test_one_class_is_an_error_with_a_cure():
     with pytest.raises(InputError, match=r"1 class") as caught:
-        complexity_gap_scores(np.eye(3), np.array([2, 2, 2]))
+        scored(np.eye(3), np.array([2, 2, 2]))
     assert "--label-column" in caught.value.cure
-    with pytest.raises(InputError, match="plan_blocks"):
-        score_block(kernel_of(np.eye(3)), np.array([2, 2, 2]), np.arange(3), Block(2, 0), EVERYONE)
+    with pytest.raises(InputError, match="plan_sides"):
+        score_drawn(kernel_of(np.eye(3)), np.array([2, 2, 2]), Sides(2, 0), ALL)
 
 
 @pytest.mark.parametrize(
@@ -426,9 +432,9 @@ def test_one_class_is_an_error_with_a_cure():
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
-    arguments = {"values_nd": np.eye(3), "codes_n": np.array([0, 1, 1])} | change
+    arguments = {"values_nd": np.eye(3), "codes_n": np.array([0, 1, 1]), "params": EVERYONE} | change
     with pytest.raises(InputError, match=message):
-        complexity_gap_scores(**arguments)
+        kernel_solution(**arguments)
 
 
 # Joining blocks.
@@ -436,72 +442,72 @@ def test_what_does_not_fit_is_refused(change, message):
 
 def test_blocks_combine_to_the_same_bits_in_any_order():
     values, codes = problem(20, 90, classes=3)
-    kernel, order, params = kernel_of(values), np.arange(90), ComplexityGapParams(ratio=0.5, repeats=4, terms=True)
-    results = [score_block(kernel, codes, order, b, params) for b in plan_blocks(codes, params)]
-    expected = complexity_gap_scores(values, codes, params)
+    kernel, draw = kernel_of(values), SideDraw(0.5, 0.0, 4)
+    results = [score_drawn(kernel, codes, sides, draw) for sides in plan_sides(codes, draw)]
+    params = ComplexityGapParams(ratio=0.5, repeats=4, terms=True)
+    expected = scored(values, codes, params)
     shuffled = [results[i] for i in np.random.default_rng(0).permutation(12)]
-    combined = combine_blocks(iter(shuffled), 90, params)
+    combined = complexity_gap_scores(combine_sides(iter(shuffled), 90, 4), codes, params)
     assert {k: v.tobytes() for k, v in combined.items()} == {k: v.tobytes() for k, v in expected.items()}
 
 
-def result_of(*positions: int) -> BlockResult:
+def result_of(*positions: int) -> SidesResult:
     ones = np.ones(len(positions))
-    return BlockResult(np.array(positions), 0 * ones, 0 * ones, ones, 0.5, 0.0, 0)
+    return SidesResult(np.array(positions), 0 * ones, 0 * ones, ones, 0.5, 0.0, 0)
 
 
 def test_the_score_survives_terms_that_cancel():
     # beside an equal row of the same class: a small, G_ii = 1 / (2 jitter); the plain sum of the terms is all rounding
     a, d = 0.05, 3.3e7
     b = a - d
-    result = BlockResult(np.array([0]), *(np.array([term]) for term in (b**2 / d, 2 * b, d)), 3e-8, 1.5e-8, 1)
+    result = SidesResult(np.array([0]), *(np.array([term]) for term in (b**2 / d, 2 * b, d)), 3e-8, 1.5e-8, 1)
     assert result.gap_p == pytest.approx([a**2 / d], rel=1e-6)
 
 
 def test_combining_some_classes_leaves_nan_and_some_repeats_is_an_error():
-    params = ComplexityGapParams(repeats=2)
-    combined = combine_blocks([result_of(0, 2), result_of(0, 2)], 4, params)["cg"]
+    combined = combine_sides([result_of(0, 2), result_of(0, 2)], 4, 2).gap_n
     np.testing.assert_array_equal(combined, [1.0, np.nan, 1.0, np.nan])
     with pytest.raises(InputError, match="fewer"):
-        combine_blocks([result_of(0, 2)], 4, params)
+        combine_sides([result_of(0, 2)], 4, 2)
     with pytest.raises(InputError, match="more than 2"):
-        combine_blocks([result_of(1)] * 3, 4, params)
+        combine_sides([result_of(1)] * 3, 4, 2)
 
 
 # The machine.
 
 _MEASURE = """
 import numpy as np
-from prune_cli.methods.scores.kernel.complexity_gap import *
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.sides import score_sides, sides_memory
 
 def resident(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) * 1024
 
-n, params = {n}, ComplexityGapParams()
+n = {n}
 values = np.random.default_rng(0).integers(0, 256, (n, 192), dtype=np.uint8)
-codes, order = np.arange(n) % 2, np.arange(n)
-score_block(ReluKernel(make_rows(values[:600], 3)), codes[:600], order[:600], Block(0, 0), params)
+even, odd = np.arange(0, n, 2), np.arange(1, n, 2)
+score_sides(ReluKernel(make_rows(values[:600], 3)), even[:300], odd[:300])
 kernel = ReluKernel(make_rows(values, 3))
 open("/proc/self/clear_refs", "w").write("5")
 before = resident("VmRSS")
-score_block(kernel, codes, order, Block(0, 0), params)
-print((resident("VmHWM") - before) / block_memory(n // 2, n // 2, 192, "auto", 1))
+score_sides(kernel, even, odd)
+print((resident("VmHWM") - before) / sides_memory(n // 2, n // 2, 192, "auto", 1))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self")
-def test_peak_memory_is_what_block_memory_says():
+def test_peak_memory_is_what_sides_memory_says():
     run = subprocess.run([sys.executable, "-c", _MEASURE.format(n=3000)], capture_output=True, text=True, check=True)
     assert 0.4 < float(run.stdout) <= 1.0
 
 
-def test_block_memory_is_about_half_a_matrix():
+def test_sides_memory_is_about_half_a_matrix():
     n = 12_000
-    assert 0.5 < block_memory(n // 2, n // 2, 784, "float64", 1) / (8 * n**2) < 0.65
-    assert block_memory(n // 2, n // 2, 784, "float32", 1) < 0.55 * block_memory(n // 2, n // 2, 784, "auto", 1)
+    assert 0.5 < sides_memory(n // 2, n // 2, 784, "float64", 1) / (8 * n**2) < 0.65
+    assert sides_memory(n // 2, n // 2, 784, "float32", 1) < 0.55 * sides_memory(n // 2, n // 2, 784, "auto", 1)
     with pytest.raises(InputError):
-        block_memory(1, 1, 1, "int8")
+        sides_memory(1, 1, 1, "int8")
 
 
 def test_importing_the_module_does_not_import_torch():
@@ -517,5 +523,5 @@ def test_cuda_agrees_with_the_cpu(channels):
     rng = np.random.default_rng(21)
     values, codes = rng.integers(0, 256, (3000, 64), dtype=np.uint8), rng.integers(0, 3, 3000)
     values = values if channels else values.astype(np.float32)
-    cpu, cuda = (complexity_gap_scores(values, codes, channels=channels, device=d)["cg"] for d in ("cpu", "cuda"))
+    cpu, cuda = (scored(values, codes, channels=channels, device=d)["cg"] for d in ("cpu", "cuda"))
     np.testing.assert_allclose(cuda, cpu, rtol=1e-8)

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
+from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import ReluKernel, write_tiles
 from prune_cli.methods.scores.kernel.neural_tangents import require
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, ntk_margin_scores
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.scores.kernel.samples import make_samples
+from prune_cli.methods.scores.kernel.solving import kernel_solution
 
 if importlib.util.find_spec("neural_tangents") is None:
     pytest.skip("the extra ntk is not installed", allow_module_level=True)
@@ -104,12 +105,13 @@ def test_scores_of_a_network_for_pictures() -> None:
     given = codes.copy()
     given[3] = 1 - codes[3]
     values = pictures.astype(np.uint8)
-    margin = ntk_margin_scores(values, given, NtkParams(kernel="nt:cnn5", ridge=0.1))["ntk_margin"]
+    params = NtkParams(kernel="nt:cnn5", ridge=0.1)
+    margin = ntk_margin_scores(kernel_solution(values, given, params), given)["ntk_margin"]
     assert np.argmin(margin) == 3 and margin[3] < 0
-    flat = ntk_margin_scores(values.reshape(24, -1), given, NtkParams(kernel="nt:cnn5", ridge=0.1), channels=1)
-    np.testing.assert_allclose(flat["ntk_margin"], margin, rtol=1e-9)
+    flat = kernel_solution(values.reshape(24, -1), given, params, channels=1)
+    np.testing.assert_allclose(ntk_margin_scores(flat, given)["ntk_margin"], margin, rtol=1e-9)
     gaps = [
-        complexity_gap_scores(values, codes, ComplexityGapParams(kernel="nt:cnn5", mode=m))["cg"]
+        kernel_solution(values, codes, ComplexityGapParams(kernel="nt:cnn5", mode=m)).gap_n
         for m in ("sampled", "exact")
     ]
     np.testing.assert_allclose(gaps[0], gaps[1], rtol=1e-8)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from prune_cli.core.errors import InputError, NumericalError
-from prune_cli.methods.scores.kernel import rows as rows_module
-from prune_cli.methods.scores.kernel.rows import Rows, has_duplicates, make_rows, zero_rows
+from prune_cli.methods import arrays
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.rows import Rows, has_duplicates, zero_rows
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64
 
@@ -100,7 +101,7 @@ def test_chunks_change_nothing(channels, monkeypatch):
     values = values if channels else values + 0.5
     whole = make_rows(values, channels, center=channels is None)
     expected = all_cosines(whole)
-    monkeypatch.setattr(rows_module, "_CHUNK_NUMBERS", 13)
+    monkeypatch.setattr(arrays, "_CHUNK_NUMBERS", 13)
     parts = make_rows(values, channels, center=channels is None)
     assert parts.mean.tobytes() == whole.mean.tobytes()
     np.testing.assert_allclose(all_cosines(parts), expected, rtol=0, atol=1e-15)

@@ -18,16 +18,18 @@ def filled(matrix: np.ndarray, tile: int) -> triangle.Triangle:
 
 
 def write(whole: triangle.Triangle, matrix: np.ndarray) -> None:
-    for part in triangle.parts(whole):
-        height, width = part.values.shape
-        part.values.copy_(torch.from_numpy(matrix[part.row : part.row + height, part.column : part.column + width]))
+    for stored in triangle.rectangles(whole):
+        height, width = stored.values.shape
+        stored.values.copy_(
+            torch.from_numpy(matrix[stored.row : stored.row + height, stored.column : stored.column + width])
+        )
 
 
 def lower(whole: triangle.Triangle) -> np.ndarray:
     matrix = np.zeros((whole.size, whole.size))
-    for part in triangle.parts(whole):
-        height, width = part.values.shape
-        matrix[part.row : part.row + height, part.column : part.column + width] = part.values.numpy()
+    for stored in triangle.rectangles(whole):
+        height, width = stored.values.shape
+        matrix[stored.row : stored.row + height, stored.column : stored.column + width] = stored.values.numpy()
     return matrix
 
 
@@ -106,7 +108,7 @@ def test_stored_numbers_is_a_bound_that_is_not_far_off(size, tile):
     def inverses(t: triangle.Triangle) -> int:
         return t.inverse.numel() if isinstance(t, triangle.Leaf) else inverses(t.top) + inverses(t.bottom)
 
-    stored = sum(part.values.numel() for part in triangle.parts(whole)) + inverses(whole)
+    stored = sum(stored.values.numel() for stored in triangle.rectangles(whole)) + inverses(whole)
     assert 0.6 * triangle.stored_numbers(size, tile) <= stored <= triangle.stored_numbers(size, tile)
     if size == 1000:
         assert stored < 0.61 * size**2  # half the matrix and half a tile's width, twice

@@ -11,13 +11,22 @@ import torch
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.measures import MEASURES
-from prune_cli.methods.scores.record import dynamics as d
+from prune_cli.methods.scores.record import grand
+from prune_cli.methods.scores.record import probabilities as p
+from prune_cli.methods.scores.record.aum import AumParams, aum_scores
+from prune_cli.methods.scores.record.dual import DualParams, dual_scores
+from prune_cli.methods.scores.record.dyn_unc import DynUncParams, dyn_unc_scores
+from prune_cli.methods.scores.record.forgetting import ForgettingParams, forgetting_scores
+from prune_cli.methods.scores.record.grand import GrandParams
+from prune_cli.methods.scores.record.needs import GradientLook, RecordNeeds, early_epoch
+from prune_cli.methods.scores.record.records import ArrayRecord, record_of_probabilities
+from prune_cli.methods.scores.record.tdds import TddsParams, tdds_scores
 from prune_cli.methods.training.loop.recording import measure
 
 N, T = 17, 23
 
 
-def random_record(seed: int = 0, epochs: int = T) -> d.ArrayRecord:
+def random_record(seed: int = 0, epochs: int = T) -> ArrayRecord:
     rng = np.random.default_rng(seed)
     train = {
         "p_label": rng.random((epochs, N)),
@@ -25,8 +34,8 @@ def random_record(seed: int = 0, epochs: int = T) -> d.ArrayRecord:
         "correct": (rng.random((epochs, N)) < 0.5).astype(float),
         "prob_change": rng.random((epochs, N)),
     }
-    looks = {e: {name: rng.random(N) for name in (*MEASURES, "gradient_norm")} for e in (d.early_epoch(epochs), epochs)}
-    return d.ArrayRecord(train, looks)
+    looks = {e: {name: rng.random(N) for name in (*MEASURES, "gradient_norm")} for e in (early_epoch(epochs), epochs)}
+    return ArrayRecord(train, looks)
 
 
 def test_measures_by_hand() -> None:
@@ -62,7 +71,7 @@ def test_two_classes_and_a_thousand() -> None:
 def test_forgetting_by_hand() -> None:
     #                 never  once  always right  twice  learned at last
     correct = np.array([[0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 1, 1, 0, 1]])
-    found = d.forgetting_scores(d.ArrayRecord({"correct": correct}, {}))["forgetting"]
+    found = forgetting_scores(ArrayRecord({"correct": correct}, {}))["forgetting"]
     assert found.tolist() == [4.0, 1.0, 0.0, 2.0, 0.0]
 
 
@@ -72,13 +81,13 @@ def test_forgetting_is_its_definition() -> None:
     for history in record.train["correct"].T:
         events = sum(1 for before, after in itertools.pairwise(history) if before and not after)
         wanted.append(events if history.any() else T)
-    assert d.forgetting_scores(record)["forgetting"].tolist() == wanted
+    assert forgetting_scores(record)["forgetting"].tolist() == wanted
 
 
 def test_aum_is_the_mean_of_the_margins_of_logits() -> None:
     record = random_record()
     wanted = [sum(margins) / T for margins in record.train["margin_logit"].T.tolist()]
-    assert d.aum_scores(record)["aum"] == pytest.approx(wanted, abs=1e-12)
+    assert aum_scores(record)["aum"] == pytest.approx(wanted, abs=1e-12)
 
 
 def slow_windows(series: list[float], window: int) -> list[list[float]]:
@@ -97,7 +106,7 @@ def test_dyn_unc_is_its_definition(window: int | None, used: int) -> None:
     for series in record.train["p_label"].T.tolist():
         found = [deviation(part) for part in slow_windows(series, used)]
         wanted.append(sum(found) / len(found))
-    assert d.dyn_unc_scores(record, d.DynUncParams(window))["dyn_unc"] == pytest.approx(wanted, abs=1e-12)
+    assert dyn_unc_scores(record, DynUncParams(window))["dyn_unc"] == pytest.approx(wanted, abs=1e-12)
 
 
 @pytest.mark.parametrize(("params", "epochs", "window"), [((None, None), T, 7), ((12, None), 12, 4), ((9, 3), 9, 3)])
@@ -107,7 +116,7 @@ def test_dual_is_its_definition(params: tuple[int | None, int | None], epochs: i
     for series in record.train["p_label"].T.tolist():
         found = [deviation(w) * (1 - sum(w) / window) for w in slow_windows(series[:epochs], window)]
         wanted.append(sum(found) / len(found))
-    assert d.dual_scores(record, d.DualParams(*params))["dual"] == pytest.approx(wanted, abs=1e-12)
+    assert dual_scores(record, DualParams(*params))["dual"] == pytest.approx(wanted, abs=1e-12)
 
 
 @pytest.mark.parametrize(("epochs", "window", "decay"), [(None, None, 0.9), (12, 3, 0.5), (6, 5, 1.0)])
@@ -119,51 +128,51 @@ def test_tdds_is_its_definition(epochs: int | None, window: int | None, decay: f
         norms = [math.sqrt(k) * deviation(w) for w in slow_windows(series[1:used], k)]
         last = len(norms) - 1
         wanted.append(sum(decay * (1 - decay) ** (last - t) * norm for t, norm in enumerate(norms)))
-    found = d.tdds_scores(record, d.TddsParams(epochs, window, decay))["tdds"]
+    found = tdds_scores(record, TddsParams(epochs, window, decay))["tdds"]
     assert found == pytest.approx(wanted, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("method", "params", "epoch", "column"),
     [
-        ("el2n", d.El2nParams(), 2, "error_norm"),
-        ("el2n", d.El2nParams(epoch=T), T, "error_norm"),
-        ("grand", d.GrandParams(), 2, "gradient_norm"),
-        ("loss", d.LossParams(), T, "loss"),
-        ("margin", d.MarginParams(), T, "margin_prob"),
-        ("margin", d.MarginParams(of="top"), T, "top_gap"),
-        ("entropy", d.EntropyParams(), T, "entropy"),
-        ("confidence", d.ConfidenceParams(), T, "confidence"),
-        ("confidence", d.ConfidenceParams(of="label"), T, "p_label"),
+        ("el2n", p.El2nParams(), 2, "error_norm"),
+        ("el2n", p.El2nParams(epoch=T), T, "error_norm"),
+        ("grand", GrandParams(), 2, "gradient_norm"),
+        ("loss", p.LossParams(), T, "loss"),
+        ("margin", p.MarginParams(), T, "margin_prob"),
+        ("margin", p.MarginParams(of="top"), T, "top_gap"),
+        ("entropy", p.EntropyParams(), T, "entropy"),
+        ("confidence", p.ConfidenceParams(), T, "confidence"),
+        ("confidence", p.ConfidenceParams(of="label"), T, "p_label"),
     ],
 )
 def test_what_is_read_from_a_look(method: str, params: object, epoch: int, column: str) -> None:
     record = random_record()
-    found = getattr(d, f"{method}_scores")(record, params)[method]
+    found = getattr(grand if method == "grand" else p, f"{method}_scores")(record, params)[method]
     assert np.array_equal(found, record.evaluations[epoch][column])
 
 
 def test_probabilities_make_a_record_of_one_look() -> None:
     probs = np.array([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]])
-    record = d.record_of_probabilities(probs, np.array([1, 1]))
+    record = record_of_probabilities(probs, np.array([1, 1]))
     assert (record.n_samples, record.n_epochs, record.eval_epochs) == (2, 0, (0,))
-    assert d.el2n_scores(record)["el2n"] == pytest.approx([math.sqrt(0.25 + 0.49 + 0.04), math.sqrt(2)])
-    assert d.loss_scores(record)["loss"] == pytest.approx([-math.log(0.3), 87.3], abs=0.05)
+    assert p.el2n_scores(record)["el2n"] == pytest.approx([math.sqrt(0.25 + 0.49 + 0.04), math.sqrt(2)])
+    assert p.loss_scores(record)["loss"] == pytest.approx([-math.log(0.3), 87.3], abs=0.05)
     with pytest.raises(InputError, match="forgetting needs a record of 2 or more passes"):
-        d.forgetting_scores(record)
+        forgetting_scores(record)
 
 
 def test_what_each_score_needs_of_a_training() -> None:
-    assert d.epochs_needed("el2n", d.El2nParams(), 200) == (20, (20,), False)
-    assert d.epochs_needed("grand", d.GrandParams(epoch=7), 20) == (7, (7,), False)
-    assert d.epochs_needed("dual", d.DualParams(), 200) == (30, (), False)
-    assert d.epochs_needed("tdds", d.TddsParams(), 200) == (90, (), False)
-    assert d.epochs_needed("tdds", d.TddsParams(), 20) == (20, (), False)
-    assert d.epochs_needed("forgetting", d.ForgettingParams(), 200) == (200, (), False)
-    assert d.epochs_needed("entropy", d.EntropyParams(), 200) == (200, (), True)
-    for method, params in (("el2n", d.El2nParams(21)), ("dual", d.DualParams(21)), ("tdds", d.TddsParams(21))):
+    assert p.El2nParams().needs(200) == RecordNeeds("eval", 20, looks=(20,))
+    assert GrandParams(epoch=7).needs(20) == RecordNeeds("eval", 7, (7,), gradients=GradientLook(7, "full"))
+    assert DualParams().needs(200) == RecordNeeds("train", 30)
+    assert TddsParams().needs(200) == RecordNeeds("train", 90, prob_change=True)
+    assert TddsParams().needs(20).epochs == 20
+    assert ForgettingParams().needs(200) == AumParams().needs(200) == RecordNeeds("train", 200)
+    assert p.EntropyParams().needs(200) == RecordNeeds("eval", 200, at_end=True)
+    for params in (p.El2nParams(21), DualParams(21), TddsParams(21)):
         with pytest.raises(InputError, match="of a training of 20"):
-            d.epochs_needed(method, params, 20)
+            params.needs(20)
 
 
 def test_errors_name_the_cure() -> None:
@@ -171,13 +180,13 @@ def test_errors_name_the_cure() -> None:
     with pytest.raises(
         InputError, match=r"el2n is taken after epoch 5, and the record looks after 2, 23[\s\S]*el2n.epoch=2"
     ):
-        d.el2n_scores(record, d.El2nParams(epoch=5))
+        p.el2n_scores(record, p.El2nParams(epoch=5))
     with pytest.raises(InputError, match="dual needs a record of 40 or more passes"):
-        d.dual_scores(record, d.DualParams(epochs=40))
+        dual_scores(record, DualParams(epochs=40))
     with pytest.raises(InputError, match="dyn_unc needs 24 passes"):
-        d.dyn_unc_scores(record, d.DynUncParams(window=24))
-    bare = d.ArrayRecord({"p_label": record.train["p_label"]}, {})
+        dyn_unc_scores(record, DynUncParams(window=24))
+    bare = ArrayRecord({"p_label": record.train["p_label"]}, {})
     with pytest.raises(InputError, match=r"no 'prob_change' in train mode[\s\S]*--method tdds"):
-        d.tdds_scores(bare)
+        tdds_scores(bare)
     with pytest.raises(InputError, match="loss needs a look in eval mode"):
-        d.loss_scores(bare)
+        p.loss_scores(bare)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from prune_cli.methods.scores.record.grand import gradient_norms, last_layer_gradient_norms
-from prune_cli.methods.training.networks.networks import Network, build_network
+from prune_cli.methods.training.networks.building import build_network
+from prune_cli.methods.training.networks.network import Network
 
 SHAPES = {
     "linear": (7,),

@@ -9,17 +9,18 @@ import pytest
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.confidence.greedy import log_gain
+from prune_cli.methods.selection.confidence.gains import log_gain
 from prune_cli.methods.selection.confidence.neighbor_confidence import (
     NeighborConfidenceParams,
     confidences,
     neighbor_confidence_order,
 )
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.neighbors.cells import make_cells
+from prune_cli.methods.selection.neighbors.edges import Edges
 from prune_cli.methods.selection.neighbors.graph import build_graph
 from prune_cli.methods.selection.neighbors.rows_on_demand import RowsOnDemand, mean_degree, recall
-from prune_cli.methods.selection.neighbors.similarity import Rows, prepare_similarity
+from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
 
 PLENTY = 10**9
 
@@ -45,7 +46,7 @@ def samples(features: np.ndarray, probs: np.ndarray, codes: np.ndarray | None, *
 
 def run(candidates: Candidates, counts: list[int], memory: int = PLENTY, **params: object) -> Choice:
     chosen = NeighborConfidenceParams(**params)  # type: ignore[arg-type]
-    return neighbor_confidence_order(candidates, chosen, counts=counts, memory=memory, device="cpu")
+    return neighbor_confidence_order(candidates, chosen, Run(counts, memory=memory, device="cpu"))
 
 
 def plain(
@@ -165,7 +166,7 @@ def test_samples_kept_already_count_and_are_not_picked() -> None:
 def test_per_class_keeps_the_proportion() -> None:
     features, probs, codes = problem(300, "clustered")
     params = NeighborConfidenceParams(tau=0.9)
-    choice = choose("neighbor_confidence", samples(features, probs, codes), params, counts=[30], per_class=True)
+    choice = choose("neighbor_confidence", samples(features, probs, codes), params, Run([30], per_class=True))
     share = np.bincount(codes[choice.rankings[0].order_n[:30]], minlength=4) - np.bincount(codes) / 10
     assert np.abs(share).max() < 1
 
@@ -207,7 +208,7 @@ def dense(features: np.ndarray, metric: str) -> np.ndarray:
     return found
 
 
-def edges_of(rows: Rows, n: int) -> set[tuple[int, int]]:
+def edges_of(rows: Edges, n: int) -> set[tuple[int, int]]:
     return {(i, int(j)) for i in range(n) for j in rows.samples_e[rows.begin_n[i] : rows.end_n[i]]}
 
 
@@ -225,7 +226,7 @@ def test_the_graph_has_every_pair_above_the_threshold(metric: str) -> None:
     on_demand = RowsOnDemand(similarity, 0.95, PLENTY)
     on_demand.fetch(np.array([3, 1400]))
     for i in (3, 1400):
-        found = on_demand.rows.samples_e[on_demand.rows.begin_n[i] : on_demand.rows.end_n[i]]
+        found = on_demand.edges.samples_e[on_demand.edges.begin_n[i] : on_demand.edges.end_n[i]]
         assert found.tolist() == np.flatnonzero(expected[i] > 0.95).tolist()
     assert mean_degree(similarity, 0.95, 0, sample=1500) == len(wanted) / 1500
 
@@ -248,8 +249,9 @@ def test_a_graph_larger_than_allowed_is_not_built() -> None:
     similarity = prepare_similarity(features)
     rows = build_graph(similarity, 0.95)
     assert rows is not None
-    assert build_graph(similarity, 0.95, max_bytes=rows.nbytes) is not None
-    assert build_graph(similarity, 0.95, max_bytes=rows.nbytes - 12) is None
+    nbytes = 12 * len(rows.samples_e)
+    assert build_graph(similarity, 0.95, max_bytes=nbytes) is not None
+    assert build_graph(similarity, 0.95, max_bytes=nbytes - 12) is None
 
 
 def test_approximate_neighbors_choose_nearly_as_well() -> None:
@@ -282,10 +284,9 @@ def test_the_graph_is_the_same_on_a_cuda_device() -> None:
     on_cpu, on_cuda = (build_graph(prepare_similarity(features, device=d), 0.9) for d in ("cpu", "cuda"))
     assert on_cpu is not None and on_cuda is not None
     assert edges_of(on_cpu, 1500) == edges_of(on_cuda, 1500)
-    orders = [
-        neighbor_confidence_order(
-            samples(features, probs, codes), NeighborConfidenceParams(tau=0.9), counts=[300], device=device, memory=memory
-        ).rankings[0].order_n.tolist()
-        for device, memory in (("cpu", PLENTY), ("cuda", PLENTY), ("cuda", 1))
-    ]  # fmt: skip
+    params, candidates = NeighborConfidenceParams(tau=0.9), samples(features, probs, codes)
+    orders = []
+    for device, memory in (("cpu", PLENTY), ("cuda", PLENTY), ("cuda", 1)):
+        found = neighbor_confidence_order(candidates, params, Run([300], device=device, memory=memory))
+        orders.append(found.rankings[0].order_n.tolist())
     assert orders[0] == orders[1] == orders[2]

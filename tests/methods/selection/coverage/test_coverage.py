@@ -7,16 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
-from prune_cli.methods.selection.coverage.coverage import (
-    GraphCutParams,
-    HerdingParams,
-    KCenterParams,
-    graph_cut_order,
-    herding_order,
-    k_center_order,
-)
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 from prune_cli.methods.selection.coverage.facility_location import FacilityLocationParams, facility_location_order
+from prune_cli.methods.selection.coverage.graph_cut import GraphCutParams, graph_cut_order
+from prune_cli.methods.selection.coverage.herding import HerdingParams, herding_order
+from prune_cli.methods.selection.coverage.k_center import KCenterParams, k_center_order
 from prune_cli.methods.selection.coverage.message_passing import D2Params, d2_order
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors
 
@@ -49,7 +44,7 @@ def cosines(candidates: Candidates) -> np.ndarray:
 @pytest.mark.parametrize("kept", [0, 4])
 def test_k_center_is_farthest_first(seed: int, kept: int) -> None:
     candidates = samples(seed, kept=kept)
-    ranking = k_center_order(candidates, KCenterParams(), counts=[40]).rankings[0]
+    ranking = k_center_order(candidates, KCenterParams(), Run([40])).rankings[0]
     rows = rows_of(candidates)
     away = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     picked = list(range(kept)) or [int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmin())]
@@ -68,7 +63,7 @@ def test_k_center_is_farthest_first(seed: int, kept: int) -> None:
 @pytest.mark.parametrize("neighbors", [59, 6])
 def test_facility_location_is_greedy_on_its_objective(seed: int, kept: int, neighbors: int) -> None:
     candidates = samples(seed, kept=kept)
-    ranking = facility_location_order(candidates, FacilityLocationParams(neighbors=neighbors), counts=[30]).rankings[0]
+    ranking = facility_location_order(candidates, FacilityLocationParams(neighbors=neighbors), Run([30])).rankings[0]
     similarity = cosines(candidates)
     for i in range(60):
         others = [j for j in np.argsort(-similarity[i]) if j != i]
@@ -92,7 +87,7 @@ def test_facility_location_is_greedy_on_its_objective(seed: int, kept: int, neig
 @pytest.mark.parametrize("positive", [False, True])
 def test_graph_cut_is_greedy_on_its_objective(seed: int, kept: int, positive: bool) -> None:
     candidates = samples(seed, kept=kept, positive=positive)
-    ranking = graph_cut_order(candidates, GraphCutParams(representation=2.5), counts=[30]).rankings[0]
+    ranking = graph_cut_order(candidates, GraphCutParams(representation=2.5), Run([30])).rankings[0]
     similarity = cosines(candidates)
 
     def objective(chosen: list[int]) -> float:
@@ -110,7 +105,7 @@ def test_graph_cut_is_greedy_on_its_objective(seed: int, kept: int, positive: bo
 @pytest.mark.parametrize("kept", [0, 4])
 def test_herding_follows_the_mean(seed: int, kept: int) -> None:
     candidates = samples(seed, kept=kept)
-    ranking = herding_order(candidates, HerdingParams(), counts=[30]).rankings[0]
+    ranking = herding_order(candidates, HerdingParams(), Run([30])).rankings[0]
     rows = rows_of(candidates)
     mean, picked = rows.mean(axis=0), list(range(kept))
     weight = mean + kept * mean - rows[:kept].sum(axis=0)
@@ -129,7 +124,7 @@ def test_herding_follows_the_mean(seed: int, kept: int) -> None:
 def test_d2_passes_messages(seed: int, kept: int) -> None:
     candidates = samples(seed, kept=kept)
     params = D2Params(neighbors=4, gamma=0.3)
-    ranking = d2_order(candidates, params, counts=[60 - kept]).rankings[0]
+    ranking = d2_order(candidates, params, Run([60 - kept])).rankings[0]
     rows, difficulty = rows_of(candidates), candidates.difficulty("d2")
     x = (difficulty - difficulty.min()) / (difficulty.max() - difficulty.min())
     away = np.linalg.norm(rows[:, None] - rows[None], axis=2)
@@ -166,8 +161,8 @@ def test_an_inverted_file_finds_nearly_all_neighbors() -> None:
     rng = np.random.default_rng(1)
     rows = (rng.normal(size=(40, 16))[rng.integers(0, 40, 4000)] + 0.3 * rng.normal(size=(4000, 16))).astype(np.float32)
     exact, _ = nearest_neighbors(rows, 10, exact=True)
-    found, away = nearest_neighbors(rows, 10, exact=False, seed=3)
-    again, _ = nearest_neighbors(rows, 10, exact=False, seed=3)
+    found, away = nearest_neighbors(rows, 10, Run(seed=3), exact=False)
+    again, _ = nearest_neighbors(rows, 10, Run(seed=3), exact=False)
     assert np.array_equal(found, again)
     shared = [len(set(a) & set(b)) for a, b in zip(exact.tolist(), found.tolist(), strict=True)]
     assert np.mean(shared) > 9.5
@@ -183,13 +178,13 @@ def test_more_neighbors_than_samples_are_all_the_others() -> None:
 def test_a_duplicate_is_no_center_until_all_others_are() -> None:
     rows = np.random.default_rng(2).normal(size=(20, 3)).astype(np.float32)
     twice = Candidates(np.arange(40), features=ArrayFeatures(np.concatenate([rows, rows])))
-    ranking = k_center_order(twice, counts=[40]).rankings[0]
+    ranking = k_center_order(twice, run=Run([40])).rankings[0]
     assert {int(i) % 20 for i in ranking.order_n[:20]} == set(range(20))
     assert ranking.gain_n is not None and np.all(ranking.gain_n[20:] == 0)
 
 
 def test_gains_do_not_depend_on_the_largest_budget() -> None:
     for method in (k_center_order, facility_location_order, graph_cut_order, herding_order):
-        few = method(samples(1), counts=[7]).rankings[0]
-        many = method(samples(1), counts=[7, 50]).rankings[1]
+        few = method(samples(1), run=Run([7])).rankings[0]
+        many = method(samples(1), run=Run([7, 50])).rankings[1]
         assert many.order_n[:7].tolist() == few.order_n[:7].tolist()

@@ -12,13 +12,14 @@ from handing import Elsewhere
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import silent
-from prune_cli.engines.here import Here
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.partition import Region, two_means_parts
-from prune_cli.methods.scores.kernel.rows import make_rows
+from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.confidence.neighbor_confidence import NeighborConfidenceParams
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.coverage.facility_location import FacilityLocationParams
+from prune_cli.methods.selection.greedy.division import Division
 from prune_cli.methods.selection.greedy.partitions import cut, shares, taken_by_turns
 
 PLENTY = 10**9
@@ -65,9 +66,7 @@ def pick(method: str, candidates: Candidates, count: int, **more: object) -> Cho
     own: dict[str, object] = {"tau": 0.9, "balance": "none"} if method == "neighbor_confidence" else {"neighbors": 10}
     kind = NeighborConfidenceParams if method == "neighbor_confidence" else FacilityLocationParams
     params = kind(**{**own, **more})  # type: ignore[arg-type]
-    return choose(
-        method, candidates, params, counts=[count], device="cpu", per_class=per_class, memory=memory, map_blocks=map_blocks
-    )  # type: ignore[arg-type]  # fmt: skip
+    return choose(method, candidates, params, Run([count], device="cpu", per_class=per_class, memory=memory, map_blocks=map_blocks))  # type: ignore[arg-type]  # fmt: skip
 
 
 def order(choice: Choice) -> list[int]:
@@ -118,7 +117,7 @@ def greedy(worth: Callable[[list[int]], float], free: Sequence[int], kept: Seque
 
 def regions_of(candidates: Candidates, parts: int, overlap: float) -> list[Region]:
     assert candidates.features is not None
-    return cut(candidates, candidates.features, parts, overlap, 0)
+    return cut(candidates, candidates.features, Division(parts, overlap, 1.0), Run())
 
 
 def twin(
@@ -272,8 +271,10 @@ def test_euclidean_similarities_of_a_partition_are_those_of_all_samples() -> Non
     rows = rows_of(candidates)
     square = ((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean()
     elsewhere = Elsewhere()
-    pick("neighbor_confidence", candidates, 50, parts=3, metric="euclidean", tau=0.8, map_blocks=elsewhere)
-    answers = [*Here()("", "prune_cli.methods.selection.confidence.partitions:pick_in_partition", elsewhere.handed)]
+    pick("neighbor_confidence", candidates, 50, parts=3, metric="euclidean", tau=0.8, map_blocks=MapBlocks(elsewhere))
+    answers = [
+        *MapBlocks()("", "prune_cli.methods.selection.confidence.partitions:pick_in_partition", elsewhere.handed)
+    ]
     for region, answer in zip(regions_in_space(candidates, 3), answers, strict=True):
         owners = region.members[np.repeat(answer["owners"], answer["counts"])]
         away = ((rows[owners] - rows[region.members[answer["samples"]]]) ** 2).sum(axis=1)
@@ -282,7 +283,7 @@ def test_euclidean_similarities_of_a_partition_are_those_of_all_samples() -> Non
 
 def regions_in_space(candidates: Candidates, parts: int) -> list[Region]:
     assert candidates.features is not None
-    return cut(candidates, candidates.features, parts, 0.1, 0, unit=False)
+    return cut(candidates, candidates.features, Division(parts, 0.1, 1.0), Run(), unit=False)
 
 
 def test_kept_samples_count_in_all_partitions_and_are_not_picked() -> None:
@@ -324,16 +325,18 @@ def test_classes_take_turns_as_in_the_single_run(count: int) -> None:
 def test_parts_handed_out_give_the_same_bits_and_pick_nobody_twice(method: str) -> None:
     candidates = keeping(samples(), np.arange(600) % 20 == 0)
     elsewhere = Elsewhere()
-    there = pick(method, candidates, 80, parts=5, map_blocks=elsewhere)
+    there = pick(method, candidates, 80, parts=5, map_blocks=MapBlocks(elsewhere))
     handed = elsewhere.handed
     here = pick(method, candidates, 80, parts=5)
     assert there.rankings[0].order_n.tobytes() == here.rankings[0].order_n.tobytes()
     assert there.rankings[0].gain_n.tobytes() == here.rankings[0].gain_n.tobytes()  # type: ignore[union-attr]
     assert len({part.name for part in handed}) == 5
     regions = regions_of(candidates, 5, 0.1)
-    module = f"prune_cli.methods.selection.{'confidence_partitions' if method == METHODS[0] else 'facility_location'}"
+    module = f"prune_cli.methods.selection.{'confidence' if method == METHODS[0] else 'coverage'}.partitions"
     picked: list[int] = []
-    for region, part, answer in zip(regions, handed, Here()("", f"{module}:pick_in_partition", handed), strict=True):
+    for region, part, answer in zip(
+        regions, handed, MapBlocks()("", f"{module}:pick_in_partition", handed), strict=True
+    ):
         arrays = part.gather()
         assert arrays["core"].sum() == len(region.core) < len(region.members) == len(arrays["core"])
         owners = answer["owners"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prune_cli.core.errors import InputError, NumericalError
-from prune_cli.core.parts import Part
-from prune_cli.engines.here import Here
+from prune_cli.core.errors import InputError
+from prune_cli.core.vector_batches import VectorBatch
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
-from prune_cli.methods.selection.window.ridge import Subsets, accumulate, ridge_right_counts, subsets_of
-from prune_cli.methods.selection.window.window import WindowParams, cut_windows, select_window
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
+from prune_cli.methods.selection.proxy.accuracy import Proxy, ridge_right_counts
+from prune_cli.methods.selection.proxy.grams import accumulate
+from prune_cli.methods.selection.proxy.samples import LabelledVectors
+from prune_cli.methods.selection.proxy.subsets import subsets_of
+from prune_cli.methods.selection.window.best_window import WindowParams, select_window
+from prune_cli.methods.selection.window.windows import cut_windows
 
 
 def problem(n: int, d: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -40,7 +43,7 @@ def test_windows_are_those_of_a_fit_each(n: int, d: int, classes: int, bias: boo
     features, codes, difficulty = problem(n, d, classes, seed=n)
     candidates = Candidates(np.arange(n), difficulty, codes_n=codes, features=ArrayFeatures(features))
     counts = [max(2, n // 10), n // 3, n // 2 + 1, n]
-    choice = select_window(candidates, WindowParams(step=0.1, bias=bias, ridge=0.7, scope="global"), counts=counts)
+    choice = select_window(candidates, WindowParams(step=0.1, bias=bias, ridge=0.7, scope="global"), Run(counts))
     curve = choice.curve
     assert curve is not None
     wide = np.c_[features, np.ones(n, np.float32)] if bias else features
@@ -67,9 +70,8 @@ def test_weights_are_those_of_a_fit_to_1e_9(n: int, d: int) -> None:
     candidates = Candidates(np.arange(n), difficulty, codes_n=codes, features=ArrayFeatures(features))
     windows = cut_windows(candidates, [n // 8, n // 2], 0.05, False, 0)
     subsets = windows.subsets(n)
-    order_n = np.argsort(subsets.cell_n, kind="stable")
-    grams = accumulate(ArrayFeatures(features), codes, subsets, order_n, 3, False, "cpu", Here())
-    weights = grams.solve(slice(0, len(subsets.member_wk)), 0.5).numpy()
+    vectors = LabelledVectors(ArrayFeatures(features), codes, subsets.by_cell())
+    weights = accumulate(vectors, subsets, False, Run(device="cpu")).solve(slice(0, len(subsets)), 0.5).numpy()
     for w in range(len(weights)):
         members = windows.members(w)
         wanted = ridge_weights(features[members], codes[members], 3, 0.5, dual=False)
@@ -90,7 +92,7 @@ def test_by_hand() -> None:
     candidates = Candidates(
         np.arange(5), np.array([1.0, 3.0, 5.0, 2.0, 4.0]), codes_n=np.array([0, 1, 0, 0, 1]), features=features
     )
-    choice = select_window(candidates, WindowParams(step=0.2, scope="global"), counts=[2])
+    choice = select_window(candidates, WindowParams(step=0.2, scope="global"), Run([2]))
     assert choice.curve is not None
     assert np.round(choice.curve.proxy_accuracy * 5).astype(int).tolist() == [1, 4, 4, 4]
     assert choice.rankings[0].order_n.tolist() == [4, 1], "the hardest of the best, hardest first"
@@ -106,8 +108,8 @@ def test_windows_inside_each_class() -> None:
     features, codes, difficulty = problem(200, 6, 4, seed=2)
     candidates = Candidates(np.arange(200), difficulty, codes_n=codes, features=ArrayFeatures(features))
     for choice in (
-        choose("window", candidates, WindowParams(scope="global"), counts=[40, 101], per_class=True),
-        choose("window", candidates, WindowParams(scope="class"), counts=[40, 101]),
+        choose("window", candidates, WindowParams(scope="global"), Run([40, 101], per_class=True)),
+        choose("window", candidates, WindowParams(scope="class"), Run([40, 101])),
     ):
         for count, ranking in zip([40, 101], choice.rankings, strict=True):
             assert len(ranking.order_n) == count
@@ -125,7 +127,7 @@ def test_what_is_kept_already_is_part_of_every_window() -> None:
     kept = np.zeros(100, bool)
     kept[[3, 50, 77]] = True
     candidates = Candidates(np.arange(100), difficulty, codes_n=codes, features=ArrayFeatures(features), kept_n=kept)
-    choice = select_window(candidates, WindowParams(step=0.25, scope="global"), counts=[20])
+    choice = select_window(candidates, WindowParams(step=0.25, scope="global"), Run([20]))
     curve = choice.curve
     assert curve is not None
     ranked = [i for i in np.argsort(-difficulty, kind="stable") if not kept[i]]
@@ -144,11 +146,11 @@ class FromFile:
     def __init__(self, values: np.ndarray) -> None:
         self.values, self.shape = values, (values.shape[0], values.shape[1])
 
-    def parts(self, rows: int, order_n: np.ndarray) -> list[Part]:
-        return [self.part(start, start + 7) for start in range(0, len(self.values), 7)]
+    def batches(self, rows: int, order_n: np.ndarray) -> list[VectorBatch]:
+        return [self.batch(start, start + 7) for start in range(0, len(self.values), 7)]
 
-    def part(self, start: int, end: int) -> Part:
-        return Part(np.arange(start, min(end, len(self.values))), lambda: self.values[start:end])
+    def batch(self, start: int, end: int) -> VectorBatch:
+        return VectorBatch(np.arange(start, min(end, len(self.values))), lambda: self.values[start:end])
 
     def array(self) -> np.ndarray:
         raise InputError("not in memory")
@@ -161,7 +163,7 @@ def test_features_that_stay_in_the_file_give_the_same() -> None:
     features, codes, difficulty = problem(150, 5, 3, seed=5)
     plain = Candidates(np.arange(150), difficulty, codes_n=codes, features=ArrayFeatures(features))
     streamed = Candidates(np.arange(150), difficulty, codes_n=codes, features=FromFile(features))
-    a, b = (select_window(c, WindowParams(), counts=[15, 60]) for c in (plain, streamed))
+    a, b = (select_window(c, WindowParams(), Run([15, 60])) for c in (plain, streamed))
     assert a.curve is not None and b.curve is not None
     assert a.curve.proxy_accuracy.tolist() == b.curve.proxy_accuracy.tolist()
     assert [r.order_n.tolist() for r in a.rankings] == [r.order_n.tolist() for r in b.rankings]
@@ -175,28 +177,12 @@ def test_nearly_equal_outputs_are_told_apart_in_float64() -> None:
     features[1::2, 0] += np.float32(1e-4)
     codes = np.tile([0, 1], 400)
     subsets = subsets_of(rng.random((6, 800)) < 0.5)
-    found = ridge_right_counts(ArrayFeatures(features), codes, subsets, ridge=1.0)
+    vectors = LabelledVectors(ArrayFeatures(features), codes, subsets.by_cell())
+    found = ridge_right_counts(vectors, subsets, Proxy(ridge=1.0), Run())
     for w, right in enumerate(found):
         members = np.flatnonzero(subsets.member_wk[w][subsets.cell_n])
         weights = ridge_weights(features[members], codes[members], 2, 1.0, dual=False)
         assert right == accuracy(weights, features, codes)
-
-
-def test_a_tie_is_not_right() -> None:
-    features = ArrayFeatures(np.array([[1.0], [1.0]], np.float32))
-    found = ridge_right_counts(features, np.array([0, 1]), Subsets(np.zeros(2, np.int64), np.ones((1, 1), bool)))
-    assert found.tolist() == [0]
-
-
-def test_a_singular_problem_names_the_ridge() -> None:
-    features = np.ones((30, 2), np.float32)
-    with pytest.raises(NumericalError, match="ridge=1"):
-        ridge_right_counts(
-            ArrayFeatures(features),
-            np.arange(30) % 2,
-            Subsets(np.zeros(30, np.int64), np.ones((1, 1), bool)),
-            ridge=0.0,
-        )
 
 
 def test_the_best_start_moves_to_the_hard_as_more_is_kept() -> None:
@@ -208,7 +194,7 @@ def test_the_best_start_moves_to_the_hard_as_more_is_kept() -> None:
     features = (4 * np.eye(3, d)[codes] + noise[:, None] * rng.normal(size=(n, d))).astype(np.float32)
     given = np.where((noise > np.quantile(noise, 0.9)) & (rng.random(n) < 0.5), (codes + 1) % 3, codes)
     candidates = Candidates(np.arange(n), noise, codes_n=given, features=ArrayFeatures(features))
-    curve = select_window(candidates, counts=[60, 1500]).curve
+    curve = select_window(candidates, run=Run([60, 1500])).curve
     assert curve is not None
     few, many = (float(curve.start[(curve.budget == b) & curve.best][0]) for b in (0, 1))
     assert few > many
@@ -216,12 +202,12 @@ def test_the_best_start_moves_to_the_hard_as_more_is_kept() -> None:
 
 
 def test_best_takes_the_method_whose_proxy_is_right_most_often() -> None:
-    from prune_cli.methods.selection.best import BestParams
+    from prune_cli.methods.selection.best import BestParams, select_best
 
     features, codes, difficulty = problem(300, 8, 3, seed=6)
     candidates = Candidates(np.arange(300), difficulty, codes_n=codes, features=ArrayFeatures(features))
     params = BestParams(methods="window+random+kcenter")
-    choice = choose("best", candidates, params, counts=[30, 90], seed=4)
+    choice = choose("best", candidates, params, Run([30, 90], seed=4))
     curve = choice.curve
     assert curve is not None and list(curve.name) == ["window", "random", "kcenter"] * 2
     for budget, count in enumerate([30, 90]):
@@ -230,7 +216,7 @@ def test_best_takes_the_method_whose_proxy_is_right_most_often() -> None:
             from prune_cli.methods.registry.lookup import find_method
 
             alone = choose(
-                name, candidates, find_method("selection", name).params_class()(), counts=[30, 90], seed=4
+                name, candidates, find_method("selection", name).params_class()(), Run([30, 90], seed=4)
             ).rankings[budget]
             members = alone.order_n[:count]
             weights = ridge_weights(features[members], codes[members], 3, 1.0, dual=False)
@@ -239,4 +225,6 @@ def test_best_takes_the_method_whose_proxy_is_right_most_often() -> None:
         assert np.round(curve.proxy_accuracy[rows] * 300).astype(int).tolist() == [f[0] for f in found]
         assert choice.rankings[budget].order_n.tolist() == max(found, key=lambda f: f[0])[1]
     with pytest.raises(InputError, match="each once"):
-        choose("best", candidates, BestParams(methods="best"), counts=[3])
+        choose("best", candidates, BestParams(methods="best"), Run([3]))
+    with pytest.raises(InputError, match="'window' is not at hand"):
+        select_best(candidates, params, Run([3]))

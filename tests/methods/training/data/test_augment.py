@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms import v2
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.training.data.augment import Augmentation, augment, choose_augmentation, normalize
+from prune_cli.methods.training.data.augment import Augmentation, augment, choose_augmentation
 from prune_cli.methods.training.data.strong_augment import strong_augment
 
 
@@ -165,11 +165,3 @@ def test_strong_is_the_shift_and_then_the_rest(h, w, c):
     assert torch.equal(augment(images, d, Augmentation(2, c == 3, strong=True)), expected)
     one_by_one = [augment(images[i : i + 1], d[i : i + 1], Augmentation(2, c == 3, strong=True)) for i in range(200)]
     assert torch.equal(torch.cat(one_by_one), expected)
-
-
-def test_normalize_by_hand_and_channels_last():
-    images = torch.tensor([[[[0, 10]], [[20, 30]]]], dtype=torch.uint8)  # (1, 2, 1, 2)
-    result = normalize(images, torch.tensor([10.0, 20.0]), torch.tensor([0.1, 0.5]))
-    assert result.tolist() == [[[[-1.0], [1.0]], [[-5.0], [5.0]]]]
-    many = normalize(pictures(4, 6, 5, 3), torch.zeros(3), torch.ones(3))
-    assert many.shape == (4, 3, 6, 5) and many.is_contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Inputs: statistics by hand, batches in memory and streamed, what a training set refuses."""
+"""Inputs: batches in memory and streamed, what a training set refuses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.training.data import inputs as module
-from prune_cli.methods.training.data.inputs import TrainingSet, channel_statistics, input_batches
+from prune_cli.methods.training.data.inputs import TrainingSet, input_batches
+from prune_cli.methods.training.data.normalization import channel_statistics
 
 
 @dataclass
@@ -35,37 +35,6 @@ class Stream:
 
 def images(n: int = 30, shape: tuple[int, int, int] = (4, 5, 3)) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
-
-
-def test_statistics_of_pictures():
-    x = images()
-    mean, std = channel_statistics(x, np.arange(30), workers=1)
-    np.testing.assert_allclose(mean, (x / 255).mean(axis=(0, 1, 2)), rtol=1e-12)
-    np.testing.assert_allclose(std, (x / 255).std(axis=(0, 1, 2)), rtol=1e-12)
-
-
-def test_statistics_by_hand_and_a_constant_channel():
-    x = np.array([0, 255, 0, 255, 7, 7, 7, 7], np.uint8).reshape(2, 4, 1, 1).transpose(1, 2, 3, 0)
-    mean, std = channel_statistics(x, np.arange(4), workers=1)
-    np.testing.assert_allclose(mean, [0.5, 7 / 255])
-    np.testing.assert_allclose(std, [0.5, 1.0])
-
-
-def test_statistics_of_vectors():
-    x = np.random.default_rng(0).normal(3, 2, (50, 4)).astype(np.float32)
-    x[:, 3] = 0.1  # whose sum is rounded
-    mean, std = channel_statistics(x, np.arange(50), workers=1)
-    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(std, [*x[:, :3].std(axis=0), 1.0], rtol=1e-5)
-
-
-def test_many_samples_are_thinned_evenly(monkeypatch):
-    monkeypatch.setattr(module, "STATISTICS_SAMPLES", 3)
-    x = np.array([10, 99, 20, 99, 30, 99], np.float32)[:, None]
-    mean, _ = channel_statistics(x, np.arange(6), workers=1)
-    assert mean == pytest.approx([20])
-    shuffled = np.array([1, 4, 0, 5, 2, 3])
-    np.testing.assert_array_equal(channel_statistics(x[shuffled], np.argsort(shuffled), workers=1)[0], mean)
 
 
 def test_a_stream_gives_the_batches_of_memory_in_order():

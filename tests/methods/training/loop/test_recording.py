@@ -13,11 +13,12 @@ from prune_cli.core.errors import InputError, InterruptedRun
 from prune_cli.core.measures import GRADIENT_NORM, MEASURES, PROB_CHANGE
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.scores.record.grand import last_layer_gradient_norms
-from prune_cli.methods.training.loop.job import TrainedModel, TrainingJob
 from prune_cli.methods.training.loop.recording import Watch, measure
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.methods.training.networks.networks import networks
+from prune_cli.methods.training.networks.building import build_network
 from prune_cli.methods.training.networks.predict import predict
+from prune_cli.methods.training.networks.vectors import MultilayerPerceptron
+from prune_cli.methods.training.recipes.job import TrainedModel, TrainingJob
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 
@@ -84,7 +85,7 @@ def test_how_probabilities_move(data, recorder) -> None:  # type: ignore[no-unty
     # One step a pass: each pass is presented to one network, so its probabilities are those of a training so long.
     first = train(data, recorder(), budget=Budget(epochs=2), batch_size=50, stop_epoch=1)
     logits = predict(first.tensors, first.model, data.inputs, runtime=Runtime(device="cpu")).logits_nc
-    network = networks.build_network("mlp:8", (6,), 3, seed=0)
+    network = build_network("mlp:8", (6,), 3, seed=0)
     mean, std = (np.array(first.model["normalization"][k]) for k in ("mean", "std"))
     start = network(torch.from_numpy(((data.inputs - mean) / std).astype(np.float32))).log_softmax(1).detach().numpy()
     after = torch.from_numpy(logits).log_softmax(1).numpy()
@@ -141,14 +142,14 @@ def test_a_run_that_stops_early_is_the_beginning_of_the_whole(data, recorder) ->
 
 
 def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, largest: int, kind: type[Exception], words: str) -> None:
-    plain = networks.MultilayerPerceptron.features
+    plain = MultilayerPerceptron.features
 
     def features(self: Any, inputs: torch.Tensor) -> torch.Tensor:
         if len(inputs) > largest:
             raise kind(words)
         return plain(self, inputs)
 
-    monkeypatch.setattr(networks.MultilayerPerceptron, "features", features)
+    monkeypatch.setattr(MultilayerPerceptron, "features", features)
 
 
 @pytest.mark.parametrize(

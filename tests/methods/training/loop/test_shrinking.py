@@ -10,14 +10,16 @@ import pytest
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.structure.complexity_aware import ComplexityAwareParams, complexity_aware
-from prune_cli.methods.structure.magnitude import MagnitudeParams, magnitude
-from prune_cli.methods.training.loop.job import TrainingJob
+from prune_cli.methods.structure.complexity_aware import complexity_aware
+from prune_cli.methods.structure.magnitude import magnitude
+from prune_cli.methods.structure.params import ComplexityAwareParams, MagnitudeParams
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.methods.training.networks.networks import build_network, network_cost
+from prune_cli.methods.training.networks.building import build_network
+from prune_cli.methods.training.networks.network import network_cost
 from prune_cli.methods.training.networks.predict import predict
 from prune_cli.methods.training.recipes.dividemix import DivideMixParams, train_dividemix
 from prune_cli.methods.training.recipes.elr import ElrPlusParams, train_elr_plus
+from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.sop import SopParams, train_sop
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 

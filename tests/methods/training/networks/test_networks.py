@@ -12,13 +12,9 @@ import torch
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.training.networks.architectures import parse_architecture
-from prune_cli.methods.training.networks.networks import (
-    PointConv,
-    build_network,
-    export_tensors,
-    load_tensors,
-    network_cost,
-)
+from prune_cli.methods.training.networks.building import build_network
+from prune_cli.methods.training.networks.network import export_tensors, load_tensors, network_cost
+from prune_cli.methods.training.networks.pictures import PointConv
 
 GREY, COLOUR = (28, 28, 1), (32, 32, 3)
 
@@ -216,7 +212,7 @@ def test_a_point_convolution_is_the_convolution_with_its_stride(side: int, strid
 
 NARROW = """
 import torch
-from prune_cli.methods.training.networks.networks import build_network
+from prune_cli.methods.training.networks.building import build_network
 torch.set_num_threads({threads})
 torch.manual_seed(0)
 for architecture in "resnet18:3", "preactresnet18:4", "resnet20:2":

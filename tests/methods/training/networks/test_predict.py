@@ -9,9 +9,9 @@ import pytest
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.loop.job import TrainingJob
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.methods.training.networks.predict import Prediction, predict
+from prune_cli.methods.training.networks.predict import Look, Prediction, predict
+from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
@@ -46,7 +46,7 @@ def test_logits_are_those_of_the_layers(trained, digits):
         trained.model,
         x,
         runtime=CPU,
-        embeddings=True,
+        look=Look(embeddings=True),
         progress=lambda task, done, total: calls.append((done, total)),
     )
     assert found.logits_nc.shape == (70, 10) and found.embeddings_nd.shape == (70, 32)

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.loop.job import TrainingJob
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.networks.predict import predict
 from prune_cli.methods.training.recipes.dividemix import (
@@ -28,11 +27,11 @@ from prune_cli.methods.training.recipes.elr import (
     ElrPlusParams,
     elr_losses,
     elr_target,
-    mixing,
     train_elr,
     train_elr_plus,
 )
-from prune_cli.methods.training.recipes.recipe import relabel
+from prune_cli.methods.training.recipes.job import TrainingJob
+from prune_cli.methods.training.recipes.relabeling import mixing, relabel
 from prune_cli.methods.training.recipes.sop import SopParams, SparseOverParameterization, sop_losses, train_sop
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
@@ -115,7 +114,7 @@ def test_sop_equals_its_slow_form_with_the_gradients_of_u_and_v() -> None:
 
 
 def test_sop_moves_u_and_v_of_the_samples_it_saw_by_plain_sgd(training_set: Any) -> None:
-    from prune_cli.methods.training.recipes.learner import Part
+    from prune_cli.methods.training.loop.contract import StepSamples
 
     data = training_set(np.zeros((5, 3), np.float32), np.array([0, 1, 1, 0, 1]), n_classes=2)
     learner = SparseOverParameterization(data, SopParams(lr_u=2.0, lr_v=3.0), 0, torch.device("cpu"))
@@ -123,16 +122,16 @@ def test_sop_moves_u_and_v_of_the_samples_it_saw_by_plain_sgd(training_set: Any)
     before = learner.v_mc.clone()
     positions, labels = torch.tensor([3, 1]), torch.tensor([0, 1])
     views = (torch.tensor([[0.3, 0.1], [0.9, -0.2]], requires_grad=True),)
-    _, losses = learner.losses(0, lambda k, x: x, Part(positions, labels, views, 0, 0, 2))
+    _, losses = learner.losses(0, lambda k, x: x, StepSamples(positions, labels, views, 0, 0, 2))
     losses.mean().backward()  # type: ignore[no-untyped-call]
-    pending = learner._pending[0]
+    pending = learner.noted[0]
     assert pending[1].grad is not None
     expected = 0.5 - 2.0 * pending[1].grad
     learner.update(0)
     assert torch.allclose(learner.u_m1[positions], expected) and not torch.allclose(expected, torch.tensor(0.5))
     untouched = [0, 2, 4]
     assert (learner.u_m1[untouched] == 0.5).all() and torch.equal(learner.v_mc[untouched], before[untouched])
-    assert not learner._pending
+    assert not learner.noted
 
 
 def test_elr_by_hand() -> None:

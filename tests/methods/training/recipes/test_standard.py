@@ -13,10 +13,9 @@ import torch
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import describe_params
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.training.loop.job import TrainingJob
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.methods.training.networks.predict import predict
-from prune_cli.methods.training.recipes.recipe import choose_precision
+from prune_cli.methods.training.networks.predict import Look, predict
+from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
@@ -122,7 +121,7 @@ def test_embeddings_take_linear_and_mlp_alone(training_set, recorder):
         trained = train_standard(
             TrainingJob(data, architecture, Budget(steps=60), runtime=CPU, observer=recorder()), StandardParams()
         )
-        found = predict(trained.tensors, trained.model, x, runtime=CPU, embeddings=True)
+        found = predict(trained.tensors, trained.model, x, runtime=CPU, look=Look(embeddings=True))
         assert (found.logits_nc.argmax(axis=1) == data.labels_m).mean() > 0.9
         assert found.embeddings_nd.shape == (40, 6 if architecture == "linear" else 8)
     with pytest.raises(InputError, match="use linear or mlp"):
@@ -139,15 +138,6 @@ def test_resized_crops_train(training_set, recorder):
     assert len(seen.rows) == 2
 
 
-def test_precision_is_settled_by_the_machine():
-    cpu = torch.device("cpu")
-    assert choose_precision("float32", cpu, True) == torch.float32
-    assert choose_precision("bfloat16", cpu, False) == torch.bfloat16
-    assert choose_precision("auto", cpu, False) == torch.float32
-    with pytest.raises(InputError, match="float64"):
-        choose_precision("float64", cpu, True)
-
-
 def test_parameters_describe_themselves():
     names = [name for name, *_ in describe_params(StandardParams)]
     assert names[:4] == ["lr", "momentum", "nesterov", "weight_decay"]
@@ -157,7 +147,10 @@ def test_parameters_describe_themselves():
 def test_the_modules_import_nothing_heavy():
     code = (
         "import sys\n"
-        "from prune_cli.methods.training import architectures, augment, inputs, loop, predict, standard\n"
+        "from prune_cli.methods.training.networks import architectures, precision, predict, weights\n"
+        "from prune_cli.methods.training.loop import estimate, steps\n"
+        "from prune_cli.methods.training.recipes import dividemix, elr, sop, standard\n"
+        "from prune_cli.methods.structure import complexity_aware, magnitude\n"
         "from prune_cli.methods import metrics\n"
         "print([m for m in ('torch', 'torchvision', 'torchmetrics') if m in sys.modules])"
     )

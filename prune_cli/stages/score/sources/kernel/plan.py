@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,24 +13,18 @@ import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime, format_size
-from prune_cli.engines.processes import Workers
+from prune_cli.engines.pool import Pool
+from prune_cli.engines.speed import product_rate
 from prune_cli.io.manifests.data import Dataset
-from prune_cli.methods.scores.kernel import complexity_gap
-from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import parse_kernel
-from prune_cli.methods.scores.kernel.ntk_margin import RIDGE_ROWS, NtkParams
-from prune_cli.methods.scores.kernel.whole_set import (
-    KernelParams,
-    Mode,
-    item_size,
-    part_cost,
-    problem_of,
-    product_rate,
-    resolve_mode,
-)
+from prune_cli.methods.scores.kernel.needs import KernelScoreParams
+from prune_cli.methods.scores.kernel.params import Mode
+from prune_cli.methods.scores.kernel.precision import item_size
+from prune_cli.methods.scores.kernel.ridge import RIDGE_ROWS
+from prune_cli.methods.scores.kernel.solving import piece_of
 from prune_cli.stages.frame.engine import workers_ahead
 from prune_cli.stages.frame.machine_plan import machine_figures
-from prune_cli.stages.score.inputs import is_mapped
+from prune_cli.stages.score.reading import is_mapped
 
 PROCESS_BYTES = 900 * 2**20
 """Resident size of Python with torch, pyarrow and Pillow loaded and a few buffers, measured; stated by ``--plan``."""
@@ -68,7 +63,7 @@ def refuse_large_pictures(dataset: Dataset, force: bool) -> None:
 
 def kernel_estimate(
     dataset: Dataset,
-    methods: Mapping[str, KernelParams],
+    methods: Mapping[str, KernelScoreParams],
     runtime: Runtime,
     save_kernel: bool,
     advise: bool,
@@ -87,19 +82,16 @@ def kernel_estimate(
     codes_n = dataset.labels.codes_n
     codes_n = codes_n[codes_n >= 0]
     n, dtype = len(codes_n), kernel_precision(runtime)
-    n_classes = int(codes_n.max()) + 1 if n else 0
-    costs: dict[Any, dict[str, float]] = {}
-    words = []
-    for params in methods.values():
-        mode = resolve_mode(params, n)
-        cost = _mode_cost(mode, params, codes_n, n_classes, width, dtype, stored)
-        costs[(mode, params.kernel, getattr(params, "ridge", None))] = cost
-        words.append(_words(mode, params, dtype))
+    of_data = (codes_n, width, int(codes_n.max()) + 1 if n else 0, dtype, stored)
+    needs = {name: params.needs(n) for name, params in methods.items()}
+    pieces = {name: piece_of(params, needs[name], needs[name].ridge or 0.0) for name, params in methods.items()}
+    costs = {(needs[m].mode, methods[m].kernel, needs[m].ridge): piece.cost(*of_data) for m, piece in pieces.items()}
+    words = [piece.words(dtype) for piece in pieces.values()]
     input_bytes = len(dataset) * width * stored
     mapped = dataset.kind == "embedding" and is_mapped(input_bytes, runtime)
     held_bytes = 0 if mapped else input_bytes
     flops = sum(c["flops"] for c in costs.values())
-    if any(isinstance(p, NtkParams) and p.ridge is None for p in methods.values()):
+    if any(need.ridge is None for need in needs.values()):
         flops += 9.0 * min(n, RIDGE_ROWS) ** 3
     block_bytes = round(max(c["memory"] for c in costs.values()))
     networked = any(parse_kernel(p.kernel).network is not None for p in methods.values())
@@ -124,66 +116,31 @@ def kernel_estimate(
     if advise:
         block, held = block_bytes + BLOCK_PROCESS_BYTES, PROCESS_BYTES + held_bytes
         figures |= machine_figures(figures["blocks"], block, held, flops, dtype, runtime, shards)
-        figures |= _advice(next(iter(methods.values())), codes_n, n_classes, width, dtype, stored, flops, runtime)
+        figures |= _advice(next(iter(methods.values())), of_data, flops, runtime)
     return figures
 
 
 def kernel_workers(
     estimate: Mapping[str, Any], runtime: Runtime, shards: int
-) -> contextlib.AbstractContextManager[Workers | None]:
+) -> contextlib.AbstractContextManager[Pool | None]:
     """Return processes that get ready for the blocks of an estimate, in one of so many shards, while the inputs are read."""
     held = estimate["peak_memory_bytes"] - estimate["block_bytes"]
     nbytes = estimate["block_bytes"] + BLOCK_PROCESS_BYTES
     return workers_ahead(runtime, held, -(-estimate["blocks"] // shards), nbytes, estimate["flops"] / shards)
 
 
-def _mode_cost(
-    mode: Mode | None, params: KernelParams, codes_n: np.ndarray, n_classes: int, width: int, dtype: str, stored: int
-) -> dict[str, float]:
-    if mode is None:
-        assert isinstance(params, ComplexityGapParams)
-        sizes = {b: complexity_gap.block_size(codes_n, b, params) for b in complexity_gap.plan_blocks(codes_n, params)}
-        return {
-            "flops": sum((p + n) ** 3 / 3 + p**3 / 3 + (p + n) ** 2 * width for p, n in sizes.values()),
-            "memory": max(complexity_gap.block_memory(p, n, width, dtype, stored) for p, n in sizes.values()),
-            "disk": 32 * sum(p for p, _ in sizes.values()),
-            "blocks": len(sizes),
-            "rows": max(p + n for p, n in sizes.values()),
-        }
-    problem = problem_of(params, mode, 0.0, isinstance(params, NtkParams))
-    n = len(codes_n)
-    rows = min(params.block_size, n) if mode == "partition" else n
-    blocks = {"exact": 1, "nystrom": params.repeats}.get(mode, params.repeats * -(-n // max(rows, 1)))
-    return {**part_cost(problem, n, width, n_classes, dtype, stored), "blocks": blocks, "rows": rows}
-
-
-def _words(mode: Mode | None, params: KernelParams, dtype: str) -> str:
-    return {
-        None: f"closed form, one blocked in-place Cholesky per class and repeat, {dtype}",
-        "exact": f"one Cholesky of the kernel of all rows, in tile columns on disk, for all classes, {dtype}",
-        "partition": f"{params.blocks} blocks of {params.block_size:,} rows, each exact for all classes, {dtype}",
-        "nystrom": f"{params.landmarks:,} landmarks and a corrected diagonal, for all classes, float64",
-    }[mode]
-
-
 def _advice(
-    params: KernelParams,
-    codes_n: np.ndarray,
-    n_classes: int,
-    width: int,
-    dtype: str,
-    stored: int,
-    flops: float,
-    runtime: Runtime,
+    params: KernelScoreParams, of_data: tuple[np.ndarray, int, int, str, int], flops: float, runtime: Runtime
 ) -> dict[str, Any]:
     """Return about how long this takes, what other modes would, and which is recommended."""
+    dtype, needs = of_data[3], params.needs(len(of_data[0]))
     rate = product_rate(dtype, runtime.device)
     found: dict[str, Any] = {"about": _duration(flops / rate)}
     modes: tuple[Mode, ...] = ("exact", "partition", "nystrom")
     seconds = 0.0
     against = ""
     for mode in modes:
-        cost = _mode_cost(mode, params, codes_n, n_classes, width, dtype, stored)
+        cost = piece_of(params, dataclasses.replace(needs, mode=mode), 0.0).cost(*of_data)
         taken = cost["flops"] / rate
         found[f"with mode={mode}"] = (
             f"about {_duration(taken)}, {format_size(cost['memory'])} of memory, {format_size(cost['disk'])} on disk"

@@ -1,52 +1,30 @@
-"""The kernel part of ``prune score``: the complexity gap and leave-one-out predictions, from blocks that were computed."""
+"""The scores of kernels, from blocks that were computed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from prune_cli.core.errors import InterruptedRun
 from prune_cli.core.progress import Progress
-from prune_cli.engines.blocks import Engine, one_thread
-from prune_cli.methods.scores.kernel import complexity_gap, ntk_margin
-from prune_cli.methods.scores.kernel.blocks import block_result, part_result
-from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
-from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, RidgeChoice
+from prune_cli.engines.engine import Engine
+from prune_cli.engines.threads import one_thread
+from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.scores.kernel.needs import KernelScoreParams
+from prune_cli.methods.scores.kernel.ntk_margin import fit_temperature, predictions_of, probabilities
+from prune_cli.methods.scores.kernel.pieces import KernelName, Piece
+from prune_cli.methods.scores.kernel.ridge import RIDGES, RidgeChoice, choose_ridge
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.whole_set import KernelParams, Solution, combine, problem_of, resolve_mode
-from prune_cli.stages.score.sources.kernel.work import (
-    Computed,
-    KernelWork,
-    Piece,
-    Source,
-    compute_pieces,
-    ready_samples,
-    sampled_params,
-)
-
-
-@dataclass
-class KernelScores:
-    """What came of it.
-
-    Args:
-        columns: score columns.
-        facts: for the summary.
-        stated: method -> what provenance says beside its parameters.
-        warnings: sentences.
-        probs_nc: (N, C) probabilities of the classes, each sample's without itself; None where they were not wanted.
-        embeddings_nd: (N, D) float32, the unit rows that the kernel is of; with the probabilities.
-    """
-
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    stated: dict[str, dict[str, Any]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    probs_nc: np.ndarray | None = None
-    embeddings_nd: np.ndarray | None = None
+from prune_cli.methods.scores.kernel.set_piece import SetPiece
+from prune_cli.methods.scores.kernel.sides_piece import SidesPiece
+from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solving import plan_pieces
+from prune_cli.stages.score.contract import Scored
+from prune_cli.stages.score.sources.kernel.matrix import ready_samples
+from prune_cli.stages.score.sources.kernel.work import Computed, KernelWork, compute_pieces
 
 
 @dataclass(frozen=True)
@@ -61,53 +39,30 @@ class KernelPlan:
         piece_of: name of the score -> the number of its piece.
     """
 
-    methods: Mapping[str, KernelParams]
+    methods: Mapping[str, KernelScoreParams]
     n_classes: int
     precision: str
     pieces: Sequence[Piece]
     piece_of: Mapping[str, int]
 
 
-def kernel_scores(work: KernelWork, engine: Engine, progress: Progress) -> KernelScores:
-    """Return the columns of all kernel scores; each kernel is factored once for all that want the same of it.
+@dataclass(frozen=True)
+class KernelBlocks:
+    """The blocks of the scores of a run.
 
-    Raises:
-        InterruptedRun: stopped by the user; finished blocks are kept in the folder.
+    Args:
+        plan: what the scores are made of.
+        computed: the blocks of each piece.
+        samples: of each kernel.
     """
-    found = KernelScores()
-    plan, computed, samples = compute_kernel_blocks(work, found, engine, progress)
-    finish_scores(plan, computed, work.codes_n, found, predictions=work.predictions)
-    if work.runtime.precision == "float32" and any(piece.problem is None for piece in plan.pieces):
-        _measure_float32(work, samples[next(p.source for p in plan.pieces if p.problem is None)], found)
-    if found.probs_nc is not None:
-        name = next(name for name in plan.methods if isinstance(plan.methods[name], NtkParams))
-        found.embeddings_nd = samples[plan.pieces[plan.piece_of[name]].source].unit_rows()
-    return found
+
+    plan: KernelPlan
+    computed: Sequence[Computed]
+    samples: Mapping[KernelName, Samples]
 
 
-def _measure_float32(work: KernelWork, samples: Samples, found: KernelScores) -> None:
-    """Add how far float32 is from float64 on a part of the first block."""
-    params = sampled_params(work)
-    with one_thread():
-        error = complexity_gap.float32_error(
-            samples.kernel,
-            work.codes_n,
-            samples.order_n,
-            complexity_gap.plan_blocks(work.codes_n, params)[0],
-            params,
-            seed=work.runtime.seed,
-            device=work.runtime.device,
-        )
-    found.facts["float32_relative_error"] = error
-    found.warnings.append(
-        f"float32: largest relative error {error:.1e}, measured against float64 on one block of at most 2,000 rows"
-    )
-
-
-def compute_kernel_blocks(
-    work: KernelWork, found: KernelScores, engine: Engine, progress: Progress
-) -> tuple[KernelPlan, list[Computed], dict[Source, Samples]]:
-    """Return what the scores are made of, the blocks of each piece, and the samples of each kernel.
+def compute_kernel_blocks(work: KernelWork, found: Scored, engine: Engine, progress: Progress) -> KernelBlocks:
+    """Return the blocks of all kernel scores; each kernel is factored once for all that want the same of it.
 
     Args:
         work: of the run; with a shard its blocks alone.
@@ -134,52 +89,33 @@ def compute_kernel_blocks(
     found.facts |= {"blocks": sum(len(blocks.numbers) for blocks in computed), "blocks_computed": finished}
     for path in work.folder.glob("kernel-*.safetensors"):
         path.unlink()
-    return plan, computed, samples
+    return KernelBlocks(plan, computed, samples)
 
 
-def _plan(work: KernelWork, found: KernelScores, progress: Progress) -> tuple[KernelPlan, dict[Source, Samples]]:
-    samples: dict[Source, Samples] = {}
-    keys: dict[str, Piece] = {}
-    predicted: set[Piece] = set()
-    for name, params in work.methods.items():
-        source = (params.kernel, params.center)
-        if source not in samples:
-            samples[source] = ready_samples(work, params, found.stated, found.warnings.append, progress)
-        mode = resolve_mode(params, len(work.codes_n))
-        if mode is None:
-            keys[name] = Piece(source, None)
-            continue
-        ridge = _ridge(work, samples[source], name, params, found, progress)
-        keys[name] = Piece(source, problem_of(params, mode, ridge, False))
-        if isinstance(params, NtkParams):
-            predicted.add(keys[name])
-    order = list(dict.fromkeys(keys.values()))
-    pieces = [
-        piece if piece.problem is None else Piece(piece.source, piece.problem._replace(predictions=piece in predicted))
-        for piece in order
-    ]
+def _plan(work: KernelWork, found: Scored, progress: Progress) -> tuple[KernelPlan, dict[KernelName, Samples]]:
+    samples: dict[KernelName, Samples] = {}
+    for params in work.methods.values():
+        if (kernel := (params.kernel, params.center)) not in samples:
+            samples[kernel] = ready_samples(work, params, found.stated, found.warnings.append, progress)
+
+    def ridge_of(name: str, params: KernelScoreParams) -> float:
+        return _chosen_ridge(work, samples[params.kernel, params.center], name, params, found, progress)
+
+    pieces, piece_of = plan_pieces(work.methods, len(work.codes_n), ridge_of)
     n_classes = next(iter(samples.values())).n_classes
-    piece_of = {name: order.index(key) for name, key in keys.items()}
     return KernelPlan(work.methods, n_classes, work.runtime.precision, pieces, piece_of), samples
 
 
-def _ridge(
-    work: KernelWork, samples: Samples, name: str, params: KernelParams, found: KernelScores, progress: Progress
+def _chosen_ridge(
+    work: KernelWork, samples: Samples, name: str, params: KernelScoreParams, found: Scored, progress: Progress
 ) -> float:
-    if isinstance(params, ComplexityGapParams):
-        return params.ridge
-    assert isinstance(params, NtkParams)
-    if params.ridge is not None:
-        return params.ridge
     store = work.store()
     block = f"ridge of {params.kernel} {params.center}"
     kept = store.get(block)
     if kept is None:
         progress("choosing the ridge", 0, 1, None)
         with one_thread():
-            choice = ntk_margin.choose_ridge(
-                samples.kernel, work.codes_n, samples.n_classes, samples.order_n, work.runtime.device
-            )
+            choice = choose_ridge(samples, work.runtime.device)
         kept = {
             "ridge": np.array(choice.ridge),
             "accuracies": np.array(choice.accuracies),
@@ -187,73 +123,80 @@ def _ridge(
         }
         store.put(block, kept)
     choice = RidgeChoice(float(kept["ridge"]), tuple(kept["accuracies"].tolist()), int(kept["rows"]))
-    grid = {f"{r:g}": round(a, 6) for r, a in zip(ntk_margin.RIDGES, choice.accuracies, strict=True)}
+    grid = {f"{r:g}": round(a, 6) for r, a in zip(RIDGES, choice.accuracies, strict=True)}
     told = {"rows": choice.rows, "leave_one_out_accuracy": grid}
     found.stated.setdefault(name, {})["ridge_choice"] = told
     found.facts["ridge"] = choice.ridge
     return choice.ridge
 
 
-def finish_scores(
-    plan: KernelPlan,
-    computed: Sequence[Computed],
-    codes_n: np.ndarray,
-    found: KernelScores,
-    *,
-    predictions: bool = False,
-) -> None:
-    """Add the columns of all scores to what was found, once all blocks of all pieces are there.
+def finish_scores(plan: KernelPlan, computed: Sequence[Computed], codes_n: np.ndarray, found: Scored) -> list[Solution]:
+    """Add the columns of all scores to what was found, once all blocks of all pieces are there; return what each piece comes to.
 
     Args:
         plan: of the run.
         computed: the blocks of each piece, in their order.
         codes_n: (N,) class of each sample.
         found: added to.
-        predictions: whether the probabilities of the classes are wanted, too.
     """
-    solutions: dict[int, Solution] = {}
-    for number, (piece, blocks) in enumerate(zip(plan.pieces, computed, strict=True)):
-        if piece.problem is None:
-            _tell(found, [block_result(a) for a in blocks.arrays])
-            continue
-        parts = [part_result(a) for a in blocks.arrays]
-        _tell(found, parts)
-        residual = max(part.residual for part in parts)
-        if plan.precision == "float32":
-            if residual:
-                found.facts["float32_residual"] = residual
-            found.warnings.append(
-                "float32: scores differ from those of float64 in the fourth digit or so"
-                + (f"; predictions were refined to a relative residual of {residual:.1e}" if residual else "")
-            )
-        repeats = 1 if piece.problem.mode == "exact" else piece.problem.repeats
-        solutions[number] = combine(parts, codes_n, plan.n_classes, repeats, piece.problem.predictions)
+    solutions = []
+    for piece, blocks in zip(plan.pieces, computed, strict=True):
+        _tell_pivots(found, piece.results(blocks.arrays))
+        if isinstance(piece, SetPiece) and plan.precision == "float32":
+            _tell_residual(found, max(part.residual for part in piece.results(blocks.arrays)))
+        solutions.append(piece.combine(blocks.arrays, codes_n, plan.n_classes))
     for name, params in plan.methods.items():
-        number = plan.piece_of[name]
-        problem = plan.pieces[number].problem
-        if problem is None:
-            assert isinstance(params, ComplexityGapParams)
-            results = [block_result(arrays) for arrays in computed[number].arrays]
-            found.columns |= complexity_gap.combine_blocks(results, len(codes_n), params)
-            continue
-        solution = solutions[number]
-        found.stated.setdefault(name, {})["mode"] = problem.mode
-        if isinstance(params, ComplexityGapParams):
-            found.columns |= complexity_gap.columns_of(solution, params)
-            continue
-        assert solution.loo_nc is not None
-        of_classes = {"ntk_margin": ntk_margin.margins, "ntk_residual": ntk_margin.residuals}[name]
-        found.columns[name] = of_classes(solution.loo_nc, codes_n)
-        right = float((solution.loo_nc.argmax(axis=1) == codes_n).mean())
-        found.stated[name] |= {"ridge": problem.ridge, "leave_one_out_accuracy": round(right, 6)}
-        found.facts["leave_one_out_accuracy"] = right
-        if predictions and found.probs_nc is None:
-            temperature = ntk_margin.fit_temperature(solution.loo_nc, codes_n)
-            found.probs_nc = ntk_margin.probabilities(solution.loo_nc, temperature)
-            found.stated[name]["temperature"] = temperature
+        piece, solution = plan.pieces[plan.piece_of[name]], solutions[plan.piece_of[name]]
+        found.columns |= find_method("score", name).load()(solution, codes_n, params)
+        stated = found.stated.setdefault(name, {})
+        if isinstance(piece, SetPiece):
+            stated["mode"] = piece.problem.mode
+            if params.needs(len(codes_n)).predictions:
+                right = float((predictions_of(solution).argmax(axis=1) == codes_n).mean())
+                stated |= {"ridge": piece.problem.ridge, "leave_one_out_accuracy": round(right, 6)}
+                found.facts["leave_one_out_accuracy"] = right
+    return solutions
 
 
-def _tell(found: KernelScores, results: Sequence[Any]) -> None:
+def kernel_features(
+    blocks: KernelBlocks, solutions: Sequence[Solution], found: Scored
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a kernel is of as features: (N, D) float32 unit rows, and (N, C) probabilities, each sample's without itself.
+
+    They are of the first score that goes by predictions, and provenance says their temperature there.
+    """
+    plan, codes_n = blocks.plan, next(iter(blocks.samples.values())).codes_n
+    name = next(name for name, params in plan.methods.items() if params.needs(len(codes_n)).predictions)
+    number = plan.piece_of[name]
+    predictions_nc = predictions_of(solutions[number])
+    temperature = fit_temperature(predictions_nc, codes_n)
+    found.stated[name]["temperature"] = temperature
+    return blocks.samples[plan.pieces[number].kernel].unit_rows(), probabilities(predictions_nc, temperature)
+
+
+def measure_float32(work: KernelWork, blocks: KernelBlocks, found: Scored) -> None:
+    """Add how far float32 is from float64 on a part of the first block, where classes are scored one by one."""
+    drawn = next((piece for piece in blocks.plan.pieces if isinstance(piece, SidesPiece)), None)
+    if work.runtime.precision != "float32" or drawn is None:
+        return
+    with one_thread():
+        error = drawn.float32_error(blocks.samples[drawn.kernel], work.settings)
+    found.facts["float32_relative_error"] = error
+    found.warnings.append(
+        f"float32: largest relative error {error:.1e}, measured against float64 on one block of at most 2,000 rows"
+    )
+
+
+def _tell_residual(found: Scored, residual: float) -> None:
+    if residual:
+        found.facts["float32_residual"] = residual
+    found.warnings.append(
+        "float32: scores differ from those of float64 in the fourth digit or so"
+        + (f"; predictions were refined to a relative residual of {residual:.1e}" if residual else "")
+    )
+
+
+def _tell_pivots(found: Scored, results: Sequence[Any]) -> None:
     """Add what the blocks say of their kernels to the facts, and warn where one was singular."""
     facts = found.facts
     smallest = min(r.smallest_pivot for r in results)

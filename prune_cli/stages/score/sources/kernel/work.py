@@ -1,9 +1,8 @@
-"""What the kernel scores of a run have to compute: pieces, each of independent blocks, finished once and kept."""
+"""The blocks of the pieces that kernel scores of a run are made of: computed once, and kept."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,33 +13,16 @@ import pyarrow as pa
 
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.blocks import Engine, map_blocks
-from prune_cli.engines.work import Arrays, Block
-from prune_cli.io.ids.columns import canonical_order
+from prune_cli.engines.block import Arrays
+from prune_cli.engines.engine import Engine
+from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.runs.finished import BlockFolder
-from prune_cli.io.runs.kernel_matrix import KernelFile, is_kernel, read_kernel, write_kernel
-from prune_cli.methods.scores.kernel import complexity_gap
-from prune_cli.methods.scores.kernel.blocks import pack_set, pack_sides, to_arrays
-from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
-from prune_cli.methods.scores.kernel.kernels import Kernel, MatrixKernel, ReluKernel, fill_matrix, parse_kernel
-from prune_cli.methods.scores.kernel.samples import Samples, make_samples
-from prune_cli.methods.scores.kernel.whole_set import (
-    KernelParams,
-    Problem,
-    part_cost,
-    part_sets,
-    plan_parts,
-    resolve_mode,
-    solve_part,
-)
+from prune_cli.methods.scores.kernel.kernels import ReluKernel
+from prune_cli.methods.scores.kernel.needs import KernelScoreParams
+from prune_cli.methods.scores.kernel.pieces import KernelName, Piece, Settings
+from prune_cli.methods.scores.kernel.samples import Samples
 from prune_cli.stages.score.sources.kernel.plan import BLOCK_PROCESS_BYTES
-
-TILE_ROWS = 512
-"""Rows of a kernel that are written at once."""
-
-Source = tuple[str, bool]
-"""A kernel: its name, and whether the mean is subtracted."""
 
 Shard = tuple[int, int]
 """The I-th of N parts."""
@@ -60,26 +42,24 @@ class KernelWork:
         provenance: of the run.
         save_kernel: where the kernel goes, None not to keep it.
         load_kernel: a kernel that is there.
-        predictions: whether leave-one-out predictions are wanted beside the scores.
         shard: the part of the work that is done, or None for all of it.
     """
 
     values: np.ndarray
     codes_n: np.ndarray
     ids: pa.Array
-    methods: Mapping[str, KernelParams]
+    methods: Mapping[str, KernelScoreParams]
     runtime: Runtime
     folder: Path
     provenance: Provenance
     save_kernel: Path | None = None
     load_kernel: Path | None = None
-    predictions: bool = False
     shard: Shard | None = None
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """Return how the methods compute."""
-        return {"seed": self.runtime.seed, "device": self.runtime.device, "precision": self.runtime.precision}
+        return Settings(self.runtime.seed, self.runtime.device, self.runtime.precision)
 
     def store(self, **more: Any) -> BlockFolder:
         """Return where blocks are kept, named by everything that their content depends on."""
@@ -88,27 +68,6 @@ class KernelWork:
         read = [i["sha256"] for i in stated["inputs"]]
         how = {name: stated["parameters"].get(name) for name in ("data", "precision")}
         return BlockFolder(self.folder, {**identity, **how, "inputs": read, "rows": len(self.codes_n), **more})
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Blocks of one kernel and one problem.
-
-    Args:
-        source: the kernel.
-        problem: what is solved for all classes at once; None: each class is scored against a draw of the others.
-    """
-
-    source: Source
-    problem: Problem | None
-
-    def block_names(self, work: KernelWork) -> list[str]:
-        """Return the names of the blocks, in their order."""
-        if self.problem is None:
-            return [
-                f"{b.class_code}/{b.repeat}" for b in complexity_gap.plan_blocks(work.codes_n, sampled_params(work))
-            ]
-        return [f"part {p.repeat}/{p.number}" for p in plan_parts(self.problem, len(work.codes_n))]
 
 
 @dataclass
@@ -124,17 +83,10 @@ class Computed:
     arrays: list[Arrays] = field(default_factory=list)
 
 
-def sampled_params(work: KernelWork) -> ComplexityGapParams:
-    """Return the parameters of the one score whose classes are scored one by one."""
-    params = work.methods["cg"]
-    assert isinstance(params, ComplexityGapParams)
-    return params
-
-
 def compute_pieces(
     work: KernelWork,
     pieces: Sequence[Piece],
-    samples: Mapping[Source, Samples],
+    samples: Mapping[KernelName, Samples],
     engine: Engine,
     count: Callable[[int], None],
     progress: Progress,
@@ -144,19 +96,19 @@ def compute_pieces(
     Args:
         work: of the run; with a shard, its blocks alone.
         pieces: what is to be computed.
-        samples: with the kernel of each source.
+        samples: by kernel.
         engine: where blocks run whose kernel is of the samples alone; others, and those that all samples are in, run here.
         count: told of blocks that were computed.
         progress: told of blocks, and how far one is.
     """
-    names = [piece.block_names(work) for piece in pieces]
+    names = [piece.block_names(work.codes_n) for piece in pieces]
     first, found = 0, []
     for piece, of_piece in zip(pieces, names, strict=True):
         mine = [
             n for n in range(len(of_piece)) if work.shard is None or (first + n) % work.shard[1] == work.shard[0] - 1
         ]
         first += len(of_piece)
-        found.append(Computed(mine, _compute(work, piece, mine, samples[piece.source], engine, count, progress)))
+        found.append(Computed(mine, _compute(work, piece, mine, samples[piece.kernel], engine, count, progress)))
     return found
 
 
@@ -171,11 +123,11 @@ def _compute(
 ) -> list[Arrays]:
     finished: list[int] = []  # how many there were results of, each time that one came
 
-    def counted(blocks: int, total: int) -> None:
+    def counted(task: str, done: int, total: int, facts: Mapping[str, float] | None = None) -> None:
         if finished:
-            count(blocks - finished[-1])
-        finished.append(blocks)
-        progress("scoring", blocks, total)
+            count(done - finished[-1])
+        finished.append(done)
+        progress(task, done, total)
 
     def within(task: str, done: int, total: int, facts: Mapping[str, float] | None = None) -> None:
         if len(numbers) == 1:
@@ -183,17 +135,13 @@ def _compute(
         else:
             progress("scoring", finished[-1], len(numbers), {"% of the block": 100 * done / max(total, 1)})
 
-    if piece.problem is not None:
-        store = work.store(problem=[*piece.source, *piece.problem])
-    else:
-        store = work.store(sampled=[*piece.source, dataclasses.asdict(sampled_params(work))])
-    whole = piece.problem is not None and piece.problem.mode != "partition"
-    kernel = samples.kernel
-    if isinstance(kernel, ReluKernel) and not whole:
-        function, blocks = _packed(work, piece, numbers, samples, kernel, progress)
-        return [*map_blocks(engine, function, blocks, store, done=counted, progress=within)]
-    names, results = piece.block_names(work), list[Arrays]()
-    compute = _computed_here(work, piece, samples, store, within)
+    store, kernel = work.store(**piece.identity), samples.kernel
+    if isinstance(kernel, ReluKernel) and piece.apart:
+        function, blocks = piece.pack(samples, kernel, numbers, work.settings, progress)
+        blocks = [dataclasses.replace(block, nbytes=block.nbytes + BLOCK_PROCESS_BYTES) for block in blocks]
+        return [*MapBlocks(engine, store, counted)("scoring", function, blocks, within=within)]
+    names, results = piece.block_names(work.codes_n), list[Arrays]()
+    compute = piece.compute(samples, work.settings, store, within)
     for number in numbers:
         finished.append(len(results))
         kept: Arrays | None = store.get(names[number])
@@ -204,148 +152,3 @@ def _compute(
         progress("scoring", len(results), len(numbers))
     store.remove_panels()
     return results
-
-
-def _packed(
-    work: KernelWork, piece: Piece, numbers: Sequence[int], samples: Samples, kernel: ReluKernel, progress: Progress
-) -> tuple[str, list[Block]]:
-    """Return the function and the blocks that an engine is handed."""
-    codes_n, order_n, width = work.codes_n, samples.order_n, samples.rows.n_features
-    names, itemsize = piece.block_names(work), samples.rows.values_nd.dtype.itemsize
-    dtype = "float32" if work.runtime.precision == "float32" else "float64"
-    values: dict[str, Any] = {"depth": kernel.depth, **work.settings}
-    if piece.problem is None:
-        params = sampled_params(work)
-        planned = complexity_gap.plan_blocks(codes_n, params)
-        values["ridge"] = params.ridge
-
-        def sides(block: complexity_gap.Block) -> Arrays:
-            return pack_sides(kernel, *complexity_gap.draw_block(codes_n, order_n, block, params, work.runtime.seed))
-
-        blocks = []
-        for number in numbers:
-            n_pos, n_neg = complexity_gap.block_size(codes_n, planned[number], params)
-            nbytes = complexity_gap.block_memory(n_pos, n_neg, width, dtype, itemsize)
-            flops = (n_pos + n_neg) ** 3 / 3 + n_pos**3 / 3 + (n_pos + n_neg) ** 2 * width
-            gather = _later(sides, planned[number])
-            blocks.append(Block(names[number], values, gather, _with_process(nbytes), flops))
-        return "prune_cli.methods.scores.kernel.blocks:score_packed_sides", blocks
-    problem = piece.problem
-    parts = plan_parts(problem, len(codes_n))
-    sets = part_sets(samples.rows, order_n, problem, work.runtime.seed, progress)
-    size = min(problem.block_size, len(codes_n))
-    cost = part_cost(problem._replace(repeats=1), size, width, samples.n_classes, dtype, itemsize)
-    nbytes = _with_process(round(cost["memory"]))
-    return "prune_cli.methods.scores.kernel.blocks:solve_packed_set", [
-        Block(
-            names[number],
-            {**values, "n_classes": samples.n_classes, "problem": list(problem), "part": list(parts[number])},
-            _later(lambda part: pack_set(kernel, codes_n, sets(part)), parts[number]),
-            nbytes,
-            cost["flops"],
-        )
-        for number in numbers
-    ]
-
-
-def _later(gather: Callable[[Any], Arrays], of: Any) -> Callable[[], Arrays]:
-    return lambda: gather(of)
-
-
-def _with_process(nbytes: int) -> int:
-    """Return the memory of a block with that of the process it runs in."""
-    return nbytes + BLOCK_PROCESS_BYTES
-
-
-def _computed_here(
-    work: KernelWork, piece: Piece, samples: Samples, store: BlockFolder, within: Progress
-) -> Callable[[int], Arrays]:
-    """Return what computes a block, by its number, in this process and with all its threads."""
-    if piece.problem is None:
-        params = sampled_params(work)
-        planned = complexity_gap.plan_blocks(work.codes_n, params)
-        return lambda number: to_arrays(
-            complexity_gap.score_block(
-                samples.kernel, work.codes_n, samples.order_n, planned[number], params, progress=within, **work.settings
-            )
-        )
-    problem = piece.problem
-    parts = plan_parts(problem, len(work.codes_n))
-    sets = part_sets(samples.rows, samples.order_n, problem, work.runtime.seed, within)
-    return lambda number: to_arrays(
-        solve_part(
-            samples.kernel,
-            work.codes_n,
-            samples.n_classes,
-            sets(parts[number]),
-            problem,
-            parts[number],
-            store=store,
-            progress=within,
-            **work.settings,
-        )
-    )
-
-
-def ready_samples(
-    work: KernelWork,
-    params: KernelParams,
-    state: dict[str, dict[str, Any]],
-    warn: Callable[[str], None],
-    progress: Progress,
-) -> Samples:
-    """Return the samples with their kernel: the one given, the one that was asked to be kept, or one computed as it is needed.
-
-    Args:
-        params: of a score; others may share the kernel.
-        state: score -> what provenance says of it beside its parameters; added to.
-        warn: told what the user should know.
-    """
-    order_n = canonical_order(work.ids)
-    kernel: Kernel | None = None
-    if work.load_kernel is not None:
-        file = read_kernel(work.load_kernel)
-        kernel = MatrixKernel(file.matrix_mm, file.places(work.ids, str(work.load_kernel)))
-        _note_other_data(work, file, warn)
-        made_as = file.provenance.get("parameters", {}).get("kernel")
-        for name, theirs in work.methods.items():
-            if (theirs.kernel, theirs.center) == (params.kernel, params.center):
-                state.setdefault(name, {})["kernel"] = made_as
-    samples = make_samples(work.values, work.codes_n, params, order_n=order_n, channels=None, kernel=kernel)
-    networked = parse_kernel(params.kernel).network is not None and resolve_mode(params, len(order_n)) in {
-        None,
-        "exact",
-    }
-    if kernel is not None or not (work.save_kernel or networked):
-        return samples
-    stem = hashlib.sha256(f"{params.kernel} {params.center}".encode()).hexdigest()[:16]
-    path = work.save_kernel or work.folder / f"kernel-{stem}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dtype = "float32" if work.runtime.precision == "float32" else "float64"
-
-    def fill(matrix: np.ndarray, first: int, last: int) -> None:
-        fill_matrix(samples.kernel, order_n, matrix, first, last, work.runtime.device)
-        progress("kernel", round(1000 * (last / len(order_n)) ** 2), 1000, None)
-
-    provenance = dataclasses.replace(
-        work.provenance,
-        method="kernel",
-        parameters={
-            "kernel": params.kernel,
-            "center": params.center,
-            "precision": dtype,
-            "data": work.provenance.parameters.get("data"),
-        },
-        score_direction={},
-    )
-    ids = work.ids.take(pa.array(order_n))
-    if work.save_kernel is not None or not is_kernel(path, ids, provenance):
-        write_kernel(path, ids, dtype, provenance, fill, TILE_ROWS)
-    file = read_kernel(path)
-    return dataclasses.replace(samples, kernel=MatrixKernel(file.matrix_mm, file.places(work.ids, str(path))))
-
-
-def _note_other_data(work: KernelWork, file: KernelFile, warn: Callable[[str], None]) -> None:
-    theirs = {entry.get("sha256") for entry in file.provenance.get("inputs", [])}
-    if not theirs & {entry.sha256 for entry in work.provenance.inputs}:
-        warn(f"{work.load_kernel} was made from another file; its rows are taken by their ids")

@@ -1,9 +1,0 @@
-"""Names of how manifests are put together: ``prune manifest merge --how``."""
-
-from __future__ import annotations
-
-JOIN = "join"
-SET_OPERATIONS = ("union", "intersect", "difference", "quota")
-"""Of selections; ``join`` is of scores."""
-
-HOWS = (JOIN, *SET_OPERATIONS)

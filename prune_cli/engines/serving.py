@@ -1,0 +1,60 @@
+"""The life of a worker: a process that answers what it is asked, and imports nothing but what answers."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from prune_cli.core.errors import PruneError
+from prune_cli.engines.wire import Parcel, read_parcel, write_parcel
+
+Answer: TypeAlias = Callable[[Any, list[bytearray]], Parcel]
+
+
+def serve(service: str, settings: Any) -> None:
+    """Answer what comes from standard input until it ends: the whole life of a worker.
+
+    Args:
+        service: ``module:name`` of a function of the settings that returns the function from a question to its answer.
+        settings: a JSON value.
+    """
+    with os.fdopen(0, "rb", closefd=False) as questions, os.fdopen(os.dup(1), "wb") as replies:
+        os.dup2(2, 1)  # nothing that a library prints gets between the replies
+        answer: Answer = resolve(service)(settings)
+        while (question := read_parcel(questions)) is not None:
+            try:
+                value, buffers = answer(*question)
+                reply: dict[str, Any] = {"result": value}
+            except PruneError as error:
+                reply, buffers = {"error": type(error).__name__, "message": error.message, "cure": error.cure}, ()
+            try:
+                write_parcel(replies, reply, buffers)
+            except BrokenPipeError:  # the parent is gone; what is done is done
+                return
+
+
+def resolve(function: str) -> Callable[..., Any]:
+    """Return the function of an import path, ``module:name``.
+
+    Raises:
+        ValueError: it lies outside this package.
+    """
+    module, _, name = function.partition(":")
+    if not module.startswith("prune_cli."):
+        raise ValueError(f"{function} is not ours")
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+def leave_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent dies, for work that takes long: the end of the input tells the others."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG

@@ -1,0 +1,42 @@
+"""Parameters that every score by a kernel has, and the mode they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prune_cli.core.params import param
+
+Mode = Literal["exact", "partition", "nystrom"]
+EXACT_ROWS = 20_000
+"""Up to here ``mode=auto`` is exact: minutes on two cores."""
+
+
+@dataclass(frozen=True)
+class KernelParams:
+    """Parameters of every score that goes by a kernel."""
+
+    kernel: str = param(
+        "relu", "relu; relu:L, L hidden layers; nt:fc3, nt:cnn5, nt:myrtle5, nt:FILE.py:FUNCTION (extra ntk)"
+    )
+    mode: Literal["auto", "sampled", "exact", "partition", "nystrom"] = param(
+        "auto",
+        f"all samples at once, in blocks, or by landmarks; auto: exact up to {EXACT_ROWS:,} rows, else partition",
+    )
+    block_size: int = param(8192, "partition: samples of a block", low=2)
+    blocks: Literal["random", "kmeans"] = param(
+        "random", "partition: drawn, or near each other (balanced two-means tree)"
+    )
+    landmarks: int = param(2048, "nystrom: samples that stand for all", low=1)
+    repeats: int = param(1, "draws to average over: of the other classes, the blocks, or the landmarks", low=1)
+    center: bool = param(False, "embeddings: subtract their mean first")
+
+
+def resolve_mode(params: KernelParams, n_samples: int) -> Mode | None:
+    """Return how all classes are solved at once, None where each is sampled.
+
+    ``auto`` goes by the number of samples; the machine has no say, so that the same command gives the same scores.
+    """
+    if params.mode == "auto":
+        return "exact" if n_samples <= EXACT_ROWS else "partition"
+    return None if params.mode == "sampled" else params.mode

@@ -1,0 +1,218 @@
+"""Greedy picks by neighbor confidence, over heaps of upper bounds and rows of a graph that may not be there yet.
+
+The loads are ``a_x = N(x; S) / eta``; what a sample is worth only falls as they rise, so a value from before is an upper bound
+(see heap.py). Both loops run until so many are picked, or until they need the row of a sample that is not there: then they return
+the sample, and are called again. Equal values go by position. One sequential loop: the same bits whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prune_cli.methods.selection.confidence.gains import exact_gain, log_gain
+from prune_cli.methods.selection.greedy.heap import compile_heap
+
+DONE, TURN, EXHAUSTED, ONE_HEAP = range(4)
+"""Places in the state: picks so far, whose turn it is, size of the first class that ran out (0: none), whether turns are over."""
+
+
+class Loads(NamedTuple):
+    """(N,) float64 each: confidence of the samples over eta, what lies around them, and ``exp(-2 load)``, which `exact` alone needs."""
+
+    c_n: np.ndarray
+    load_n: np.ndarray
+    rest_n: np.ndarray
+
+
+class Keys(NamedTuple):
+    """(N,) each: upper bounds of what a pick adds, as logarithms; of `exact` at which pick each was true, and a load last rose."""
+
+    keys_n: np.ndarray
+    known_n: np.ndarray
+    changed_n: np.ndarray
+
+
+class Heaps(NamedTuple):
+    """A heap for each of G classes, one after the other.
+
+    Args:
+        heap: (F,) int64 the samples that can be picked.
+        first_g, sizes_g, used_g: (G,) int64 where each heap begins, how many are left in it, and picks of the class.
+        turns_k: the class of each pick; empty: they take turns evenly.
+        state: (4,) int64.
+    """
+
+    heap: np.ndarray
+    first_g: np.ndarray
+    sizes_g: np.ndarray
+    used_g: np.ndarray
+    turns_k: np.ndarray
+    state: np.ndarray
+
+
+class Picks(NamedTuple):
+    """(K,) samples in the order in which they were picked, and (K,) float64 what each added; zeros after the picks so far."""
+
+    picked_k: np.ndarray
+    gains_k: np.ndarray
+
+
+@functools.cache
+def _compile_turns() -> tuple[Any, Any]:
+    """Return ``turn`` (the class whose turn it is, or -1) and ``took`` (after a pick: out of the heap, on to the next)."""
+    import numba
+
+    sift, build = compile_heap()
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def turn(heaps):  # type: ignore[no-untyped-def]
+        state, sizes_g = heaps.state, heaps.sizes_g
+        if len(heaps.turns_k) > 0:
+            return heaps.turns_k[state[DONE]]
+        for _ in range(len(sizes_g)):
+            if sizes_g[state[TURN]] > 0:
+                return state[TURN]
+            state[TURN] = (state[TURN] + 1) % len(sizes_g)
+        return -1
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def took(g, heaps, keys_n):  # type: ignore[no-untyped-def]
+        state, heap, first_g, sizes_g, used_g = heaps.state, heaps.heap, heaps.first_g, heaps.sizes_g, heaps.used_g
+        sizes_g[g] -= 1
+        used_g[g] += 1
+        own = heap[first_g[g] : first_g[g] + sizes_g[g] + 1]
+        own[0] = own[sizes_g[g]]
+        sift(own, sizes_g[g], keys_n, 0)
+        state[DONE] += 1
+        if len(heaps.turns_k) > 0 or state[ONE_HEAP]:
+            return
+        state[TURN] = (g + 1) % len(sizes_g)
+        if sizes_g[g] == 0 and state[EXHAUSTED] == 0:
+            state[EXHAUSTED] = used_g[g]
+        if state[EXHAUSTED] > 0 and 2 * used_g[g] > 3 * state[EXHAUSTED]:
+            left = 0
+            for other in range(len(sizes_g)):
+                for at in range(first_g[other], first_g[other] + sizes_g[other]):
+                    heap[left] = heap[at]
+                    left += 1
+            sizes_g[:] = 0
+            sizes_g[0] = left
+            state[TURN], state[ONE_HEAP] = 0, 1
+            build(heap[:left], keys_n)
+
+    return turn, took
+
+
+@functools.cache
+def compile_reference() -> Callable[..., int]:
+    """Return ``reference(edges, loads, keys, heaps, picks, stop)``: own confidence alone counts.
+
+    The keys are filled, the heaps built.
+    """
+    import numba
+
+    sift, _ = compile_heap()
+    turn, took = _compile_turns()
+    gain_of = log_gain()
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def reference(edges, loads, keys, heaps, picks, stop):  # type: ignore[no-untyped-def]
+        state, keys_n, c_n, load_n = heaps.state, keys.keys_n, loads.c_n, loads.load_n
+        while state[DONE] < stop:
+            g = turn(heaps)
+            if g < 0:
+                break
+            own = heaps.heap[heaps.first_g[g] : heaps.first_g[g] + heaps.sizes_g[g]]
+            top = own[0]
+            key = gain_of(load_n[top], c_n[top])
+            if key < keys_n[top]:
+                keys_n[top] = key
+                sift(own, heaps.sizes_g[g], keys_n, 0)
+                continue
+            if edges.begin_n[top] < 0:
+                return top
+            picks.picked_k[state[DONE]], picks.gains_k[state[DONE]] = top, math.exp(keys_n[top])
+            load_n[top] += c_n[top]
+            for e in range(edges.begin_n[top], edges.end_n[top]):
+                load_n[edges.samples_e[e]] += edges.similarities_e[e] * c_n[top]
+            took(g, heaps, keys_n)
+        return -1
+
+    return reference  # type: ignore[no-any-return, unused-ignore]
+
+
+@functools.cache
+def compile_value() -> Callable[..., None]:
+    """Return ``value(edges, loads, keys, wanted)``, which fills the keys of some samples for `exact`."""
+    import numba
+
+    gain_of = exact_gain()
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def value(edges, loads, keys, wanted):  # type: ignore[no-untyped-def]
+        for v in wanted:
+            keys.keys_n[v] = gain_of(v, edges, loads)
+
+    return value  # type: ignore[no-any-return, unused-ignore]
+
+
+@functools.cache
+def compile_exact() -> Callable[..., int]:
+    """Return ``exact(edges, loads, keys, heaps, picks, stop)``, as ``reference``: what all near a pick gain counts."""
+    import numba
+
+    sift, _ = compile_heap()
+    turn, took = _compile_turns()
+    gain_of = exact_gain()
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def untouched(v, edges, keys):  # type: ignore[no-untyped-def]
+        known, changed_n, samples_e = keys.known_n[v], keys.changed_n, edges.samples_e
+        if changed_n[v] > known:
+            return False
+        for e in range(edges.begin_n[v], edges.end_n[v]):  # noqa: SIM110 - compiled
+            if changed_n[samples_e[e]] > known:
+                return False
+        return True
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def add(v, done, edges, loads, changed_n):  # type: ignore[no-untyped-def]
+        c, load_n, rest_n = loads.c_n[v], loads.load_n, loads.rest_n
+        samples_e, similarities_e = edges.samples_e, edges.similarities_e
+        load_n[v] += c
+        rest_n[v] = math.exp(-2 * load_n[v])
+        changed_n[v] = done + 1
+        for e in range(edges.begin_n[v], edges.end_n[v]):
+            x = samples_e[e]
+            load_n[x] += similarities_e[e] * c
+            rest_n[x] = math.exp(-2 * load_n[x])
+            changed_n[x] = done + 1
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def exact(edges, loads, keys, heaps, picks, stop):  # type: ignore[no-untyped-def]
+        state, keys_n, known_n = heaps.state, keys.keys_n, keys.known_n
+        while state[DONE] < stop:
+            g = turn(heaps)
+            if g < 0:
+                break
+            own = heaps.heap[heaps.first_g[g] : heaps.first_g[g] + heaps.sizes_g[g]]
+            top = own[0]
+            if edges.begin_n[top] < 0:
+                return top
+            done = state[DONE]
+            if known_n[top] < done and not untouched(top, edges, keys):
+                keys_n[top] = min(keys_n[top], gain_of(top, edges, loads))
+                known_n[top] = done
+                sift(own, heaps.sizes_g[g], keys_n, 0)
+                continue
+            picks.picked_k[done], picks.gains_k[done] = top, math.exp(keys_n[top])
+            add(top, done, edges, loads, keys.changed_n)
+            took(g, heaps, keys_n)
+        return -1
+
+    return exact  # type: ignore[no-any-return, unused-ignore]

@@ -1,0 +1,1 @@
+"""The linear classifier that selections are compared by."""

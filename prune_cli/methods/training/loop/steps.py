@@ -1,0 +1,164 @@
+"""The steps of a training, on which every recipe runs: what is observed, how a run stops and goes on.
+
+Nothing random is carried from step to step: the order of a pass and the draws of its samples come from the seed and
+the number of the pass, so a run that was stopped at any step goes on to the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from prune_cli.core.errors import InterruptedRun
+from prune_cli.core.rng import stream_seed
+from prune_cli.methods.training.data.augment import Augmentation, augment
+from prune_cli.methods.training.data.inputs import as_tensor, input_batches
+from prune_cli.methods.training.data.normalization import input_preparation
+from prune_cli.methods.training.data.pieces import Pieces
+from prune_cli.methods.training.loop.contract import StepSamples
+from prune_cli.methods.training.loop.course import Course, TrainingState
+from prune_cli.methods.training.loop.evaluation import all_logits, record_evaluations
+from prune_cli.methods.training.loop.gradients import batch_gradient
+from prune_cli.methods.training.loop.observer import Checkpoint, Observer
+from prune_cli.methods.training.loop.pass_ledger import PassLedger
+from prune_cli.methods.training.loop.recording import Recorder
+from prune_cli.methods.training.loop.snapshot import check_weights, restore, take_snapshot
+from prune_cli.methods.training.loop.timetable import Batch, SampleStream
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from prune_cli.methods.training.networks.network import Network
+
+
+def train_networks(
+    networks: Sequence[Network],
+    optimizers: Sequence[torch.optim.Optimizer],
+    course: Course,
+    observer: Observer,
+    resume: Checkpoint | None,
+) -> None:
+    """Train networks in place for all the steps of their course.
+
+    Args:
+        networks, optimizers, course: see `TrainingState`.
+        observer: see `Observer`.
+        resume: a checkpoint of the same course, or None to begin.
+    Raises:
+        InputError: the checkpoint is of another course.
+        NumericalError: a loss or a weight is NaN or infinite; the last checkpoint is from before that.
+        InterruptedRun: the observer asked to stop; a checkpoint was saved.
+    """
+    import torch
+
+    plan, ranks, n_steps = course.plan, course.ranks, course.n_steps
+    recorder = None if course.watch is None else Recorder(course.data, course.watch, course.device)
+    ledger, pieces = PassLedger(plan, n_steps, observer, recorder, course.structure.facts), Pieces(observer.on_note)
+    state = TrainingState(networks, optimizers, course, ledger, pieces)
+    first = 0 if resume is None else restore(state, resume)
+    begun = -1 if first == 0 else (plan.bounds(first - 1)[1] - 1) // plan.n_selected  # the last pass that was begun
+    for network in networks:
+        network.train()
+    with _reproducible(course.device), contextlib.closing(_batches(course, first)) as batches:
+        for batch, labels_b, samples in batches:
+            step = samples.step
+            while begun < int(batch.passes[-1]):
+                begun += 1
+                course.learner.begin_pass(begun, lambda k: all_logits(networks[k], course, pieces, k))
+            if networks[0].draws_noise:
+                torch.manual_seed(stream_seed(course.seed, "noise", step * ranks.size + ranks.rank))
+            rate = course.schedule.rate(step)
+            logits_bc, losses_b = (
+                ranks.gathered(values, len(batch.passes)) for values in _take_step(state, samples, rate)
+            )
+            with torch.no_grad():
+                if recorder is not None:
+                    recorder.add(batch.positions, batch.passes, logits_bc)
+                ledger.add(step, rate, batch.passes, torch.stack([losses_b, logits_bc.argmax(1).eq(labels_b).float()]))
+            if recorder is not None:
+                record_evaluations(networks[0], course, recorder, pieces, last=step + 1 == n_steps)
+            observer.on_step(step + 1, n_steps, plan.bounds(step)[1], ledger.facts)
+            if step + 1 < n_steps:
+                _save_or_stop(state, observer, step + 1)
+    ledger.finish()
+    check_weights(state, n_steps)
+
+
+def _batches(course: Course, first: int) -> Generator[tuple[Batch, Tensor, StepSamples], None, None]:
+    """Yield of each step from the first on its batch, the batch's labels, and what this process takes of it, on the device."""
+    import torch
+
+    plan, device, ranks = course.plan, course.device, course.ranks
+    stream = SampleStream(course.data, course.seed, sum(a.n_draws for a in course.augmentations))
+    labels_m = as_tensor(course.data.labels_m).to(device)
+    batches, ahead = itertools.tee(stream.batch(*plan.bounds(step)) for step in range(first, course.n_steps))
+    shares = (batch.positions[ranks.share(len(batch.positions))] for batch in ahead)
+    prepare = input_preparation(course.data.input_shape, course.mean, course.std, device)
+    with contextlib.closing(input_batches(course.data.inputs, shares, device, course.workers)) as feed:
+        for step, (batch, raw) in enumerate(zip(batches, feed, strict=True), start=first):
+            positions_b = torch.from_numpy(batch.positions).to(device, non_blocking=True)
+            labels_b = labels_m.index_select(0, positions_b)
+            mine = ranks.share(len(batch.positions))
+            draws_bk = torch.from_numpy(batch.draws[mine]).to(device, non_blocking=True)
+            views = tuple(prepare(view) for view in _views(raw, draws_bk, course.augmentations))
+            epoch, whole = int(batch.passes[0]), len(batch.passes)
+            yield batch, labels_b, StepSamples(positions_b[mine], labels_b[mine], views, step, epoch, whole)
+
+
+def _views(raw: Tensor, draws_bk: Tensor, augmentations: Sequence[Augmentation]) -> Iterator[Tensor]:
+    """Yield the batch as each augmentation makes it, from draws of its own."""
+    first = 0
+    for augmentation in augmentations:
+        mine = slice(first, first + augmentation.n_draws)
+        first = mine.stop
+        yield augment(raw, draws_bk[:, mine], augmentation) if augmentation.n_draws else raw
+
+
+def _take_step(state: TrainingState, samples: StepSamples, rate: float) -> tuple[Tensor, Tensor]:
+    """Take a step with each network in turn, and return the first one's logits and losses of this process's share."""
+    import torch
+
+    course, step = state.course, samples.step
+    told: list[tuple[Tensor, Tensor]] = []
+    for turn, (network, optimizer) in enumerate(zip(state.networks, state.optimizers, strict=True)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        course.structure.begin_step(turn, step)
+        told.append(batch_gradient(state, samples, turn))
+        optimizer.step()
+        with torch.no_grad():
+            course.learner.update(turn)
+            change = course.structure.update(turn, step, network)
+            if change is None and step + 1 == course.n_steps:
+                change = course.structure.finish(turn, network)
+            if change is not None:
+                change(network, optimizer)
+                course.learner.reshape(turn, change)
+    return told[0]
+
+
+def _save_or_stop(state: TrainingState, observer: Observer, done: int) -> None:
+    """Save a checkpoint after ``done`` steps, and stop, where one of the processes wishes to."""
+    ranks, n_steps = state.course.ranks, state.course.n_steps
+    stop, save = ranks.any_of(observer.should_stop(), observer.should_checkpoint())
+    if stop or save:
+        state.ledger.read()
+        if ranks.leads:
+            observer.save_checkpoint(*take_snapshot(state, done))
+    if stop:
+        raise InterruptedRun(f"stopped after step {done} of {n_steps}", "go on with --resume")
+
+
+@contextlib.contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """Leave torch's random state as it was, and let cuDNN take only algorithms that repeat themselves."""
+    import torch
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        if device.type == "cuda":
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
+        yield

@@ -1,0 +1,54 @@
+"""What other tools write that manifests are made of: a table of origins, which the command line lists without loading a reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from prune_cli.io.manifests.data import DataOptions
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """The options of ``prune manifest import``; see docs/commands.md."""
+
+    file: str
+    origin: str
+    data: DataOptions | None = None
+    ids: str | None = None
+    column: str | None = None
+    directions: tuple[str, ...] = ()
+    selection: bool = False
+    unordered: bool = False
+    output: str | None = None
+    force: bool = False
+    plan: bool = False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A kind of file that another tool writes.
+
+    Args:
+        summary: what help calls it.
+        makes: the manifest that becomes of it.
+        reader: name of the function in `prune_cli.stages.manifest.readers` that reads it.
+        options: options of ``prune manifest import`` that have a meaning with it, beside those that all share.
+    """
+
+    summary: str
+    makes: Literal["scores", "selection"]
+    reader: str
+    options: tuple[str, ...] = ()
+
+
+ORIGINS = {
+    "cleanlab": Origin("cleanlab (CSV)", "scores", "read_cleanlab", ("column", "selection")),
+    "scores": Origin("scores (.npy)", "scores", "read_scores", ("column", "direction", "ids")),
+    "indices": Origin("indices (.npy)", "selection", "read_indices", ("unordered",)),
+    "ids": Origin("ids (text)", "selection", "read_ids", ("unordered",)),
+    "csv": Origin("csv", "selection", "read_csv", ("unordered",)),
+    "uids": Origin("uids (DataComp)", "selection", "read_uids_file"),
+}
+"""What a manifest is made of: ``prune manifest import --from``."""
