@@ -86,7 +86,7 @@ def test_the_method_of_the_contributing_page_is_picked_up(tmp_path: Path) -> Non
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
     (text,) = [block.text for block in page if block.tag == "sh"]
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3600
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)

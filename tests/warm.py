@@ -36,10 +36,8 @@ WARM = (
 )  # fmt: skip
 
 _CLIENT = """#!{python} -ISE
-import json, os, signal, socket, sys, time
+import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
-while not os.path.exists({path!r}):
-    time.sleep(0.02)
 server.connect({path!r})
 files = []
 for n in map(int, os.listdir("/dev/fd")):
@@ -119,6 +117,7 @@ class WarmCommands:
 
     def __enter__(self) -> WarmCommands:
         wait_until((self.folder / "socket").exists, self._server)
+        assert (self.folder / "socket").exists(), "it could not be started"
         return self
 
     def __exit__(
@@ -182,7 +181,7 @@ class WarmProcess(subprocess.Popen[Any]):
     def fork_pid(self) -> int | None:
         """Return the process that does the work, once it is there; None where it is over."""
         place = Path(self.args[0]).parent / f"{self.pid}.pid"  # type: ignore[index, arg-type]
-        wait_until(lambda: place.exists() or self.poll() is not None)
+        wait_until(place.exists, self)
         with contextlib.suppress(OSError):
             return int(place.read_text())
         return None
@@ -243,7 +242,7 @@ def _compile() -> None:
 
     from prune_cli.methods.registry.lookup import find_method
     from prune_cli.methods.selection.choosing import choose
-    from prune_cli.methods.selection.contract import ArrayFeatures, Candidates
+    from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 
     rng = np.random.default_rng(0)
     vectors, probabilities = rng.normal(size=(50, 6)), rng.dirichlet(np.ones(3), 50)
@@ -253,7 +252,7 @@ def _compile() -> None:
     )  # fmt: skip
     for name in ("d2", "kcenter", "facility_location", "graph_cut", "neighbor_confidence"):
         params = find_method("selection", name).params_class()()
-        choose(name, candidates, params, counts=[20], seed=0, device="cpu")
+        choose(name, candidates, params, Run([20], device="cpu"))
 
 
 def _received(connection: socket.socket) -> bytes:

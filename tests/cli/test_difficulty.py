@@ -354,7 +354,7 @@ def test_a_killed_scoring_goes_on_from_its_checkpoint(
         "0",
     ]
     prune(*common, "-o", "whole.parquet")
-    saved = "prune_cli.stages.train.run:RunObserver.save_checkpoint"
+    saved = "prune_cli.stages.train.observer:RunObserver.save_checkpoint"
     process = warm.held(saved, 2, *common, "-o", "killed.parquet", cwd=tmp_path, stderr=subprocess.DEVNULL)
     process.kill()
     process.wait()

@@ -111,7 +111,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     prune: Any, warm: WarmCommands, pictures: Path, tmp_path: Path, how: signal.Signals, more: list[str]
 ) -> None:
     arguments = ["train", str(pictures), "--steps", "30", *TRAIN, *more, "--checkpoint-seconds", "0", "-o", "run"]
-    saved = "prune_cli.stages.train.run:RunObserver.save_checkpoint"
+    saved = "prune_cli.stages.train.observer:RunObserver.save_checkpoint"
     process = warm.held(saved, 2, *arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     checkpoint = tmp_path / "run.incomplete" / "checkpoint" / "model.safetensors"
     process.send_signal(how)

@@ -265,7 +265,7 @@ def test_selections_are_the_same_on_one_thread_and_on_two() -> None:
     environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
     environment["PYTHONPATH"] = str(Path(__file__).parent)
     found = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=3600
     )
     assert json.loads(found.stdout) == []
 
