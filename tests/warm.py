@@ -36,10 +36,8 @@ WARM = (
 )  # fmt: skip
 
 _CLIENT = """#!{python} -ISE
-import json, os, signal, socket, sys, time
+import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
-while not os.path.exists({path!r}):
-    time.sleep(0.02)
 server.connect({path!r})
 files = []
 for n in map(int, os.listdir("/dev/fd")):
@@ -119,6 +117,7 @@ class WarmCommands:
 
     def __enter__(self) -> WarmCommands:
         wait_until((self.folder / "socket").exists, self._server)
+        assert (self.folder / "socket").exists(), "it could not be started"
         return self
 
     def __exit__(
@@ -149,6 +148,7 @@ class WarmCommands:
         process = self.start("-c", _HELD, place, function, count, *words, cwd=cwd, **more)
         process.held = place
         wait_until(place.exists, process)
+        assert place.exists(), "it ended before"
         return process
 
     def run(self, script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -181,7 +181,7 @@ class WarmProcess(subprocess.Popen[Any]):
     def fork_pid(self) -> int | None:
         """Return the process that does the work, once it is there; None where it is over."""
         place = Path(self.args[0]).parent / f"{self.pid}.pid"  # type: ignore[index, arg-type]
-        wait_until(lambda: place.exists() or self.poll() is not None)
+        wait_until(place.exists, self)
         with contextlib.suppress(OSError):
             return int(place.read_text())
         return None

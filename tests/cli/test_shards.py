@@ -138,7 +138,7 @@ def test_the_name_of_a_part(prune: Prune, vectors: Path, tmp_path: Path) -> None
 def killed_at(warm: WarmCommands, words: list[str], folder: Path, blocks: int) -> int:
     """Run a command, kill it once so many blocks are there, and return how many are."""
     child = warm.start("-m", "prune_cli", *words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(list((folder / "w").glob("*.safetensors"))) >= blocks or child.poll() is not None)
+    wait_until(lambda: len(list((folder / "w").glob("*.safetensors"))) >= blocks, child)
     child.kill()
     child.wait()
     return len(list((folder / "w").glob("*.safetensors")))

@@ -11,7 +11,7 @@ from prune_cli.engines import pool
 
 
 @pytest.fixture(autouse=True)
-def made(monkeypatch: pytest.MonkeyPatch) -> None:
+def made(monkeypatch: pytest.MonkeyPatch, warm_workers: None) -> None:
     """Let functions of `made_blocks` pass for the package's own."""
     monkeypatch.setitem(sys.modules, "prune_cli.made", made_blocks)
     monkeypatch.setattr(pool, "_START", made_blocks.START)
