@@ -176,7 +176,7 @@ class WarmProcess(subprocess.Popen[Any]):
 
     def let_go(self) -> None:
         """Let a command go on that stands still."""
-        self.held.unlink()
+        self.held.unlink(missing_ok=True)  # it is gone where the process is
 
     def fork_pid(self) -> int | None:
         """Return the process that does the work, once it is there; None where it is over."""
