@@ -81,7 +81,7 @@ sys.exit(invoke(sys.argv[1:]))
     prune("score", vectors, *SCORE, "-o", "here.parquet")
     words = ["score", vectors, *SCORE, "--engine", "ray", "-o", "there.parquet"]
     done = subprocess.run(
-        [warm.python, "-c", script, *warm_workers(warm), *map(str, words)],
+        [sys.executable, "-c", script, *warm_workers(warm), *map(str, words)],
         cwd=vectors.parent, capture_output=True, text=True, timeout=HANGS, env=clean_environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
