@@ -70,10 +70,9 @@ def _compile_turns() -> tuple[Any, Any]:
     sift, build = compile_heap()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def turn(heaps):  # type: ignore[no-untyped-def]
-        state, sizes_g = heaps.state, heaps.sizes_g
-        if len(heaps.turns_k) > 0:
-            return heaps.turns_k[state[DONE]]
+    def turn(state, sizes_g, turns_k):  # type: ignore[no-untyped-def]
+        if len(turns_k) > 0:
+            return turns_k[state[DONE]]
         for _ in range(len(sizes_g)):
             if sizes_g[state[TURN]] > 0:
                 return state[TURN]
@@ -122,24 +121,26 @@ def compile_reference() -> Callable[..., int]:
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def reference(edges, loads, keys, heaps, picks, stop):  # type: ignore[no-untyped-def]
-        state, keys_n, c_n, load_n = heaps.state, keys.keys_n, loads.c_n, loads.load_n
+        keys_n, c_n, load_n = keys.keys_n, loads.c_n, loads.load_n
+        begin_n, end_n, samples_e, similarities_e = edges
+        heap, first_g, sizes_g, _, turns_k, state = heaps
         while state[DONE] < stop:
-            g = turn(heaps)
+            g = turn(state, sizes_g, turns_k)
             if g < 0:
                 break
-            own = heaps.heap[heaps.first_g[g] : heaps.first_g[g] + heaps.sizes_g[g]]
+            own = heap[first_g[g] : first_g[g] + sizes_g[g]]
             top = own[0]
             key = gain_of(load_n[top], c_n[top])
             if key < keys_n[top]:
                 keys_n[top] = key
-                sift(own, heaps.sizes_g[g], keys_n, 0)
+                sift(own, sizes_g[g], keys_n, 0)
                 continue
-            if edges.begin_n[top] < 0:
+            if begin_n[top] < 0:
                 return top
             picks.picked_k[state[DONE]], picks.gains_k[state[DONE]] = top, math.exp(keys_n[top])
             load_n[top] += c_n[top]
-            for e in range(edges.begin_n[top], edges.end_n[top]):
-                load_n[edges.samples_e[e]] += edges.similarities_e[e] * c_n[top]
+            for e in range(begin_n[top], end_n[top]):
+                load_n[samples_e[e]] += similarities_e[e] * c_n[top]
             took(g, heaps, keys_n)
         return -1
 
@@ -195,12 +196,13 @@ def compile_exact() -> Callable[..., int]:
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def exact(edges, loads, keys, heaps, picks, stop):  # type: ignore[no-untyped-def]
-        state, keys_n, known_n = heaps.state, keys.keys_n, keys.known_n
+        keys_n, known_n = keys.keys_n, keys.known_n
+        heap, first_g, sizes_g, _, turns_k, state = heaps
         while state[DONE] < stop:
-            g = turn(heaps)
+            g = turn(state, sizes_g, turns_k)
             if g < 0:
                 break
-            own = heaps.heap[heaps.first_g[g] : heaps.first_g[g] + heaps.sizes_g[g]]
+            own = heap[first_g[g] : first_g[g] + sizes_g[g]]
             top = own[0]
             if edges.begin_n[top] < 0:
                 return top
@@ -208,7 +210,7 @@ def compile_exact() -> Callable[..., int]:
             if known_n[top] < done and not untouched(top, edges, keys):
                 keys_n[top] = min(keys_n[top], gain_of(top, edges, loads))
                 known_n[top] = done
-                sift(own, heaps.sizes_g[g], keys_n, 0)
+                sift(own, sizes_g[g], keys_n, 0)
                 continue
             picks.picked_k[done], picks.gains_k[done] = top, math.exp(keys_n[top])
             add(top, done, edges, loads, keys.changed_n)
