@@ -344,19 +344,18 @@ def _take(files: list[int], numbers: list[int]) -> None:
 
 
 def _run(name: str, arguments: list[str]) -> None:
-    if name == "prune":
-        from prune_cli.cli.app import main
-
-        sys.argv = ["prune", *arguments]
-        main()
-        return
-    arguments = [*arguments]
-    while arguments and arguments[0] in ("-u", "-P"):
-        arguments.pop(0)
-    how = arguments.pop(0) if arguments else "-"
+    how = name
+    if name == "python":
+        while arguments and arguments[0] in ("-u", "-P"):
+            arguments.pop(0)
+        how = arguments.pop(0) if arguments else "-"
     first = str(Path.cwd()) if how == "-m" else "" if how in ("-c", "-") else str(Path(how).resolve().parent)
     sys.path[:1] = [first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     _forget_ours_where_another_is_asked_for()
+    if name == "prune":
+        sys.argv = [name, *arguments]
+        importlib.import_module("prune_cli.cli.app").main()
+        return
     if how == "-m":
         sys.argv = arguments
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
