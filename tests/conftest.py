@@ -59,7 +59,8 @@ Prune = Callable[..., subprocess.CompletedProcess[bytes]]
 
 @pytest.fixture
 def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Prune:
-    """Run a command line in the test's folder: in this process, or in one of its own where the environment matters."""
+    """Run a command line in the test's folder: in this process, or in one of its own where the environment matters: a fork, or
+    a fresh one where imports do."""
     from prune_cli.cli.app import invoke
 
     def within(arguments: list[str], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
@@ -73,13 +74,17 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
             return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def run(
-        *arguments: object, stdin: bytes = b"", check: int | None = 0, env: dict[str, str] | None = None
+        *arguments: object,
+        stdin: bytes = b"",
+        check: int | None = 0,
+        env: dict[str, str] | None = None,
+        fresh: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         texts = [str(a) for a in arguments]
         if env is None:
             done = within(texts, stdin)
         else:
-            command = [request.getfixturevalue("warm").python, "-m", "prune_cli", *texts]
+            command = [sys.executable if fresh else request.getfixturevalue("warm").python, "-m", "prune_cli", *texts]
             done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, timeout=HANGS, env=env)
         if check is not None:
             assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout!r}\n{done.stderr.decode()}"

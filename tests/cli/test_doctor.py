@@ -54,7 +54,7 @@ def test_what_is_broken_is_told_with_its_cure(prune: Any, shadows: Path) -> None
     (shadows / "faiss.py").write_text(f"raise ImportError('{shadows}/libfaiss.so: undefined symbol\\nmore')")
     (shadows / "numba.py").write_text("print('{\"error\": 1}'); raise SystemExit(3)")
     env = environment(shadows, CLOUD_KEY="s3cr3t", OMP_PROC_BIND="true", PRUNE_SEED="3", NO_COLOR="1")
-    done = prune("doctor", "--json", "-q", check=1, env=env)
+    done = prune("doctor", "--json", "-q", check=1, env=env, fresh=True)
     report = json.loads(done.stdout)
     checks = by_name(report)
     assert not report["healthy"]
@@ -78,7 +78,7 @@ def test_packages_that_are_missing_or_old_and_extras(prune: Any, shadows: Path) 
         "Requires-Dist: rich\nProvides-Extra: some\nRequires-Dist: not-there; extra == 'some'\n"
         "Provides-Extra: all\nRequires-Dist: rich; extra == 'all'\nProvides-Extra: dev\n"
     )
-    report = json.loads(prune("doctor", "--json", "-q", check=1, env=environment(shadows)).stdout)
+    report = json.loads(prune("doctor", "--json", "-q", check=1, env=environment(shadows), fresh=True).stdout)
     checks = by_name(report)
     version = importlib.metadata.version("numpy")
     assert checks["import numpy"]["found"] == f"{version} is not numpy>=99"
@@ -91,7 +91,7 @@ def test_packages_that_are_missing_or_old_and_extras(prune: Any, shadows: Path) 
 
 def test_as_text_it_is_the_result(prune: Any, shadows: Path) -> None:
     (shadows / "torch.py").write_text("raise ImportError('broken')")
-    done = prune("doctor", check=1, env=environment(shadows))
+    done = prune("doctor", check=1, env=environment(shadows), fresh=True)
     text = done.stdout.decode()
     for title in ("versions", "machine", "what is chosen when nothing is said", "extras", "variables that are set"):
         assert f"\n{title}\n" in f"\n{text}"

@@ -81,7 +81,7 @@ sys.exit(invoke(sys.argv[1:]))
     prune("score", vectors, *SCORE, "-o", "here.parquet")
     words = ["score", vectors, *SCORE, "--engine", "ray", "-o", "there.parquet"]
     done = subprocess.run(
-        [warm.python, "-c", script, *warm_workers(warm), *map(str, words)],
+        [sys.executable, "-c", script, *warm_workers(warm), *map(str, words)],
         cwd=vectors.parent, capture_output=True, text=True, timeout=HANGS, env=clean_environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -191,7 +191,7 @@ def test_a_block_that_no_node_has_the_memory_for_is_refused(
     words = ["score", many, "-p", "mode=partition", "--engine", "ray", "--address", cluster.address]
     script = (
         "import sys\nfrom prune_cli.stages.score.sources.kernel import work\nfrom prune_cli.cli.app import invoke\n"
-        "work._with_process = lambda nbytes: 2**40\nsys.exit(invoke(sys.argv[1:]))"
+        "work.BLOCK_PROCESS_BYTES = 2**40\nsys.exit(invoke(sys.argv[1:]))"
     )
     done = subprocess.run(
         [warm.python, "-c", script, *map(str, words), "-o", "s.parquet"],

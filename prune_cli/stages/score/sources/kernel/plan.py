@@ -16,6 +16,7 @@ from prune_cli.core.runtime import Runtime, format_size
 from prune_cli.engines.pool import Pool
 from prune_cli.engines.speed import product_rate
 from prune_cli.io.manifests.data import Dataset
+from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.scores.kernel.kernels import parse_kernel
 from prune_cli.methods.scores.kernel.needs import KernelScoreParams
 from prune_cli.methods.scores.kernel.params import Mode
@@ -134,7 +135,7 @@ def _advice(
 ) -> dict[str, Any]:
     """Return about how long this takes, what other modes would, and which is recommended."""
     dtype, needs = of_data[3], params.needs(len(of_data[0]))
-    rate = product_rate(dtype, runtime.device)
+    rate = product_rate(dtype, str(resolve_device(runtime.device)))
     found: dict[str, Any] = {"about": _duration(flops / rate)}
     modes: tuple[Mode, ...] = ("exact", "partition", "nystrom")
     seconds = 0.0
