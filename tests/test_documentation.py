@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -60,7 +57,7 @@ def test_the_parameters_of_training_have_one_default() -> None:
         assert f"`{name}" in methods, name
 
 
-def test_the_method_of_the_contributing_page_is_picked_up(tmp_path: Path) -> None:
+def test_the_method_of_the_contributing_page_is_picked_up(tmp_path: Path, warm: WarmCommands) -> None:
     """The page's four edits are made in a copy of the repository; then its commands run there."""
     for name in ("prune_cli", "tests", "docs", "sample_data"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
@@ -78,17 +75,9 @@ def test_the_method_of_the_contributing_page_is_picked_up(tmp_path: Path) -> Non
     (row,) = [block.text for block in page if block.tag == "markdown"]
     methods = tmp_path / "docs" / "methods.md"
     methods.write_text(methods.read_text().replace("| `moderate` | the middle", f"{row}| `moderate` | the middle"))
-    for name, call in (("prune", "-m prune_cli"), ("python", "")):
-        (tmp_path / "bin").mkdir(exist_ok=True)
-        command = tmp_path / "bin" / name
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} {call} "$@"\n')
-        command.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
     (text,) = [block.text for block in page if block.tag == "sh"]
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3600
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    done = warm.run(f"set -euo pipefail\n{text}", tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout[-3000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed and int(passed[1]) >= 12, "two tests, a doctest, and what the contract asks of a selection"
     kept = pq.read_table(tmp_path / "middle.parquet", columns=["selected"])["selected"].to_pylist()

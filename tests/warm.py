@@ -64,7 +64,7 @@ os._exit(code)
 
 
 _HELD = """
-import importlib, operator, pathlib, sys, time
+import importlib, pathlib, select, signal, socket, sys
 place, (module, _, path), count = pathlib.Path(sys.argv[1]), sys.argv[2].partition(":"), int(sys.argv[3])
 *owners, name = path.split(".")
 owner = importlib.import_module(module)
@@ -75,9 +75,12 @@ def hold(*given, **more):
     result = real(*given, **more)
     called[0] += 1
     if called[0] == count:
+        woken, waker = socket.socketpair()
+        waker.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno())
         place.touch()
-        while place.exists():
-            time.sleep(0.01)
+        select.select([woken], [], [])
+        signal.set_wakeup_fd(-1)
     return result
 setattr(owner, name, hold)
 del sys.argv[1:4]
@@ -136,7 +139,7 @@ class WarmCommands:
     def held(self, function: str, count: int, *words: object, cwd: Path, **more: Any) -> WarmProcess:
         """Start a ``prune`` command, and return it standing still where a function has been called so many times.
 
-        It stands still for ever, unless it is let go, or a signal ends it.
+        It stands still until a signal comes.
 
         Args:
             function: ``module:name`` or ``module:class.name``.
@@ -144,12 +147,16 @@ class WarmCommands:
             words: of the command.
             cwd, more: as of `subprocess.Popen`.
         """
-        place = Path(tempfile.mkdtemp(dir=self.folder)) / "held"
-        process = self.start("-c", _HELD, place, function, count, *words, cwd=cwd, **more)
-        process.held = place
+        place, command = self.holding(function, count)
+        process = self.start(*command, *words, cwd=cwd, **more)
         wait_until(place.exists, process)
         assert place.exists(), "it ended before"
         return process
+
+    def holding(self, function: str, count: int) -> tuple[Path, list[str]]:
+        """Return a file that is there as soon as a command stands still as in `held`, and arguments of ``python`` for it."""
+        place = Path(tempfile.mkdtemp(dir=self.folder)) / "held"
+        return place, ["-c", _HELD, str(place), function, str(count)]
 
     def run(self, script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a bash script in a folder, both outputs as one; ``compare`` trains in its own process, one after the other.
@@ -171,12 +178,6 @@ class WarmCommands:
 
 class WarmProcess(subprocess.Popen[Any]):
     """A warm command under way. Signals go to the fork itself; this ends after it, and as it did."""
-
-    held: Path  # that is there as long as it stands still
-
-    def let_go(self) -> None:
-        """Let a command go on that stands still."""
-        self.held.unlink(missing_ok=True)  # it is gone where the process is
 
     def fork_pid(self) -> int | None:
         """Return the process that does the work, once it is there; None where it is over."""
@@ -343,19 +344,18 @@ def _take(files: list[int], numbers: list[int]) -> None:
 
 
 def _run(name: str, arguments: list[str]) -> None:
-    if name == "prune":
-        from prune_cli.cli.app import main
-
-        sys.argv = ["prune", *arguments]
-        main()
-        return
-    arguments = [*arguments]
-    while arguments and arguments[0] in ("-u", "-P"):
-        arguments.pop(0)
-    how = arguments.pop(0) if arguments else "-"
+    how = name
+    if name == "python":
+        while arguments and arguments[0] in ("-u", "-P"):
+            arguments.pop(0)
+        how = arguments.pop(0) if arguments else "-"
     first = str(Path.cwd()) if how == "-m" else "" if how in ("-c", "-") else str(Path(how).resolve().parent)
     sys.path[:1] = [first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     _forget_ours_where_another_is_asked_for()
+    if name == "prune":
+        sys.argv = [name, *arguments]
+        importlib.import_module("prune_cli.cli.app").main()
+        return
     if how == "-m":
         sys.argv = arguments
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from making import write
 from waiting import HANGS, wait_until
+from warm import WarmCommands
 
 from prune_cli.stages.compare import cells as comparison_cells
 
 Prune = Any
+pytestmark = pytest.mark.usefixtures("warm_workers")
 TRAINING = ("--epochs", "2", "--batch-size", "16", "--arch", "mlp:8", "--jobs", "1")
 
 
@@ -162,7 +163,7 @@ def test_finished_cells_are_never_trained_twice(
     assert trained == [], "the same rows are the same cell, whatever they are called"
 
 
-def test_a_work_folder_knows_whose_rows_it_has(prune: Prune, kept: Path, data: Path) -> None:
+def test_a_work_folder_knows_whose_rows_it_has(prune: Prune, warm: WarmCommands, kept: Path, data: Path) -> None:
     """Of other data of the same size, and called from another folder."""
     prune("compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", *TRAINING, "--seeds", "1",
           "--work-dir", "w", "-o", "a.parquet")  # fmt: skip
@@ -173,10 +174,11 @@ def test_a_work_folder_knows_whose_rows_it_has(prune: Prune, kept: Path, data: P
     prune("compare", "k.parquet", "--data", "other.parquet", "--test", "test.parquet", *TRAINING, "--seeds", "1",
           "--work-dir", "w", "-o", "b.parquet")  # fmt: skip
     (data / "elsewhere").mkdir()
-    moved = [sys.executable, "-m", "prune_cli", "compare", "../kept.parquet", "--data", "../train.parquet", "--test",
+    moved = ["-m", "prune_cli", "compare", "../kept.parquet", "--data", "../train.parquet", "--test",
              "../test.parquet", *TRAINING, "--seeds", "1", "--work-dir", "../w", "-o", "c.parquet"]  # fmt: skip
-    done = subprocess.run(moved, cwd=data / "elsewhere", capture_output=True, timeout=HANGS)
-    assert done.returncode == 0, done.stderr.decode()
+    with warm.start(*moved, cwd=data / "elsewhere", stderr=subprocess.PIPE) as started:
+        _, said = started.communicate(timeout=HANGS)
+    assert started.returncode == 0, said.decode()
     assert (data / "elsewhere" / "c.parquet").read_bytes() == (data / "a.parquet").read_bytes()
 
 
@@ -250,17 +252,15 @@ def test_two_at_a_time_give_the_same(prune: Prune, kept: Path, data: Path) -> No
     assert one == two and len(one) > 50
 
 
-def test_a_killed_comparison_goes_on(prune: Prune, kept: Path, data: Path) -> None:
+def test_a_killed_comparison_goes_on(prune: Prune, warm: WarmCommands, kept: Path, data: Path) -> None:
     command = (
-        "compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", "--arch", "mlp:8", "--batch-size", "2",
-        "--epochs", "8", "--seeds", "3", "--jobs", "2", "-o", "c.parquet",
+        "compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", "--arch", "mlp:8", "--batch-size", "16",
+        "--epochs", "2", "--seeds", "3", "--jobs", "2", "-o", "c.parquet",
     )  # fmt: skip
-    started = subprocess.Popen(
-        [sys.executable, "-m", "prune_cli", *command], cwd=data, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    answered = "prune_cli.engines.pool:_Worker.answer"
+    started = warm.held(answered, 1, *command, cwd=data, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     cells = data / "c.parquet.work" / "cells"
-    wait_until(lambda: list(cells.glob("*.json")), started)
-    started.send_signal(signal.SIGKILL)
+    started.kill()
     started.wait()
     assert not (data / "c.parquet").exists()
     left = {path: path.stat().st_mtime_ns for path in cells.glob("*.json")}
@@ -422,12 +422,12 @@ def test_files_that_do_not_fit(prune: Prune, kept: Path, data: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_ctrl_c_leaves_at_once_and_keeps_what_is_done(prune: Prune, kept: Path, data: Path) -> None:
+def test_ctrl_c_leaves_at_once_and_keeps_what_is_done(warm: WarmCommands, kept: Path, data: Path) -> None:
     command = [
-        sys.executable, "-m", "prune_cli", "compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet",
+        "-m", "prune_cli", "compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet",
         "--arch", "mlp:8", "--batch-size", "2", "--epochs", "40", "--seeds", "3", "--jobs", "2", "-o", "c.parquet",
     ]  # fmt: skip
-    started = subprocess.Popen(command, cwd=data, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    started = warm.start(*command, cwd=data, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     runs = data / "c.parquet.work" / "runs"
     wait_until(lambda: [run for run in runs.glob("*.incomplete") if not run.name.startswith("ready")], started)
     started.send_signal(signal.SIGINT)

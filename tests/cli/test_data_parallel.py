@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from conftest import Prune
 from making import write
 from safetensors.numpy import load_file
 from waiting import HANGS, wait_until
+from warm import WarmCommands
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.launch import Launch
@@ -27,20 +27,18 @@ from prune_cli.stages.train.command import train
 from prune_cli.stages.train.options import TrainOptions
 from prune_cli.stages.train.several_processes import on_own_device, share_of_machine
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-PRUNE = [sys.executable, "-m", "prune_cli"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
 
 
 @pytest.fixture
-def launched(tmp_path: Path):
+def launched(tmp_path: Path, warm: WarmCommands):
     """Start a command line in two processes; all of it ends with the test."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*words: object) -> subprocess.Popen[bytes]:
-        command = [*TORCHRUN, *map(str, words)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{warm.folder}:{os.environ['PATH']}"}
+        process = warm.start(
+            *TORCHRUN, *words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         running.append(process)
         return process
@@ -65,7 +63,7 @@ def history(run: Path) -> list[dict[str, object]]:
 def test_two_processes_train_as_one_and_speak_with_one_voice(vectors: Path, prune: Prune, launched) -> None:
     options = ["train", "vectors.parquet", "--arch", "linear", "--epochs", "6", "--batch-size", "7", "--device", "cpu"]
     prune(*options, "-o", "one")
-    code, out, err = ended(launched(*PRUNE, *options, "--save-dynamics", "-o", "two"))
+    code, out, err = ended(launched("prune", *options, "--save-dynamics", "-o", "two"))
     assert (code, out) == (0, "two\n"), err
     assert err.count("samples/s") == 1
     one, two = (load_file(vectors.parent / name / "model.safetensors") for name in ("one", "two"))
@@ -78,15 +76,17 @@ def test_two_processes_train_as_one_and_speak_with_one_voice(vectors: Path, prun
     assert sorted(p.name for p in vectors.parent.iterdir()) == ["one", "two", "vectors.parquet"]
 
 
-def test_a_run_of_two_that_was_stopped_goes_on_to_the_same_bytes(pictures: Path, prune: Prune, launched) -> None:
+def test_a_run_of_two_that_was_stopped_goes_on_to_the_same_bytes(
+    pictures: Path, prune: Prune, warm: WarmCommands, launched
+) -> None:
     folder = pictures.parent
-    options = ["train", "pictures.parquet", "--arch", "resnet20:4", "--steps", "60", "--batch-size", "10"]
+    options = ["train", "pictures.parquet", "--arch", "resnet20:4", "--steps", "16", "--batch-size", "10"]
     options += ["--device", "cpu", "--checkpoint-seconds", "0", "-o"]
-    whole = launched(*PRUNE, *options, "whole")
+    whole = launched("prune", *options, "whole")
     assert ended(whole)[0] == 0
-    stopped = launched(*PRUNE, *options, "stopped")
-    checkpoint = folder / "stopped.incomplete" / "checkpoint" / "model.safetensors"
-    wait_until(checkpoint.is_file, stopped)
+    held, command = warm.holding("prune_cli.stages.train.observer:RunObserver.save_checkpoint", 2)
+    stopped = launched("python", *command, *options, "stopped")
+    wait_until(held.exists, stopped)
     stopped.send_signal(signal.SIGTERM)
     code, out, err = ended(stopped)
     assert code != 0 and out == "", err
@@ -95,7 +95,7 @@ def test_a_run_of_two_that_was_stopped_goes_on_to_the_same_bytes(pictures: Path,
 
     refused = prune(*options, "stopped", "--resume", check=2).stderr.decode()
     assert "processes was 2, is None" in refused
-    code, _, err = ended(launched(*PRUNE, *options, "stopped", "--resume"))
+    code, _, err = ended(launched("prune", *options, "stopped", "--resume"))
     assert code == 0 and "resumed from the checkpoint" in err
     assert history(folder / "stopped") == history(folder / "whole")
     found, expected = (load_file(folder / name / "model.safetensors") for name in ("stopped", "whole"))
@@ -109,9 +109,8 @@ def test_processes_with_other_data_are_refused(vectors: Path, launched) -> None:
     write(vectors.parent / "0.parquet", {name: table[name] for name in table.column_names})
     other = pa.array(1 - np.asarray(table["label"]) % 2)
     write(vectors.parent / "1.parquet", {**{name: table[name] for name in table.column_names}, "label": other})
-    words = " ".join(PRUNE)
     code, out, err = ended(
-        launched("sh", "-c", f"exec {words} train $RANK.parquet --arch linear --epochs 2 --device cpu -o run")
+        launched("sh", "-c", "exec prune train $RANK.parquet --arch linear --epochs 2 --device cpu -o run")
     )
     assert code != 0 and out == ""
     assert "rank 0 and rank 1 do not train on the same data" in err

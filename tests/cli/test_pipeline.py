@@ -115,7 +115,6 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     process = warm.held(saved, 2, *arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     checkpoint = tmp_path / "run.incomplete" / "checkpoint" / "model.safetensors"
     process.send_signal(how)
-    process.let_go()
     _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == (-9 if how == signal.SIGKILL else 130), errors
     assert b"Traceback" not in errors and checkpoint.exists() and not (tmp_path / "run").exists()
