@@ -1,4 +1,4 @@
-"""Run folders: a trained model, its history, and the checkpoint it resumes from. No pickle is ever written or read."""
+"""FinishedRun folders: a trained model, its history, and the checkpoint it resumes from. No pickle is ever written or read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STATE_KEY = "state"
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run: ``model.json`` and the weights by name."""
 
     path: Path
@@ -188,7 +188,7 @@ def check_run_output(final: Path, *, force: bool, resume: bool = False) -> None:
         raise InputError(f"the folder of output {final} does not exist", f"make it: mkdir -p {final.parent}")
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> FinishedRun:
     """Return a finished run.
 
     Raises:
@@ -208,10 +208,10 @@ def read_run(path: Path) -> Run:
         tensors = load_file(path / WEIGHTS)
     except (ValueError, OSError, SafetensorError) as error:
         raise InputError(f"{path} is damaged: {error}", "train again") from error
-    return Run(path, model, tensors)
+    return FinishedRun(path, model, tensors)
 
 
-def run_files(run: Run) -> tuple[InputFile, ...]:
+def run_files(run: FinishedRun) -> tuple[InputFile, ...]:
     """Return the name and SHA-256 of the files that say what a run is."""
     found = []
     for name in (MODEL, WEIGHTS):
@@ -232,7 +232,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is not a whole safetensors file: {error}", "make or fetch the file again") from error
 
 
-def same_settings(run: Run, settings: Mapping[str, Any]) -> bool:
+def same_settings(run: FinishedRun, settings: Mapping[str, Any]) -> bool:
     """Return whether a finished run was made with these settings."""
     return not _differences(run.model.get("settings", {}), json.loads(json.dumps(settings, sort_keys=True)))
 

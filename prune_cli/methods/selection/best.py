@@ -9,7 +9,7 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.engines.block import BlockWork
-from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking, Run
 from prune_cli.methods.selection.proxy.accuracy import Proxy, proxy_work, ridge_right_counts
 from prune_cli.methods.selection.proxy.samples import LabelledVectors
@@ -28,7 +28,7 @@ class BestParams:
         """Return the names of what is compared."""
         return [name.strip() for name in self.methods.split("+") if name.strip()]
 
-    def block_work(self, problem: Problem) -> BlockWork:
+    def block_work(self, problem: ProblemSize) -> BlockWork:
         """Return what the blocks of the methods and of the proxy come to."""
         names = self.names()
         subsets = len(problem.counts) * max(1, len(names))

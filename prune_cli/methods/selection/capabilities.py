@@ -12,7 +12,7 @@ from prune_cli.engines.block import BlockWork
 
 
 @dataclass(frozen=True)
-class Problem:
+class ProblemSize:
     """The size of a run that is planned.
 
     Args:
@@ -38,7 +38,7 @@ class Problem:
 class InBlocks(Protocol):
     """Of a method that hands its work out in blocks."""
 
-    def block_work(self, problem: Problem) -> BlockWork | None:
+    def block_work(self, problem: ProblemSize) -> BlockWork | None:
         """Return what the blocks come to; None where a problem of this size has none."""
 
 
@@ -46,7 +46,7 @@ class InBlocks(Protocol):
 class HoldsMemory(Protocol):
     """Of a method that holds more than the vectors."""
 
-    def extra_bytes(self, problem: Problem) -> int:
+    def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes it holds beside the vectors, at most."""
 
 
@@ -54,7 +54,7 @@ class HoldsMemory(Protocol):
 class Explained(Protocol):
     """Of a method of which there is more to say in a plan."""
 
-    def plan(self, problem: Problem) -> dict[str, Any]:
+    def plan(self, problem: ProblemSize) -> dict[str, Any]:
         """Return more figures of ``--plan`` by name."""
 
 

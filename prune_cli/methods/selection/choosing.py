@@ -11,7 +11,7 @@ import numpy as np
 from prune_cli.core.rng import stream_seed
 from prune_cli.engines.block import BlockWork
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.selection.capabilities import InBlocks, Problem
+from prune_cli.methods.selection.capabilities import InBlocks, ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run
 
@@ -61,7 +61,7 @@ def choose(method: str, candidates: Candidates, params: Any, run: Run) -> Choice
     return Choice(tuple(rankings))
 
 
-def block_work(params: object, problem: Problem) -> BlockWork | None:
+def block_work(params: object, problem: ProblemSize) -> BlockWork | None:
     """Return what the blocks of the method of these parameters come to, None where it has none."""
     if not isinstance(params, InBlocks):
         return None

@@ -21,7 +21,7 @@ from prune_cli.io.manifests.report import REPORT, ReportRows
 from prune_cli.io.manifests.selection import selected_ids
 from prune_cli.io.parquet.provenance import InputFile, Provenance
 from prune_cli.io.parquet.tables import ParquetSource, write_table
-from prune_cli.io.runs.folder import Run, read_run, run_files
+from prune_cli.io.runs.folder import FinishedRun, read_run, run_files
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.metrics import classification_metrics
@@ -112,16 +112,16 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
     return outcome
 
 
-def _recoded(labels: Labels, run: Run, data: DataOptions) -> Labels:
+def _recoded(labels: Labels, run: FinishedRun, data: DataOptions) -> Labels:
     """Return labels by the codes that the run has for the classes."""
     return labels.recoded(run.model["classes"], run.model["class_names"], data.location)
 
 
-def _shown_names(run: Run) -> list[str]:
+def _shown_names(run: FinishedRun) -> list[str]:
     return list(run.model["class_names"]) if run.model["class_names"] else [str(c) for c in run.model["classes"]]
 
 
-def _check_shape(shape: tuple[int, ...], options: EvaluateOptions, run: Run) -> None:
+def _check_shape(shape: tuple[int, ...], options: EvaluateOptions, run: FinishedRun) -> None:
     if list(shape[1:]) != list(run.model["input_size"]):
         raise InputError(
             f"{options.data.location} has inputs of shape {list(shape[1:])}, {options.run} was trained on {run.model['input_size']}",
@@ -129,7 +129,7 @@ def _check_shape(shape: tuple[int, ...], options: EvaluateOptions, run: Run) -> 
         )
 
 
-def _plan(run: Run, dataset: Dataset) -> dict[str, Any]:
+def _plan(run: FinishedRun, dataset: Dataset) -> dict[str, Any]:
     """Return the figures of ``--plan``."""
     input_bytes = len(dataset) * int(np.prod(run.model["input_size"])) * (1 if dataset.kind == "image" else 4)
     return {
@@ -143,7 +143,11 @@ def _plan(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 
 def _provenance(
-    options: EvaluateOptions, run: Run, data: DataOptions, sources: Sequence[InputFile], counts: Mapping[str, int]
+    options: EvaluateOptions,
+    run: FinishedRun,
+    data: DataOptions,
+    sources: Sequence[InputFile],
+    counts: Mapping[str, int],
 ) -> Provenance:
     return Provenance(
         command="evaluate",
@@ -198,7 +202,7 @@ def _measure(
     return headline
 
 
-def as_trained(data: DataOptions, run: Run) -> tuple[DataOptions, Literal["auto", 1, 3]]:
+def as_trained(data: DataOptions, run: FinishedRun) -> tuple[DataOptions, Literal["auto", 1, 3]]:
     """Return the options that give inputs as the run was trained on: the same kind, size and channels."""
     if run.model["input"] == "embedding":
         return dataclasses.replace(data, input=data.input or "embedding"), "auto"

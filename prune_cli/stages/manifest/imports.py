@@ -54,7 +54,7 @@ def import_file(options: ImportOptions) -> Outcome:
         }
         return plan_outcome("manifest import", figures)
     check_output(output, options.force)
-    found: readers.Found = getattr(readers, ORIGINS[options.origin].reader)(options, path, rows)
+    found: readers.ReadRows = getattr(readers, ORIGINS[options.origin].reader)(options, path, rows)
     columns: dict[str, pa.Array] = {ID: rows.ids}
     if rows.labels is not None:
         columns["label"] = rows.labels.values()

@@ -31,7 +31,7 @@ LABEL_SCORE, LABEL_QUALITY, LABEL_ISSUE = "label_score", "label_quality", "is_la
 
 
 @dataclass
-class Found:
+class ReadRows:
     """What a file says of the rows.
 
     Args:
@@ -47,7 +47,7 @@ class Found:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def read_scores(options: ImportOptions, path: Path, rows: KnownRows) -> Found:
+def read_scores(options: ImportOptions, path: Path, rows: KnownRows) -> ReadRows:
     """Read one number a row, saved by NumPy: in the order of ``--ids``, else of the data."""
     if options.column is None:
         raise InputError(f"{path} does not say what its scores are", "name them: --column NAME")
@@ -72,9 +72,9 @@ def read_scores(options: ImportOptions, path: Path, rows: KnownRows) -> Found:
     return _as_scores(options.column, direction, placed)
 
 
-def _as_scores(name: str, direction: str, values_n: np.ndarray) -> Found:
+def _as_scores(name: str, direction: str, values_n: np.ndarray) -> ReadRows:
     unknown = ~np.isfinite(values_n)
-    found = Found({name: pa.array(values_n, pa.float64(), mask=unknown)}, {name: direction})
+    found = ReadRows({name: pa.array(values_n, pa.float64(), mask=unknown)}, {name: direction})
     found.figures = {"column": name, "direction": direction, "null_scores": int(unknown.sum())}
     if unknown.any():
         found.notes.append(
@@ -83,7 +83,7 @@ def _as_scores(name: str, direction: str, values_n: np.ndarray) -> Found:
     return found
 
 
-def read_cleanlab(options: ImportOptions, path: Path, rows: KnownRows) -> Found:
+def read_cleanlab(options: ImportOptions, path: Path, rows: KnownRows) -> ReadRows:
     """Read cleanlab's label issues: a low score is a suspicious label."""
     file = CsvFile(path)
     cure = "save them whole: lab.get_issues('label').to_csv(file), or cl.get_label_issues().to_csv(file)"
@@ -105,22 +105,22 @@ def read_cleanlab(options: ImportOptions, path: Path, rows: KnownRows) -> Found:
     return found
 
 
-def read_indices(options: ImportOptions, path: Path, rows: KnownRows) -> Found:
+def read_indices(options: ImportOptions, path: Path, rows: KnownRows) -> ReadRows:
     """Read positions of kept rows, as DeepCore and CCS save them."""
     return _kept(options, path, rows, check_positions(read_vector(path, "positions"), rows, path))
 
 
-def read_ids(options: ImportOptions, path: Path, rows: KnownRows) -> Found:
+def read_ids(options: ImportOptions, path: Path, rows: KnownRows) -> ReadRows:
     """Read ids of kept rows, one a line."""
     return _kept(options, path, rows, locate(read_lines(path), rows.ids, options.file, rows.location))
 
 
-def read_uids_file(options: ImportOptions, path: Path, rows: KnownRows) -> Found:
+def read_uids_file(options: ImportOptions, path: Path, rows: KnownRows) -> ReadRows:
     """Read DataComp's uids of kept rows; they are sorted, so their order says nothing."""
     return _kept(options, path, rows, locate(read_uids(path), rows.ids, options.file, rows.location), ordered=False)
 
 
-def read_csv(options: ImportOptions, path: Path, rows: KnownRows) -> Found:
+def read_csv(options: ImportOptions, path: Path, rows: KnownRows) -> ReadRows:
     """Read kept rows from a table with a column of ids, and weights and labels where there are any."""
     file = CsvFile(path)
     file.require([rows.id_column, ID], "name the column of ids 'id'")
@@ -142,7 +142,7 @@ def _kept(
     weights: np.ndarray | None = None,
     *,
     ordered: bool = True,
-) -> Found:
+) -> ReadRows:
     """Return the selection that keeps the rows at some positions, in their order where that says something."""
     kept, rank_n = np.zeros(len(rows.ids), bool), np.zeros(len(rows.ids), np.int64)
     kept[positions] = True
@@ -155,9 +155,9 @@ def _kept(
     return _as_selection(kept, rank_n, weight_n, f"not in {path.name}")
 
 
-def _as_selection(kept: np.ndarray, rank_n: np.ndarray, weight_n: np.ndarray | None, reason: str) -> Found:
+def _as_selection(kept: np.ndarray, rank_n: np.ndarray, weight_n: np.ndarray | None, reason: str) -> ReadRows:
     columns = {SELECTED: pa.array(kept), RANK: pa.array(rank_n, pa.int64(), mask=rank_n == 0)}
     if weight_n is not None:
         columns[WEIGHT] = pa.array(weight_n, pa.float64(), mask=np.isnan(weight_n))
     columns["reason"] = pa.array([reason], pa.string()).take(pa.array(np.zeros(len(kept), np.int64), mask=kept))
-    return Found(columns, figures={"rows_kept": int(kept.sum())})
+    return ReadRows(columns, figures={"rows_kept": int(kept.sum())})

@@ -13,7 +13,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.io.manifests.ledger import LEDGER_COLUMNS
 from prune_cli.io.parquet.provenance import InputFile, read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
-from prune_cli.io.runs.folder import HISTORY, MODEL, Run, read_run, run_files
+from prune_cli.io.runs.folder import HISTORY, MODEL, FinishedRun, read_run, run_files
 from prune_cli.io.stores.locations import is_remote, name_of
 
 FileKind = Literal[
@@ -49,7 +49,7 @@ class ReportFile:
     source: ParquetSource
     inputs: tuple[InputFile, ...]
     stated: dict[str, Any]
-    run: Run | None = None
+    run: FinishedRun | None = None
 
 
 def read_file(location: str) -> ReportFile:

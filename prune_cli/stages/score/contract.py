@@ -51,7 +51,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Origin:
+class SourceFacts:
     """What provenance says of a source.
 
     Args:
@@ -133,9 +133,9 @@ class Source(ABC, Generic[Loaded]):
             InputError: memory or disk are less than it needs.
         """
 
-    def origin(self) -> Origin:
+    def origin(self) -> SourceFacts:
         """Return what provenance says of it, beside the data."""
-        return Origin()
+        return SourceFacts()
 
     @abstractmethod
     def load(self, reading: Reading) -> Loaded:

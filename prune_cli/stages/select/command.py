@@ -23,12 +23,12 @@ from prune_cli.methods.selection.contract import Run
 from prune_cli.stages.frame.engine import open_engine
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.select.budgets import check_counts
+from prune_cli.stages.select.eligible import EligibleRows, eligible_rows
 from prune_cli.stages.select.inputs import SelectionRows, open_inputs, read_rows
 from prune_cli.stages.select.memory import VectorMemory
 from prune_cli.stages.select.options import SelectOptions
 from prune_cli.stages.select.outputs import Outputs, outputs_of
 from prune_cli.stages.select.plan import plan_of
-from prune_cli.stages.select.pool import Pool, pool_of
 from prune_cli.stages.select.request import Request, read_request
 from prune_cli.stages.select.results import write_results
 
@@ -55,25 +55,25 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     errors = ledger_path(outputs.budgets[0].output, f"{rows.scores.stem}.selection")
     settle(ledger, rows.scores.ids, options.max_errors, errors, provenance)
     outcome = Outcome(warnings=_warnings(request, rows, len(ledger), errors))
-    pool = pool_of(rows)
-    counts = _counts(rows, pool, outputs)
+    eligible = eligible_rows(rows)
+    counts = _counts(rows, eligible, outputs)
     runtime = options.runtime
     with _engine(request, rows.vectors, provenance, outputs.base, progress) as map_blocks:
         memory = rows.vectors.left
         run = Run(counts, runtime.seed, runtime.device, progress, options.per_class, memory, map_blocks)
-        choice = choose(request.method.name, pool.candidates, request.params, run)
-    write_results(request, rows, pool, choice, outputs, provenance, outcome)
+        choice = choose(request.method.name, eligible.candidates, request.params, run)
+    write_results(request, rows, eligible, choice, outputs, provenance, outcome)
     outcome.summary |= watch.figures()
     return outcome
 
 
-def _counts(rows: SelectionRows, pool: Pool, outputs: Outputs) -> list[int]:
+def _counts(rows: SelectionRows, eligible: EligibleRows, outputs: Outputs) -> list[int]:
     """Return how many each budget adds to what is kept already.
 
     Raises:
         InputError: fewer than none, or more than there are.
     """
-    n_rows, kept = len(pool.candidates), pool.kept
+    n_rows, kept = len(eligible.candidates), eligible.kept
     if rows.threshold is not None:
         return [n_rows - kept]
     check_counts(outputs.budgets, n_rows, kept, rows.wishes.keeper)

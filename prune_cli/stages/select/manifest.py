@@ -15,8 +15,8 @@ from prune_cli.io.manifests.selection import WEIGHT
 from prune_cli.io.parquet.regrouping import regrouped
 from prune_cli.io.parquet.tables import ROW_GROUP_ROWS
 from prune_cli.methods.selection.contract import Extra, Ranking
+from prune_cli.stages.select.eligible import EligibleRows
 from prune_cli.stages.select.inputs import SelectionRows
-from prune_cli.stages.select.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -46,42 +46,42 @@ _BEYOND, _SKIPPED, _BAD, _DROPPED = range(4)
 
 
 def ranked_rows(
-    rows: SelectionRows, pool: Pool, ranking: Ranking, limit: int | None, extra: Extra | None = None
+    rows: SelectionRows, eligible: EligibleRows, ranking: Ranking, limit: int | None, extra: Extra | None = None
 ) -> RankedRows:
     """Return what the manifest says of every row, but for what is selected.
 
     Args:
         rows: all rows.
-        pool: those that can be kept; of these the ones kept already come first, by id or in the order of the selection that is topped
+        eligible: those that can be kept; of these the ones kept already come first, by id or in the order of the selection that is topped
             up.
         ranking: the method's answer.
         limit: how far its order goes, or None for all of it.
         extra: what else it says of the rows.
     """
-    n_rows, candidates = len(rows.scores.ids), pool.candidates
+    n_rows, candidates = len(rows.scores.ids), eligible.candidates
     rank_n = np.zeros(n_rows, position_type(n_rows))
     done = 0
     if candidates.kept_n is not None:
-        kept = pool.rows_of(candidates.order_n[candidates.kept_n[candidates.order_n]])
+        kept = eligible.rows_of(candidates.order_n[candidates.kept_n[candidates.order_n]])
         if rows.wishes.place_n is not None:
             kept = kept[np.argsort(rows.wishes.place_n[kept])]
         done = len(kept)
         rank_n[kept] = np.arange(1, done + 1, dtype=rank_n.dtype)
     chosen = ranking.order_n[:limit]
-    rank_n[pool.rows_of(chosen)] = np.arange(done + 1, done + len(chosen) + 1, dtype=rank_n.dtype)
+    rank_n[eligible.rows_of(chosen)] = np.arange(done + 1, done + len(chosen) + 1, dtype=rank_n.dtype)
     reason_n = np.full(n_rows, _BEYOND, np.int8)
-    reason_n[pool.rows_of(ranking.order_n[len(ranking.order_n) - ranking.skipped :])] = _SKIPPED
+    reason_n[eligible.rows_of(ranking.order_n[len(ranking.order_n) - ranking.skipped :])] = _SKIPPED
     reason_n[~rows.good] = _BAD
     reason_n[rows.wishes.drop] = _DROPPED
     columns: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if ranking.gain_n is not None:
         gains, ranked = np.zeros(n_rows), np.zeros(n_rows, bool)
-        gains[pool.rows_of(ranking.order_n)] = ranking.gain_n
-        ranked[pool.rows_of(ranking.order_n)] = True
+        gains[eligible.rows_of(ranking.order_n)] = ranking.gain_n
+        ranked[eligible.rows_of(ranking.order_n)] = True
         columns["gain"] = gains, ranked
     for name, values_m in extra.columns.items() if extra is not None else ():
         values_n = np.full(n_rows, np.nan)
-        values_n[pool.place] = values_m
+        values_n[eligible.place] = values_m
         columns[name] = values_n, ~np.isnan(values_n)
     bad = "no score or vector" if rows.features is not None else "no score"
     return RankedRows(rank_n, reason_n, (ranking.reason, ranking.skipped_reason, bad, "dropped by --drop"), columns)

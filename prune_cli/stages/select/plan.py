@@ -7,7 +7,7 @@ from typing import Any
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.engines.block import BlockWork
-from prune_cli.methods.selection.capabilities import Explained, HoldsMemory, Problem
+from prune_cli.methods.selection.capabilities import Explained, HoldsMemory, ProblemSize
 from prune_cli.methods.selection.choosing import block_work
 from prune_cli.stages.frame.machine_plan import machine_figures
 from prune_cli.stages.select.budgets import Budget
@@ -30,7 +30,7 @@ def plan_of(request: Request, inputs: Inputs, budgets: Sequence[Budget]) -> dict
             more["partitions"] = division.words(rows)
         n_classes = len(inputs.scores.labels.classes) if inputs.scores.labels is not None else 1
         counts = [budget.count for budget in budgets]
-        problem = Problem(rows, inputs.features.width, max(1, n_classes), counts, vectors.held, vectors.left)
+        problem = ProblemSize(rows, inputs.features.width, max(1, n_classes), counts, vectors.held, vectors.left)
         if isinstance(params, HoldsMemory):
             memory += params.extra_bytes(problem)
         if isinstance(params, Explained):

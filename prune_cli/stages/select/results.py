@@ -17,17 +17,17 @@ from prune_cli.methods.selection.contract import Choice, Curve, Extra
 from prune_cli.stages.frame.outcome import Outcome
 from prune_cli.stages.select.budgets import Budget
 from prune_cli.stages.select.curves import curve_plot
+from prune_cli.stages.select.eligible import EligibleRows
 from prune_cli.stages.select.inputs import SelectionRows
 from prune_cli.stages.select.manifest import RankedRows, ranked_rows, selection_batches, selection_schema
 from prune_cli.stages.select.outputs import Outputs
-from prune_cli.stages.select.pool import Pool
 from prune_cli.stages.select.request import Request
 
 
 def write_results(
     request: Request,
     rows: SelectionRows,
-    pool: Pool,
+    eligible: EligibleRows,
     choice: Choice,
     outputs: Outputs,
     provenance: Provenance,
@@ -37,7 +37,7 @@ def write_results(
 
     Args:
         request: what was asked for.
-        rows, pool: what was chosen from.
+        rows, eligible: what was chosen from.
         choice: the method's answer.
         outputs: where the files go.
         provenance: of all of them.
@@ -48,12 +48,12 @@ def write_results(
     files = []
     for number, budget in enumerate(outputs.budgets):
         extra = choice.extras[number] if choice.extras else None
-        limit = None if request.method.nested else budget.count - pool.kept
-        ranked = ranked_rows(rows, pool, choice.rankings[number], limit, extra)
+        limit = None if request.method.nested else budget.count - eligible.kept
+        ranked = ranked_rows(rows, eligible, choice.rankings[number], limit, extra)
         chosen = _chosen(rows, ranked, budget)
         kept = int(np.count_nonzero(chosen))
         _write(budget, rows, ranked, chosen, provenance, options.selected_only)
-        figures: dict[str, Any] = {"rows_kept_before": pool.kept} if options.before is not None else {}
+        figures: dict[str, Any] = {"rows_kept_before": eligible.kept} if options.before is not None else {}
         figures |= extra.figures if extra is not None else {}
         files.append({"output": budget.output, **budget.stated, "rows_kept": kept, **figures})
         share = f"{kept / len(chosen):.1%}"

@@ -15,7 +15,7 @@ from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.manifests.selection import selected_ids
 from prune_cli.io.parquet.provenance import InputFile
 from prune_cli.io.parquet.tables import ParquetSource
-from prune_cli.io.runs.folder import Run, read_run, run_files
+from prune_cli.io.runs.folder import FinishedRun, read_run, run_files
 from prune_cli.methods.training.networks.architectures import default_architecture
 from prune_cli.stages.evaluate.command import as_trained
 from prune_cli.stages.train.options import TrainOptions
@@ -52,7 +52,7 @@ class OpenedData:
     """The data set of a training, opened, and the runs that it goes on from; their classes and sizes hold."""
 
     dataset: Dataset
-    begun: Sequence[Run]
+    begun: Sequence[FinishedRun]
     channels: Channels
 
 
@@ -113,7 +113,7 @@ def read_inputs(options: TrainOptions, opened: OpenedData) -> TrainInputs:
     )
 
 
-def _check_initial(run: Run, sizes: NetworkSizes, classes: Sequence[Any]) -> None:
+def _check_initial(run: FinishedRun, sizes: NetworkSizes, classes: Sequence[Any]) -> None:
     """Raise where a network cannot go on from a run.
 
     Raises:

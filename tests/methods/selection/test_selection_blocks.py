@@ -11,7 +11,7 @@ from handing import Elsewhere
 from prune_cli.engines.block import Block
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.choosing import block_work, choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.neighbors import graph as similarity_graph
@@ -83,7 +83,7 @@ def test_what_blocks_will_come_to_is_known_ahead(case: str) -> None:
     candidates, elsewhere = samples(), Elsewhere()
     chosen(case, candidates, map_blocks=MapBlocks(elsewhere))
     params = find_method("selection", case.split(",")[0]).params_class()(**METHODS[case])
-    ahead = block_work(params, Problem(400, 8, 3, [40, 130]))
+    ahead = block_work(params, ProblemSize(400, 8, 3, [40, 130]))
     assert ahead is not None
     flops = sum(block.flops for block in elsewhere.handed)
     assert (
@@ -94,7 +94,7 @@ def test_what_blocks_will_come_to_is_known_ahead(case: str) -> None:
 
 def test_what_has_no_blocks_says_so() -> None:
     params = find_method("selection", "herding").params_class()()
-    assert block_work(params, Problem(400, 8, 3, [40])) is None
+    assert block_work(params, ProblemSize(400, 8, 3, [40])) is None
 
 
 @pytest.mark.parametrize("parts", [None, 3])

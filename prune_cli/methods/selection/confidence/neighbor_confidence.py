@@ -11,7 +11,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.runtime import available_memory
 from prune_cli.engines.block import BlockWork
-from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
 from prune_cli.methods.selection.confidence.graph import EXACT_ROWS, Graph, GraphSettings, find_graph, is_approximate
 from prune_cli.methods.selection.confidence.partitions import pick_over_partitions
@@ -54,11 +54,11 @@ class NeighborConfidenceParams(Partitioned):
     overlap: float = overlap_param()
     oversample: float = oversample_param()
 
-    def extra_bytes(self, problem: Problem) -> int:
+    def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the vectors at length 1, and of the edges."""
         return problem.held + problem.memory
 
-    def block_work(self, problem: Problem) -> BlockWork:
+    def block_work(self, problem: ProblemSize) -> BlockWork:
         """Return what the blocks of the graph, or the partitions, come to."""
         division, width = self.division, problem.width
         inside = problem.rows if division is None else sum(division.sizes(problem.rows))
@@ -67,7 +67,7 @@ class NeighborConfidenceParams(Partitioned):
             return found
         return BlockWork(division.count, found.nbytes + 20 * inside * width, division.count * found.flops)
 
-    def plan(self, problem: Problem) -> dict[str, Any]:
+    def plan(self, problem: ProblemSize) -> dict[str, Any]:
         """Return in words how neighbors are found, and what the edges may take."""
         rows = problem.rows if self.division is None else -(-problem.rows // self.division.count)
         found = "cells near each other (ivf)" if is_approximate(self.neighbors, rows) else "all pairs"

@@ -8,7 +8,7 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.engines.block import BlockWork
-from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Run
 from prune_cli.methods.selection.coverage.covers import covered_by, covers_of, pick_covering
 from prune_cli.methods.selection.coverage.partitions import partition_bytes, pick_over_partitions
@@ -32,7 +32,7 @@ class FacilityLocationParams(Partitioned):
     overlap: float = overlap_param()
     oversample: float = oversample_param()
 
-    def extra_bytes(self, problem: Problem) -> int:
+    def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the graph of neighbors, and of the search for them."""
         rows, width, division = problem.rows, problem.width, self.division
         if division is None:
@@ -41,7 +41,7 @@ class FacilityLocationParams(Partitioned):
         to_picks = 16 * inside * division.count * self.neighbors  # at most, and once more while they are put together
         return answer_bytes(inside, self.neighbors) + 2 * search_bytes(inside, width) + to_picks
 
-    def block_work(self, problem: Problem) -> BlockWork | None:
+    def block_work(self, problem: ProblemSize) -> BlockWork | None:
         """Return what the partitions, or the blocks of an exact search, come to."""
         division, width = self.division, problem.width
         if division is None:

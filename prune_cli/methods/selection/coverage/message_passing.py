@@ -11,7 +11,7 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.engines.block import BlockWork
-from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run, nested
 from prune_cli.methods.selection.greedy.heap import compile_heap
 from prune_cli.methods.selection.neighbors.nearest import answer_bytes, nearest_neighbors, search_bytes, search_work
@@ -28,11 +28,11 @@ class D2Params:
         "euclidean", "distance of the features (cosine: between the rows at length 1)"
     )
 
-    def extra_bytes(self, problem: Problem) -> int:
+    def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the graph of neighbors, and of the search for them."""
         return answer_bytes(problem.rows, self.neighbors) + search_bytes(problem.rows, problem.width)
 
-    def block_work(self, problem: Problem) -> BlockWork | None:
+    def block_work(self, problem: ProblemSize) -> BlockWork | None:
         """Return what the blocks of an exact search come to."""
         return search_work(problem.rows, problem.width)
 

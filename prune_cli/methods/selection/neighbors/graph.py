@@ -17,7 +17,7 @@ from prune_cli.methods.selection.contract import Run
 from prune_cli.methods.selection.neighbors.cells import Cells
 from prune_cli.methods.selection.neighbors.edges import Edges, edge_bytes
 from prune_cli.methods.selection.neighbors.similarity import Similarity
-from prune_cli.methods.selection.neighbors.tiles import Piece, Products, compile_tile
+from prune_cli.methods.selection.neighbors.tiles import Products, TileEdges, compile_tile
 
 _TILE_ROWS = 1024
 _PAIRS_HERE, _PAIRS_THERE, _PAIRS_DEVICE = 1 << 24, 1 << 26, 1 << 28
@@ -60,7 +60,7 @@ def build_graph(
         room = min(room, max_bytes // edge_bytes(dtype))
     samples, similarities = np.empty(room, np.int32), np.empty(room, dtype)  # pages are taken as they are written
     begin_n, end_n = np.zeros(n_samples, np.int64), np.zeros(n_samples, np.int64)
-    waiting: dict[int, list[tuple[int, Piece]]] = collections.defaultdict(list)
+    waiting: dict[int, list[tuple[int, TileEdges]]] = collections.defaultdict(list)
     used = held = 0
     everyone = np.arange(n_samples) if order_n is None else order_n
     copy = compile_tile()[2]
@@ -104,7 +104,7 @@ def _tiles_of(
     slices: Sequence[slice],
     tiles: Sequence[tuple[int, int]],
     hand_out: MapBlocks,
-) -> Iterator[tuple[Piece, Piece]]:
+) -> Iterator[tuple[TileEdges, TileEdges]]:
     """Yield the edges of every tile, those back too where its sides are not the same."""
     on_cpu = resolve_device(similarity.device).type == "cpu"
     wanted = _PAIRS_THERE if hand_out.elsewhere else _PAIRS_HERE if on_cpu else _PAIRS_DEVICE
@@ -144,7 +144,7 @@ def edges_of_tiles(values: Mapping[str, Any], arrays: Arrays, progress: Progress
         ``counts`` int64 of the edges of every row of a side, and ``numbers`` int32 (within the other side) and ``similarities`` of these.
     """
     similarity = Similarity(arrays["rows"], arrays["half"], values["device"], values["half_precision"])
-    products, found = Products(similarity), list[Piece]()
+    products, found = Products(similarity), list[TileEdges]()
     sides = [slice(*side) for side in values["tiles"]]
     for a, b in zip(sides[::2], sides[1::2], strict=True):
         found.extend(products.edges(a, b, values["threshold"], both=a != b))
@@ -155,12 +155,12 @@ def edges_of_tiles(values: Mapping[str, Any], arrays: Arrays, progress: Progress
     }
 
 
-def _take_piece(answer: Arrays, at: list[int], n_rows: int) -> Piece:
+def _take_piece(answer: Arrays, at: list[int], n_rows: int) -> TileEdges:
     """Return the next piece of a block's answer, and move on behind it."""
     counts = answer["counts"][at[0] : at[0] + n_rows]
     start, end = at[1], at[1] + int(counts.sum())
     at[:] = at[0] + n_rows, end
-    return Piece(counts, answer["numbers"][start:end], answer["similarities"][start:end])
+    return TileEdges(counts, answer["numbers"][start:end], answer["similarities"][start:end])
 
 
 def _rows(side: slice) -> int:

@@ -10,7 +10,7 @@ from prune_cli.core.rng import generator
 from prune_cli.engines.threads import in_order, one_thread
 from prune_cli.methods.selection.neighbors.edges import Edges, edge_bytes
 from prune_cli.methods.selection.neighbors.similarity import Similarity
-from prune_cli.methods.selection.neighbors.tiles import Piece, Products, compile_tile
+from prune_cli.methods.selection.neighbors.tiles import Products, TileEdges, compile_tile
 
 _BLOCK_NUMBERS = 1 << 26  # similarities of a block of rows
 _CHUNK = 65_536
@@ -81,7 +81,7 @@ class RowsOnDemand:
         n_samples = len(self._similarity)
         columns = [slice(start, min(start + _CHUNK, n_samples)) for start in range(0, n_samples, _CHUNK)]
 
-        def compute(block: slice) -> Piece:
+        def compute(block: slice) -> TileEdges:
             return self._products.edges(wanted, block, self._threshold, both=False)[0]
 
         with one_thread() as threads:

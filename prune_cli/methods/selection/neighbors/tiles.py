@@ -65,7 +65,7 @@ def compile_tile() -> tuple[Callable[..., Any], ...]:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TileEdges:
     """The edges of some rows to a block: how many each row has, then to whom (numbers in the block), how near."""
 
     counts: np.ndarray
@@ -88,7 +88,7 @@ class Products:
         """Return the dot products of some rows with others."""
         return (self.rows[a].to(self.computed_in) @ self.rows[b].to(self.computed_in).T).to(self.dtype)
 
-    def edges(self, a: slice | np.ndarray, b: slice, threshold: float, both: bool) -> tuple[Piece, Piece]:
+    def edges(self, a: slice | np.ndarray, b: slice, threshold: float, both: bool) -> tuple[TileEdges, TileEdges]:
         """Return the edges from samples a to block b, and with ``both`` those from b to a."""
         rows = np.arange(len(self.half_n))[a]
         own_r = np.where((rows >= b.start) & (rows < b.stop), rows - b.start, -1)
@@ -98,7 +98,7 @@ class Products:
 
     def _edges_cpu(
         self, rows: np.ndarray, a: slice | np.ndarray, b: slice, threshold: float, own_r: np.ndarray, both: bool
-    ) -> tuple[Piece, Piece]:
+    ) -> tuple[TileEdges, TileEdges]:
         count, fill, _ = compile_tile()
         tile = self.dots(a, b).numpy()
         of_rows, of_columns = np.zeros(tile.shape[0], np.int64), np.zeros(tile.shape[1] if both else 0, np.int64)
@@ -109,11 +109,11 @@ class Products:
         numbers, values = np.empty(found, np.int32), np.empty(found, tile.dtype)
         numbers_back, values_back = np.empty(back, np.int32), np.empty(back, tile.dtype)
         fill(tile, limit, both, np.cumsum(of_columns) - of_columns, numbers, values, numbers_back, values_back)
-        return Piece(of_rows, numbers, values), Piece(of_columns, numbers_back, values_back)
+        return TileEdges(of_rows, numbers, values), TileEdges(of_columns, numbers_back, values_back)
 
     def _edges_gpu(
         self, rows: np.ndarray, a: slice | np.ndarray, b: slice, threshold: float, own_r: np.ndarray, both: bool
-    ) -> tuple[Piece, Piece]:
+    ) -> tuple[TileEdges, TileEdges]:
         import torch
 
         half_r, half_c = (tensor_of(self.half_n[part]).to(self.device) for part in (rows, b))
@@ -124,5 +124,5 @@ class Products:
         for values in (tile, tile.T if both else tile[:0]):
             near = values > threshold
             numbers = near.nonzero(as_tuple=True)[1].to(torch.int32)
-            pieces.append(Piece(near.sum(dim=1).cpu().numpy(), numbers.cpu().numpy(), values[near].cpu().numpy()))
+            pieces.append(TileEdges(near.sum(dim=1).cpu().numpy(), numbers.cpu().numpy(), values[near].cpu().numpy()))
         return pieces[0], pieces[1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.engines.block import BlockWork
-from prune_cli.methods.selection.capabilities import Problem
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking, Run
 from prune_cli.methods.selection.proxy.accuracy import Proxy, proxy_work, ridge_right_counts
 from prune_cli.methods.selection.proxy.samples import LabelledVectors
@@ -30,11 +30,11 @@ class WindowParams:
         "class", "cut the window inside each class (as --per-class does), or rank all samples together, as published"
     )
 
-    def extra_bytes(self, problem: Problem) -> int:
+    def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the cells' Gram matrices."""
         return int((1 / self.step + 1) * len(problem.counts) ** 0.5) * 8 * problem.width**2
 
-    def block_work(self, problem: Problem) -> BlockWork:
+    def block_work(self, problem: ProblemSize) -> BlockWork:
         """Return what the proxy's blocks come to."""
         windows = sum(len(window_starts(count, problem.rows, self.step)) for count in problem.counts)
         return proxy_work(problem.rows, problem.width + self.bias, problem.n_classes, windows)

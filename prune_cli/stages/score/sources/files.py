@@ -21,7 +21,7 @@ from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.stages.evaluate.relabels import p_clean_of
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.score.contract import Figures, Origin, Scored
+from prune_cli.stages.score.contract import Figures, Scored, SourceFacts
 from prune_cli.stages.score.options import ScoreOptions
 from prune_cli.stages.score.output import write_scores
 from prune_cli.stages.score.request import Request
@@ -42,7 +42,7 @@ class FileRows:
     ids: pa.Array
     labels: pa.Array | None
     plan: Figures
-    origin: Origin
+    origin: SourceFacts
     scores: Callable[[], Scored]
 
 
@@ -119,7 +119,7 @@ def _dynamics(request: Request, source: ParquetSource) -> FileRows:
         "peak_memory_bytes": 400 * 2**20 + 200 * len(file.ids),
         "disk_bytes": len(file.ids) * (32 + 8 * len(request.methods)),
     }
-    origin = Origin(inputs=tuple(source.inputs), packages=("numpy", "pyarrow"))
+    origin = SourceFacts(inputs=tuple(source.inputs), packages=("numpy", "pyarrow"))
     return FileRows(file.ids, file.label_values(), plan, origin, scores)
 
 
@@ -141,5 +141,5 @@ def _relabels(dataset: Dataset, location: str) -> FileRows:
         return Scored(find_method("score", "p_clean").load()(p_clean_n), {"p_clean": dict(facts)})
 
     plan = {"rows": len(dataset), "passes_over_data": 1, "algorithm": f"p_clean of {RELABELS}"}
-    origin = Origin(inputs=(*dataset.source.inputs, *ParquetSource(location).inputs), packages=("pyarrow",))
+    origin = SourceFacts(inputs=(*dataset.source.inputs, *ParquetSource(location).inputs), packages=("pyarrow",))
     return FileRows(dataset.ids, dataset.labels.values(), plan, origin, scores)

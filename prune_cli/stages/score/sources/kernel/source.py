@@ -17,7 +17,7 @@ from prune_cli.methods.scores.kernel.neural_tangents import require, user_file
 from prune_cli.methods.scores.kernel.row_kinds import make_rows
 from prune_cli.methods.scores.kernel.rows import zero_rows
 from prune_cli.stages.frame.engine import open_engine
-from prune_cli.stages.score.contract import Figures, Job, Origin, Scored, Scoring, Source
+from prune_cli.stages.score.contract import Figures, Job, Scored, Scoring, Source, SourceFacts
 from prune_cli.stages.score.output import work_path
 from prune_cli.stages.score.reading import Column, Reading
 from prune_cli.stages.score.sources.features import Features, class_values, keep_features
@@ -60,7 +60,7 @@ class KernelSource(Source[Column[np.ndarray]]):
         folder = self.job.options.work_dir or local_twin(self.job.output).parent
         require_room(figures, folder, self.job.options.runtime)
 
-    def origin(self) -> Origin:
+    def origin(self) -> SourceFacts:
         """Return the networks of the user's own that kernels are of, and the kernel that was given."""
         given, kernels = self.job.options.load_kernel, self.job.request.kernels.values()
         networks = {parse_kernel(params.kernel).network or "" for params in kernels}
@@ -72,7 +72,7 @@ class KernelSource(Source[Column[np.ndarray]]):
             with path.open("rb") as file:
                 found.append(InputFile(path.name, hash_stream(file)))
         stated = {"load_kernel": given.name} if given is not None else {}
-        return Origin(stated, tuple(found), NETWORK_PACKAGES if self.networked else ())
+        return SourceFacts(stated, tuple(found), NETWORK_PACKAGES if self.networked else ())
 
     def load(self, reading: Reading) -> Column[np.ndarray]:
         """Return the samples; one without a direction is bad."""

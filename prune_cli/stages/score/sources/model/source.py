@@ -19,7 +19,7 @@ from prune_cli.methods.scores.record.records import record_of_logits
 from prune_cli.methods.training.data.inputs import Inputs
 from prune_cli.methods.training.networks.predict import Look, Prediction, predict
 from prune_cli.stages.frame.engine import open_engine
-from prune_cli.stages.score.contract import PACKAGES, Figures, Job, Origin, Scored, Scoring, Source
+from prune_cli.stages.score.contract import PACKAGES, Figures, Job, Scored, Scoring, Source, SourceFacts
 from prune_cli.stages.score.plan import look_figures
 from prune_cli.stages.score.reading import InputColumn, Reading
 from prune_cli.stages.score.sources.features import (
@@ -58,11 +58,11 @@ class ModelSource(Source[InputColumn | Looked]):
     def plan(self, figures: Figures) -> Figures:
         return look_figures(self.job, figures, "one forward pass a sample")
 
-    def origin(self) -> Origin:
+    def origin(self) -> SourceFacts:
         options, request = self.job.options, self.job.request
         augmented = {TRAINING: {"augment": request.training.augment}} if request.features == "model" else {}
         name = str(options.model)
-        return Origin({**augmented, "model": name if options.weights else Path(name).name}, self.network.inputs)
+        return SourceFacts({**augmented, "model": name if options.weights else Path(name).name}, self.network.inputs)
 
     def load(self, reading: Reading) -> InputColumn | Looked:
         """Return the inputs to look at; or what it says of them, where an engine reads and looks."""

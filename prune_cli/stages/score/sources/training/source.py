@@ -12,7 +12,7 @@ from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.runs.folder import read_run
 from prune_cli.methods.registry.lookup import TRAINING
 from prune_cli.methods.training.networks.architectures import default_architecture
-from prune_cli.stages.score.contract import Figures, Job, Origin, Scored, Scoring, Source
+from prune_cli.stages.score.contract import Figures, Job, Scored, Scoring, Source, SourceFacts
 from prune_cli.stages.score.reading import InputColumn, Reading
 from prune_cli.stages.score.request import RECIPE
 from prune_cli.stages.score.sources.features import class_values, embed, keep_features, score_features
@@ -49,7 +49,7 @@ class TrainingSource(Source[InputColumn]):
     def require_room(self, figures: Figures) -> None:
         self.spec.require_memory(len(self.job.dataset), len(self.job.dataset.labels.classes))
 
-    def origin(self) -> Origin:
+    def origin(self) -> SourceFacts:
         spec = self.spec
         stated = {
             **dataclasses.asdict(spec.params),
@@ -58,7 +58,7 @@ class TrainingSource(Source[InputColumn]):
             "batch_size": spec.runtime.batch_size,
             RECIPE: dataclasses.asdict(spec.recipe),
         }
-        return Origin({TRAINING: stated})
+        return SourceFacts({TRAINING: stated})
 
     def load(self, reading: Reading) -> InputColumn:
         return reading.inputs()

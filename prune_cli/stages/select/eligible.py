@@ -14,7 +14,7 @@ from prune_cli.stages.select.key import sub_terms
 
 
 @dataclass(frozen=True)
-class Pool:
+class EligibleRows:
     """The rows that can be kept.
 
     Args:
@@ -40,7 +40,7 @@ class Pool:
         return order_m if self.positions is None else self.positions[order_m]
 
 
-def pool_of(rows: SelectionRows) -> Pool:
+def eligible_rows(rows: SelectionRows) -> EligibleRows:
     """Return the rows that can be kept."""
     eligible, order_n = rows.eligible, rows.scores.ids.order_n
     positions = None if eligible.all() else np.flatnonzero(eligible).astype(position_type(len(eligible)))
@@ -72,4 +72,4 @@ def pool_of(rows: SelectionRows) -> Pool:
         kept_n=rows.wishes.keep[at] if rows.wishes.keep.any() else None,
         probabilities=streamed(rows.probabilities),
     )
-    return Pool(candidates, positions)
+    return EligibleRows(candidates, positions)
