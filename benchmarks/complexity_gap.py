@@ -34,9 +34,9 @@ from PIL import Image
 
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
+from prune_cli.methods.scores.kernel.rows.making import make_rows
 from prune_cli.methods.scores.kernel.sides import SidesResult, score_sides, sides_memory
-from prune_cli.methods.scores.kernel.solving import kernel_solution
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 Table = list[tuple[str, ...]]

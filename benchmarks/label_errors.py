@@ -31,13 +31,13 @@ from prune_cli.core.rng import generator
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import MatrixKernel, fill_matrix
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, margins, residuals
-from prune_cli.methods.scores.kernel.pieces import Settings
-from prune_cli.methods.scores.kernel.problem import Problem
+from prune_cli.methods.scores.kernel.pieces.contract import Settings
+from prune_cli.methods.scores.kernel.pieces.sets import SetPiece
+from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution, solve_piece
 from prune_cli.methods.scores.kernel.ridge import choose_ridge
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
-from prune_cli.methods.scores.kernel.set_piece import SetPiece
-from prune_cli.methods.scores.kernel.solution import Solution
-from prune_cli.methods.scores.kernel.solving import kernel_solution, solve_piece
+from prune_cli.methods.scores.kernel.solver.problem import Problem
+from prune_cli.methods.scores.kernel.solver.solution import Solution
 
 FLIPPED = 0.2
 Found = dict[str, NDArray[np.float64]]

@@ -19,7 +19,7 @@ from prune_cli.methods.registry.lookup import TRAINING, find_method, methods_of,
 from prune_cli.methods.registry.method import Method
 from prune_cli.methods.registry.presets import PRESETS
 from prune_cli.methods.scores.kernel.needs import KernelScoreParams
-from prune_cli.methods.scores.kernel.solving import kernel_solution
+from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
 from prune_cli.methods.scores.record.needs import RecordParams
 from prune_cli.methods.scores.record.records import ArrayRecord
 from prune_cli.methods.selection.choosing import choose

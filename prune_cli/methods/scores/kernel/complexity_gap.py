@@ -11,7 +11,7 @@ from prune_cli.core.params import param
 from prune_cli.methods.arrays import FloatArray
 from prune_cli.methods.scores.kernel.needs import KernelNeeds, KernelScoreParams
 from prune_cli.methods.scores.kernel.params import resolve_mode
-from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solver.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def complexity_gap_scores(
         Two classes of one sample each at right angles: H = I / 2, each sample costs y_i^2 / H_ii = 2.
 
         >>> import numpy as np
-        >>> from prune_cli.methods.scores.kernel.solving import kernel_solution
+        >>> from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
         >>> codes = np.array([0, 1])
         >>> complexity_gap_scores(kernel_solution(np.eye(2), codes, ComplexityGapParams()), codes)["cg"].round(12).tolist()
         [2.0, 2.0]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from prune_cli.core.errors import InputError
 from prune_cli.methods.arrays import IntArray
 from prune_cli.methods.scores.kernel.ntk import DIAGONAL, deep_relu_kernel, relu_kernel
-from prune_cli.methods.scores.kernel.rows import RowBlock, Rows
+from prune_cli.methods.scores.kernel.rows.contract import RowBlock, Rows
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from prune_cli.core.errors import InputError, UnavailableError
 from prune_cli.methods.arrays import FloatArray, IntArray
 from prune_cli.methods.scores.kernel.kernels import KernelBlock
 from prune_cli.methods.scores.kernel.ntk import DIAGONAL
-from prune_cli.methods.scores.kernel.rows import Rows
+from prune_cli.methods.scores.kernel.rows.contract import Rows
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from prune_cli.methods.arrays import FloatArray
 from prune_cli.methods.scores.kernel.needs import KernelNeeds, KernelScoreParams
 from prune_cli.methods.scores.kernel.params import EXACT_ROWS, resolve_mode
 from prune_cli.methods.scores.kernel.ridge import RIDGES
-from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solver.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def ntk_margin_scores(
         Two classes at right angles say nothing of each other: H = I / 2, all predictions are 0 but for the class left out.
 
         >>> import numpy as np
-        >>> from prune_cli.methods.scores.kernel.solving import kernel_solution
+        >>> from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
         >>> codes = np.array([0, 1])
         >>> solution = kernel_solution(np.eye(2), codes, NtkParams(ridge=0.5))
         >>> ntk_margin_scores(solution, codes)["ntk_margin"].round(12).tolist()

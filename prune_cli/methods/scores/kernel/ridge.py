@@ -12,7 +12,7 @@ import numpy as np
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.scores.kernel.kernels import write_tiles
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.system import class_signs
+from prune_cli.methods.scores.kernel.solver.system import class_signs
 
 RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """What ``ridge=none`` chooses from; the kernel of a sample with itself is 1/2."""

@@ -19,11 +19,11 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator
 from prune_cli.methods.arrays import FloatArray, IntArray
 from prune_cli.methods.devices import resolve_device
-from prune_cli.methods.scores.kernel import triangle
-from prune_cli.methods.scores.kernel.factored import factor_triangle
 from prune_cli.methods.scores.kernel.kernels import Kernel
-from prune_cli.methods.scores.kernel.precision import item_size, torch_dtype
-from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solver import triangle
+from prune_cli.methods.scores.kernel.solver.factored import factor_triangle
+from prune_cli.methods.scores.kernel.solver.precision import item_size, torch_dtype
+from prune_cli.methods.scores.kernel.solver.solution import Solution
 
 if TYPE_CHECKING:
     import torch

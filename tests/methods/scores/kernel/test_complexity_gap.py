@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.rng import generator
 from prune_cli.methods.scores.kernel import sides as module
-from prune_cli.methods.scores.kernel import triangle
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
+from prune_cli.methods.scores.kernel.rows.making import make_rows
 from prune_cli.methods.scores.kernel.sides import (
     SideDraw,
     Sides,
@@ -30,7 +30,7 @@ from prune_cli.methods.scores.kernel.sides import (
     sides_memory,
     sides_size,
 )
-from prune_cli.methods.scores.kernel.solving import kernel_solution
+from prune_cli.methods.scores.kernel.solver import triangle
 
 PUBLISHED = ComplexityGapParams()
 
@@ -478,7 +478,7 @@ def test_combining_some_classes_leaves_nan_and_some_repeats_is_an_error():
 _MEASURE = """
 import numpy as np
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.rows.making import make_rows
 from prune_cli.methods.scores.kernel.sides import score_sides, sides_memory
 
 def resident(field):

@@ -14,9 +14,9 @@ from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import ReluKernel, write_tiles
 from prune_cli.methods.scores.kernel.neural_tangents import require
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, ntk_margin_scores
-from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
+from prune_cli.methods.scores.kernel.rows.making import make_rows
 from prune_cli.methods.scores.kernel.samples import make_samples
-from prune_cli.methods.scores.kernel.solving import kernel_solution
 
 if importlib.util.find_spec("neural_tangents") is None:
     pytest.skip("the extra ntk is not installed", allow_module_level=True)

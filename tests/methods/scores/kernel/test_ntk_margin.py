@@ -14,9 +14,9 @@ from prune_cli.methods.scores.kernel.ntk_margin import (
     ntk_residual_scores,
     probabilities,
 )
+from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
 from prune_cli.methods.scores.kernel.ridge import RIDGES, choose_ridge
 from prune_cli.methods.scores.kernel.samples import make_samples
-from prune_cli.methods.scores.kernel.solving import kernel_solution
 
 
 def test_the_ridge_chosen_is_the_best_left_one_out():

@@ -14,7 +14,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.progress import silent
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.partition import Region, two_means_parts
-from prune_cli.methods.scores.kernel.row_kinds import make_rows
+from prune_cli.methods.scores.kernel.rows.making import make_rows
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.confidence.neighbor_confidence import NeighborConfidenceParams
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run

@@ -20,9 +20,9 @@ from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.scores.kernel.kernels import parse_kernel
 from prune_cli.methods.scores.kernel.needs import KernelScoreParams
 from prune_cli.methods.scores.kernel.params import Mode
-from prune_cli.methods.scores.kernel.precision import item_size
+from prune_cli.methods.scores.kernel.pieces.solving import piece_of
 from prune_cli.methods.scores.kernel.ridge import RIDGE_ROWS
-from prune_cli.methods.scores.kernel.solving import piece_of
+from prune_cli.methods.scores.kernel.solver.precision import item_size
 from prune_cli.stages.frame.engine import workers_ahead
 from prune_cli.stages.frame.machine_plan import machine_figures
 from prune_cli.stages.score.reading import is_mapped

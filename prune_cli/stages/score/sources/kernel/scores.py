@@ -15,13 +15,13 @@ from prune_cli.engines.threads import one_thread
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.scores.kernel.needs import KernelScoreParams
 from prune_cli.methods.scores.kernel.ntk_margin import fit_temperature, predictions_of, probabilities
-from prune_cli.methods.scores.kernel.pieces import KernelName, Piece
+from prune_cli.methods.scores.kernel.pieces.contract import KernelName, Piece
+from prune_cli.methods.scores.kernel.pieces.sets import SetPiece
+from prune_cli.methods.scores.kernel.pieces.sides import SidesPiece
+from prune_cli.methods.scores.kernel.pieces.solving import plan_pieces
 from prune_cli.methods.scores.kernel.ridge import RIDGES, RidgeChoice, choose_ridge
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.set_piece import SetPiece
-from prune_cli.methods.scores.kernel.sides_piece import SidesPiece
-from prune_cli.methods.scores.kernel.solution import Solution
-from prune_cli.methods.scores.kernel.solving import plan_pieces
+from prune_cli.methods.scores.kernel.solver.solution import Solution
 from prune_cli.stages.score.contract import Scored
 from prune_cli.stages.score.sources.kernel.matrix import ready_samples
 from prune_cli.stages.score.sources.kernel.work import Computed, KernelWork, compute_pieces

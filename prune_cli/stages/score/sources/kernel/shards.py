@@ -17,10 +17,10 @@ from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.scores.kernel.needs import KernelScoreParams
-from prune_cli.methods.scores.kernel.pieces import Piece
-from prune_cli.methods.scores.kernel.problem import Problem
-from prune_cli.methods.scores.kernel.set_piece import SetPiece
-from prune_cli.methods.scores.kernel.solving import piece_of
+from prune_cli.methods.scores.kernel.pieces.contract import Piece
+from prune_cli.methods.scores.kernel.pieces.sets import SetPiece
+from prune_cli.methods.scores.kernel.pieces.solving import piece_of
+from prune_cli.methods.scores.kernel.solver.problem import Problem
 from prune_cli.stages.score.contract import Scored
 from prune_cli.stages.score.sources.kernel.scores import KernelBlocks, KernelPlan, finish_scores
 from prune_cli.stages.score.sources.kernel.work import Computed, KernelWork, Shard

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from prune_cli.core.progress import Progress
 from prune_cli.engines.block import Arrays, Block
 from prune_cli.methods.arrays import IntArray
-from prune_cli.methods.scores.kernel.blocks import pack_sides, sides_result, to_arrays
-from prune_cli.methods.scores.kernel.columns import PanelStore
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.pieces import Piece, Settings, later
+from prune_cli.methods.scores.kernel.pieces.contract import Piece, Settings, later
+from prune_cli.methods.scores.kernel.pieces.packed import pack_sides, sides_result, to_arrays
 from prune_cli.methods.scores.kernel.samples import Samples
 from prune_cli.methods.scores.kernel.sides import (
     SideDraw,
@@ -30,7 +29,8 @@ from prune_cli.methods.scores.kernel.sides import (
     sides_memory,
     sides_size,
 )
-from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solver.columns import PanelStore
+from prune_cli.methods.scores.kernel.solver.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class SidesPiece(Piece):
                 lambda sides: pack_sides(kernel, *self._drawn(samples, sides, settings.seed)), planned[number]
             )
             blocks.append(Block(names[number], values, gather, nbytes, sides_flops(n_pos, n_neg, rows.n_features)))
-        return "prune_cli.methods.scores.kernel.blocks:score_packed_sides", blocks
+        return "prune_cli.methods.scores.kernel.pieces.packed:score_packed_sides", blocks
 
     def results(self, blocks: Sequence[Arrays]) -> list[SidesResult]:
         """Return the terms of each class and repeat."""

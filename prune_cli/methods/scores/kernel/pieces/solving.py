@@ -12,14 +12,14 @@ from prune_cli.core.params import build_params
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.arrays import IntArray
 from prune_cli.methods.scores.kernel.needs import KernelNeeds, KernelScoreParams
-from prune_cli.methods.scores.kernel.pieces import Piece, Settings
-from prune_cli.methods.scores.kernel.problem import problem_of
+from prune_cli.methods.scores.kernel.pieces.contract import Piece, Settings
+from prune_cli.methods.scores.kernel.pieces.sets import SetPiece
+from prune_cli.methods.scores.kernel.pieces.sides import SidesPiece
 from prune_cli.methods.scores.kernel.ridge import choose_ridge
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
-from prune_cli.methods.scores.kernel.set_piece import SetPiece
 from prune_cli.methods.scores.kernel.sides import SideDraw
-from prune_cli.methods.scores.kernel.sides_piece import SidesPiece
-from prune_cli.methods.scores.kernel.solution import Solution
+from prune_cli.methods.scores.kernel.solver.problem import problem_of
+from prune_cli.methods.scores.kernel.solver.solution import Solution
 
 
 def piece_of(params: KernelScoreParams, needs: KernelNeeds, ridge: float) -> SidesPiece | SetPiece:

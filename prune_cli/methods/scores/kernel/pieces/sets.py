@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from prune_cli.core.progress import Progress
 from prune_cli.engines.block import Arrays, Block
 from prune_cli.methods.arrays import IntArray
-from prune_cli.methods.scores.kernel.blocks import pack_set, set_result, to_arrays
-from prune_cli.methods.scores.kernel.columns import PanelStore
-from prune_cli.methods.scores.kernel.cost import problem_cost
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.pieces import Piece, Settings, later
-from prune_cli.methods.scores.kernel.problem import Problem, SampleSet, plan_sets, set_members
+from prune_cli.methods.scores.kernel.pieces.contract import Piece, Settings, later
+from prune_cli.methods.scores.kernel.pieces.packed import pack_set, set_result, to_arrays
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.solution import SetResult, Solution, combine
-from prune_cli.methods.scores.kernel.solver import solve_set
+from prune_cli.methods.scores.kernel.solver.columns import PanelStore
+from prune_cli.methods.scores.kernel.solver.cost import problem_cost
+from prune_cli.methods.scores.kernel.solver.problem import Problem, SampleSet, plan_sets, set_members
+from prune_cli.methods.scores.kernel.solver.sets import solve_set
+from prune_cli.methods.scores.kernel.solver.solution import SetResult, Solution, combine
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SetPiece(Piece):
         cost = problem_cost(one, size, rows.n_features, samples.n_classes, settings.dtype, itemsize)
         values = {"depth": kernel.depth, **settings._asdict(), "n_classes": samples.n_classes}
         names = self.block_names(codes_n)
-        return "prune_cli.methods.scores.kernel.blocks:solve_packed_set", [
+        return "prune_cli.methods.scores.kernel.pieces.packed:solve_packed_set", [
             Block(
                 names[number],
                 {**values, "problem": list(self.problem), "part": list(sets[number])},

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.arrays import IntArray
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.problem import Problem, SampleSet
-from prune_cli.methods.scores.kernel.row_kinds import unpack_rows
+from prune_cli.methods.scores.kernel.rows.making import unpack_rows
 from prune_cli.methods.scores.kernel.samples import Samples
 from prune_cli.methods.scores.kernel.sides import SidesResult, score_sides
-from prune_cli.methods.scores.kernel.solution import SetResult
-from prune_cli.methods.scores.kernel.solver import solve_set
+from prune_cli.methods.scores.kernel.solver.problem import Problem, SampleSet
+from prune_cli.methods.scores.kernel.solver.sets import solve_set
+from prune_cli.methods.scores.kernel.solver.solution import SetResult
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from prune_cli.core.rng import generator
-from prune_cli.methods.scores.kernel.factored import Factored, factor_regular
 from prune_cli.methods.scores.kernel.kernels import KernelBlock, write_tiles
 from prune_cli.methods.scores.kernel.ntk import DIAGONAL
-from prune_cli.methods.scores.kernel.system import Inverse, System
+from prune_cli.methods.scores.kernel.solver.factored import Factored, factor_regular
+from prune_cli.methods.scores.kernel.solver.system import Inverse, System
 
 if TYPE_CHECKING:
     import torch

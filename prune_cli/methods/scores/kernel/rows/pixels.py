@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.methods.arrays import BoolArray, FloatArray, IntArray
-from prune_cli.methods.scores.kernel.rows import NO_LENGTH, ROUNDING_STEPS, RowBlock, Rows
+from prune_cli.methods.scores.kernel.rows.contract import NO_LENGTH, ROUNDING_STEPS, RowBlock, Rows
 
 if TYPE_CHECKING:
     import torch

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prune_cli.methods.scores.kernel import triangle
-from prune_cli.methods.scores.kernel.precision import item_size
-from prune_cli.methods.scores.kernel.problem import Problem
-from prune_cli.methods.scores.kernel.tile_columns import columns_cost
+from prune_cli.methods.scores.kernel.solver import triangle
+from prune_cli.methods.scores.kernel.solver.precision import item_size
+from prune_cli.methods.scores.kernel.solver.problem import Problem
+from prune_cli.methods.scores.kernel.solver.tile_columns import columns_cost
 
 _OVERHEAD = 64 * 2**20
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from prune_cli.core.progress import Progress
 from prune_cli.methods.arrays import FloatArray, IntArray
-from prune_cli.methods.scores.kernel.columns import PanelStore
-from prune_cli.methods.scores.kernel.factored import Factored
 from prune_cli.methods.scores.kernel.kernels import Kernel, KernelBlock
-from prune_cli.methods.scores.kernel.problem import Problem
+from prune_cli.methods.scores.kernel.solver.columns import PanelStore
+from prune_cli.methods.scores.kernel.solver.factored import Factored
+from prune_cli.methods.scores.kernel.solver.problem import Problem
 
 if TYPE_CHECKING:
     import torch

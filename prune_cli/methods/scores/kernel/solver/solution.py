@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.arrays import FloatArray, IntArray
-from prune_cli.methods.scores.kernel.problem import Problem
+from prune_cli.methods.scores.kernel.solver.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ import torch
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.methods import arrays
-from prune_cli.methods.scores.kernel.row_kinds import make_rows
-from prune_cli.methods.scores.kernel.rows import Rows, has_duplicates, zero_rows
+from prune_cli.methods.scores.kernel.rows.contract import Rows, has_duplicates, zero_rows
+from prune_cli.methods.scores.kernel.rows.making import make_rows
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64
 

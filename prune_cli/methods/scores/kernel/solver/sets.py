@@ -13,17 +13,22 @@ from prune_cli.core.errors import NumericalError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.arrays import IntArray
 from prune_cli.methods.devices import free_memory, resolve_device
-from prune_cli.methods.scores.kernel import triangle
-from prune_cli.methods.scores.kernel.columns import WIDTH, Columns, PanelStore
-from prune_cli.methods.scores.kernel.factored import factor_triangle
-from prune_cli.methods.scores.kernel.nystrom import solve_nystrom
-from prune_cli.methods.scores.kernel.precision import dtype_name, torch_dtype
-from prune_cli.methods.scores.kernel.problem import Problem, SampleSet
-from prune_cli.methods.scores.kernel.rows import has_duplicates
+from prune_cli.methods.scores.kernel.rows.contract import has_duplicates
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.solution import SetResult
-from prune_cli.methods.scores.kernel.system import Inverse, System
-from prune_cli.methods.scores.kernel.tile_columns import columns_cost, factor_columns, inverse_diagonal, solve_refined
+from prune_cli.methods.scores.kernel.solver import triangle
+from prune_cli.methods.scores.kernel.solver.columns import WIDTH, Columns, PanelStore
+from prune_cli.methods.scores.kernel.solver.factored import factor_triangle
+from prune_cli.methods.scores.kernel.solver.nystrom import solve_nystrom
+from prune_cli.methods.scores.kernel.solver.precision import dtype_name, torch_dtype
+from prune_cli.methods.scores.kernel.solver.problem import Problem, SampleSet
+from prune_cli.methods.scores.kernel.solver.solution import SetResult
+from prune_cli.methods.scores.kernel.solver.system import Inverse, System
+from prune_cli.methods.scores.kernel.solver.tile_columns import (
+    columns_cost,
+    factor_columns,
+    inverse_diagonal,
+    solve_refined,
+)
 
 _CARD = 0.7  # of a card's free memory, which a factor may take
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prune_cli.methods.scores.kernel import triangle
+from prune_cli.methods.scores.kernel.solver import triangle
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.scores.kernel.embeddings import EmbeddingRows, column_means
-from prune_cli.methods.scores.kernel.pixels import PixelRows, channel_moments
-from prune_cli.methods.scores.kernel.rows import Rows
+from prune_cli.methods.scores.kernel.rows.contract import Rows
+from prune_cli.methods.scores.kernel.rows.embeddings import EmbeddingRows, column_means
+from prune_cli.methods.scores.kernel.rows.pixels import PixelRows, channel_moments
 
 
 def make_rows(values_nd: NDArray[Any], channels: int | None = None, center: bool = False) -> Rows:

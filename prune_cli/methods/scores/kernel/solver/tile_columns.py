@@ -18,11 +18,11 @@ import numpy as np
 
 from prune_cli.core.progress import Progress
 from prune_cli.methods.arrays import FloatArray
-from prune_cli.methods.scores.kernel.columns import WIDTH, Columns
-from prune_cli.methods.scores.kernel.factored import Factored, factor_regular
 from prune_cli.methods.scores.kernel.kernels import KernelBlock, write_tiles
 from prune_cli.methods.scores.kernel.ntk import DIAGONAL
-from prune_cli.methods.scores.kernel.precision import item_size
+from prune_cli.methods.scores.kernel.solver.columns import WIDTH, Columns
+from prune_cli.methods.scores.kernel.solver.factored import Factored, factor_regular
+from prune_cli.methods.scores.kernel.solver.precision import item_size
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,1 @@
+"""What kernel scores are made of: pieces, each of independent blocks."""

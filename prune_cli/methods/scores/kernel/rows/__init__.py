@@ -1,0 +1,1 @@
+"""Rows of samples as a kernel sees them."""
