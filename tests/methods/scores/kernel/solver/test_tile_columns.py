@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kernel_problems import problem, solved_set
 
-from prune_cli.methods.scores.kernel.solver.sets import sets as solver
+from prune_cli.methods.scores.kernel.solver import sets as solver
 
 
 class Shelf:
