@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clusters import PATIENT, LocalCluster, warm_workers
+from clusters import PATIENT, LocalCluster
 from conftest import Prune
 from making import png, write
 from waiting import HANGS
@@ -40,16 +40,12 @@ def many(tmp_path: Path) -> Path:
     )
 
 
-def test_a_cluster_of_its_own_gives_the_same_bytes_and_listens_to_nobody(
-    prune: Prune, vectors: Path, warm: WarmCommands
-) -> None:
+def test_a_cluster_of_its_own_gives_the_same_bytes_and_listens_to_nobody(prune: Prune, vectors: Path) -> None:
     script = """
 import sys
 from prune_cli.cli.app import invoke
 from prune_cli.engines import ray as engine
-from ray._private.parameter import RayParams
 from pathlib import Path
-starter, worker = sys.argv.pop(1), sys.argv.pop(1)
 
 def listening():
     found = []
@@ -70,10 +66,6 @@ def looked(shown):
     print("OPEN", [place for place in opened if place.split(":")[0] not in loopback], file=sys.stderr)
 engine._probe = looked
 engine._PATIENCE = engine._PROBE_SECONDS = 3600.0
-init = RayParams.__init__
-def warm_init(self, *given, **more):
-    init(self, *given, **{**more, "setup_worker_path": starter, "worker_path": worker})
-RayParams.__init__ = warm_init
 sys.exit(invoke(sys.argv[1:]))
 """
     if not Path("/proc/net/tcp").exists():
@@ -81,7 +73,7 @@ sys.exit(invoke(sys.argv[1:]))
     prune("score", vectors, *SCORE, "-o", "here.parquet")
     words = ["score", vectors, *SCORE, "--engine", "ray", "-o", "there.parquet"]
     done = subprocess.run(
-        [sys.executable, "-c", script, *warm_workers(warm), *map(str, words)],
+        [sys.executable, "-c", script, *map(str, words)],
         cwd=vectors.parent, capture_output=True, text=True, timeout=HANGS, env=clean_environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
