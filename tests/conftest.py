@@ -21,6 +21,7 @@ from warm import WarmCommands
 _WARM, _FRESH = "WARM_COMMANDS", "WARM_FRESH"
 """Variables of a run in several processes: the folder of the commands they share, and an interpreter that has loaded nothing."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test has two threads, each waits without a core
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
+from warm import WarmCommands
 
 from prune_cli.io.images.column import decode_images
 
@@ -25,9 +25,9 @@ def tables() -> dict[str, pa.Table]:
     return {name: pq.read_table(FOLDER / name) for name in NAMES}
 
 
-def test_made_again_it_is_the_same(tmp_path: Path) -> None:
+def test_made_again_it_is_the_same(tmp_path: Path, warm: WarmCommands) -> None:
     """Byte for byte with the pyarrow that made it (it writes its version), value for value with any other."""
-    subprocess.run([sys.executable, FOLDER / "make_sample_data.py", "--output", tmp_path], check=True)
+    subprocess.run([warm.python, FOLDER / "make_sample_data.py", "--output", tmp_path], check=True)
     for name in NAMES:
         ours, again = FOLDER / name, tmp_path / name
         if pq.ParquetFile(ours).metadata.created_by == pq.ParquetFile(again).metadata.created_by:

@@ -108,7 +108,7 @@ class WarmCommands:
             client.chmod(0o755)
         self._server = subprocess.Popen(
             [sys.executable, __file__, str(self.folder)],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
             stdin=subprocess.PIPE,  # it ends when this does, as when the tests are killed
             start_new_session=True,  # Ctrl-C is for the tests
         )

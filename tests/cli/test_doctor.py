@@ -31,7 +31,7 @@ def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in report["checks"]}
 
 
-def test_all_is_well_here(prune: Any) -> None:
+def test_all_is_well_here(prune: Any, warm_workers: None) -> None:
     report = json.loads(prune("doctor", "--json", "-q").stdout)
     assert report["healthy"] and report["versions"]["numpy"] == importlib.metadata.version("numpy")
     import torch
@@ -71,6 +71,7 @@ def test_what_is_broken_is_told_with_its_cure(prune: Any, shadows: Path) -> None
 
 
 def test_packages_that_are_missing_or_old_and_extras(prune: Any, shadows: Path) -> None:
+    (shadows / "torch.py").write_text("raise ImportError('it takes seconds')")
     told = shadows / "prune_cli-9.9.dist-info"
     told.mkdir()
     (told / "METADATA").write_text(
@@ -91,6 +92,8 @@ def test_packages_that_are_missing_or_old_and_extras(prune: Any, shadows: Path) 
 
 def test_as_text_it_is_the_result(prune: Any, shadows: Path) -> None:
     (shadows / "torch.py").write_text("raise ImportError('broken')")
+    for name in ("scipy", "sklearn", "numba", "faiss"):  # which take seconds
+        (shadows / f"{name}.py").touch()
     done = prune("doctor", check=1, env=environment(shadows), fresh=True)
     text = done.stdout.decode()
     for title in ("versions", "machine", "what is chosen when nothing is said", "extras", "variables that are set"):

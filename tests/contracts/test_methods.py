@@ -7,12 +7,12 @@ import inspect
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from warm import WarmCommands
 
 from prune_cli.core.params import build_params, describe_params
 from prune_cli.methods.registry.lookup import TRAINING, find_method, methods_of, training_params
@@ -257,15 +257,15 @@ def answers_on(threads: int) -> dict[str, list[list[int]]]:
     return {m.name: [r.order_n.tolist() for r in chosen_by(m, all_candidates()).rankings] for m in SELECTIONS}
 
 
-def test_selections_are_the_same_on_one_thread_and_on_two() -> None:
+def test_selections_are_the_same_on_one_thread_and_on_two(warm: WarmCommands) -> None:
     script = (
         "import json, test_methods as t; a, b = t.answers_on(1), t.answers_on(2); "
         "print(json.dumps([name for name in a if a[name] != b[name]] if len(a) > 10 else 'too few'))"
     )
-    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
-    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
     found = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=3600
+        [warm.python, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=3600
     )
     assert json.loads(found.stdout) == []
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from warm import WarmCommands
 
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.rng import generator
@@ -497,8 +498,8 @@ print((resident("VmHWM") - before) / sides_memory(n // 2, n // 2, 192, "auto", 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self")
-def test_peak_memory_is_what_sides_memory_says():
-    run = subprocess.run([sys.executable, "-c", _MEASURE.format(n=3000)], capture_output=True, text=True, check=True)
+def test_peak_memory_is_what_sides_memory_says(warm: WarmCommands):
+    run = subprocess.run([warm.python, "-c", _MEASURE.format(n=3000)], capture_output=True, text=True, check=True)
     assert 0.4 < float(run.stdout) <= 1.0
 
 

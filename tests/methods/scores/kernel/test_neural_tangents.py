@@ -20,7 +20,6 @@ from prune_cli.methods.scores.kernel.samples import make_samples
 
 if importlib.util.find_spec("neural_tangents") is None:
     pytest.skip("the extra ntk is not installed", allow_module_level=True)
-require()
 
 CPU = torch.device("cpu")
 OWN = """
@@ -35,6 +34,12 @@ def kernel():
 def nothing():
     return 3
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """Import what takes seconds, where its tests run alone."""
+    require()
 
 
 def matrix(kernel, n: int) -> np.ndarray:  # type: ignore[no-untyped-def]
