@@ -20,6 +20,8 @@ from warm import WarmCommands
 
 _WARM, _FRESH = "WARM_COMMANDS", "WARM_FRESH"
 """Variables of a run in several processes: the folder of the commands they share, and an interpreter that has loaded nothing."""
+_LONG = ("test_tutorials.py", "test_ray.py", "test_documentation.py", "test_kernels.py", "test_neural_tangents.py")
+_NEURAL_TANGENTS = {"tests/cli/test_kernels.py", "tests/methods/scores/kernel/test_neural_tangents.py"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test has two threads, each waits without a core
 
@@ -105,6 +107,25 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: commands.__exit__(None, None, None))
         os.environ |= {_WARM: str(commands.folder), _FRESH: sys.executable}
         config.option.tx = [f"popen//python={commands.python}" if tx == "popen" else tx for tx in config.option.tx]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand whole files to the processes, the long ones first, and those that import neural-tangents to the same one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class WholeFiles(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "neural-tangents" if file in _NEURAL_TANGENTS else file
+
+    config.option.loadscopereorder = False
+    return WholeFiles(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes longest come first, so that no process has it left when the others are done."""
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 WARM = (
     "torch", "torchvision", "torchmetrics.classification", "numba", "faiss", "scipy.special", "scipy.linalg", "sklearn.mixture",
     "pyarrow.parquet", "pyarrow.dataset", "pandas", "PIL.Image", "safetensors.torch", "jinja2", "matplotlib.figure",
-    "prune_cli.cli.app", "prune_cli.torch",
+    "matplotlib.backends.backend_svg", "prune_cli.cli.app", "prune_cli.torch",
     *(f"prune_cli.stages.{stage}.command" for stage in ("score", "select", "train", "evaluate", "compare", "report")),
     *(f"prune_cli.stages.manifest.{name}" for name in ("create", "check", "merge", "exports")),
 )  # fmt: skip
@@ -238,13 +238,18 @@ def serve(folder: Path) -> None:
 
 
 def _compile() -> None:
-    """Let numba compile what selections run. Not what runs on several threads: those would be missing in a fork."""
+    """Let numba compile what selections run, and torch load what follows a network's operations.
+
+    Not what runs on several threads: those would be missing in a fork.
+    """
     import numpy as np
+    import torch
 
     from prune_cli.methods.registry.lookup import find_method
     from prune_cli.methods.selection.choosing import choose
     from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 
+    torch.export.export(torch.nn.Linear(1, 1), (torch.ones(1, 1),))
     rng = np.random.default_rng(0)
     vectors, probabilities = rng.normal(size=(50, 6)), rng.dirichlet(np.ones(3), 50)
     candidates = Candidates(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,28 @@ EVIL = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `everything` keeps its files."""
+    return tmp_path_factory.mktemp("everything") / "files"
+
+
 @pytest.fixture
-def everything(prune: Prune, pictures: Path, tmp_path: Path) -> list[str]:
+def everything(prune: Prune, pictures: Path, tmp_path: Path, made_once: Path) -> list[str]:
     """One file of every kind, of 40 pictures."""
+    names = [
+        "s.parquet",
+        "k.parquet",
+        "k.curve.parquet",
+        "run",
+        "e.parquet",
+        "c.parquet",
+        "bad.errors.parquet",
+        "f.parquet",
+    ]
+    if made_once.exists():
+        shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
+        return names
     test = pq.read_table(pictures)
     pq.write_table(test, tmp_path / "test.parquet")
     fast = ("--arch", "resnet9:4", "--batch-size", "8")
@@ -40,16 +60,8 @@ def everything(prune: Prune, pictures: Path, tmp_path: Path) -> list[str]:
     prune("compare", "k.parquet", "--data", pictures, "--test", "test.parquet", "--epochs", "2", *fast, "--seeds", "2",
           "--jobs", "1", "--gate", "accuracy >= random - 100", "-o", "c.parquet")  # fmt: skip
     write(tmp_path / "bad.errors.parquet", {"id": ["p99"], "path": [None], "reason": ["truncated"]})
-    return [
-        "s.parquet",
-        "k.parquet",
-        "k.curve.parquet",
-        "run",
-        "e.parquet",
-        "c.parquet",
-        "bad.errors.parquet",
-        "f.parquet",
-    ]
+    shutil.copytree(tmp_path, made_once)
+    return names
 
 
 def text_of(page: str) -> str:

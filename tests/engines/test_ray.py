@@ -274,6 +274,7 @@ def scored(tmp_path: Path) -> list[object]:
     return ["select", "scored.parquet", "--method", "neighbor_confidence", "--count", "100", "-p", "parts=7"]
 
 
+@pytest.mark.slow
 def test_a_selection_by_partitions_survives_a_lost_node(
     cluster: LocalCluster, prune: Prune, scored: list[object], tmp_path: Path
 ) -> None:

@@ -44,7 +44,7 @@ class Recorder:
         self.notes.append(note)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recorder() -> type[Recorder]:
     return Recorder
 
@@ -57,7 +57,7 @@ def _training_set(
     return TrainingSet(inputs, labels.astype(np.int64), ranks.astype(np.int64), n_ranks or m, n_classes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def training_set() -> Callable[..., TrainingSet]:
     """Make a training set; the whole data set in its own order unless told otherwise."""
     return _training_set

@@ -13,6 +13,8 @@ from prune_cli.engines import block
 from prune_cli.stages.score.sources.model import blocks as engine_looks
 from prune_cli.stages.score.sources.model import source as score
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 @pytest.mark.parametrize(("data", "workers"), [("pictures", "2"), ("vectors", "1")])
 def test_blocks_give_the_bytes_of_one_look(

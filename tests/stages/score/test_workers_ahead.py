@@ -21,6 +21,8 @@ from prune_cli.stages.frame import engine as engines
 from prune_cli.stages.score.command import score
 from prune_cli.stages.score.options import ScoreOptions
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 @pytest.fixture
 def pools(monkeypatch: pytest.MonkeyPatch) -> list[Any]:

@@ -37,8 +37,27 @@ def same(a: Any, b: Any) -> bool:
     return a.model == b.model and all(a.tensors[n].tobytes() == b.tensors[n].tobytes() for n in a.tensors | b.tensors)
 
 
-@pytest.mark.parametrize(("train", "params"), RECIPES, ids=lambda v: getattr(v, "__name__", ""))
-@pytest.mark.parametrize("structure", [GATES, magnitude(MagnitudeParams(rounds=3))], ids=["gates", "magnitude"])
+STRUCTURES = {"gates": GATES, "magnitude": magnitude(MagnitudeParams(rounds=3))}
+AT_ONCE = {
+    ("gates", train_standard),
+    ("gates", train_dividemix),
+    ("magnitude", train_sop),
+    ("magnitude", train_elr_plus),
+}
+"""Every recipe and every structure once; the other pairs are slow."""
+
+
+@pytest.mark.parametrize(
+    ("structure", "train", "params"),
+    [
+        pytest.param(
+            structure, train, params, id=f"{name}-{train.__name__}",
+            marks=() if (name, train) in AT_ONCE else pytest.mark.slow,
+        )
+        for name, structure in STRUCTURES.items()
+        for train, params in RECIPES
+    ],
+)  # fmt: skip
 def test_a_run_goes_on_from_before_and_after_a_cut_to_the_same_bytes(
     train: Any, params: Any, structure: Any, digits: Any, training_set: Any, recorder: Any
 ) -> None:

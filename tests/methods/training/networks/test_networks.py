@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from waiting import HANGS
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.training.networks.architectures import parse_architecture
@@ -211,11 +213,13 @@ def test_a_point_convolution_is_the_convolution_with_its_stride(side: int, strid
 
 
 NARROW = """
+import itertools, json, math
 import torch
 from prune_cli.methods.training.networks.building import build_network
-torch.set_num_threads({threads})
-torch.manual_seed(0)
-for architecture in "resnet18:3", "preactresnet18:4", "resnet20:2":
+errors = {1: [], 2: []}
+for threads, architecture in itertools.product((1, 2), ("resnet18:3", "preactresnet18:4", "resnet20:2")):
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
     network = build_network(architecture, (16, 16, 3), 5, seed=0).to(memory_format=torch.channels_last)
     inputs = torch.randn(32, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     for _ in range(15):
@@ -227,13 +231,22 @@ for architecture in "resnet18:3", "preactresnet18:4", "resnet20:2":
     (exact(inputs.double()) ** 2).mean().backward()
     for (name, parameter), gradient in zip(exact.named_parameters(), found, strict=True):
         error = (parameter.grad - gradient).abs().max() / parameter.grad.abs().max().clamp(min=1e-3)
-        assert error < 0.05, (architecture, name, error)
+        errors[threads].append((error.item(), architecture, name))
+print(json.dumps([max(of, key=lambda e: (math.isnan(e[0]), e[0])) for of in errors.values()]))
 """
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_narrow_networks_have_right_gradients_on_older_processors(threads: int):
+@pytest.fixture(scope="module")
+def of_narrow() -> list[tuple[float, str, str]]:
+    """The largest errors of gradients of narrow networks on one thread and on two, on a processor without AVX-512."""
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    command = [sys.executable, "-c", NARROW.format(threads=threads)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
+    command = [sys.executable, "-c", NARROW]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_narrow_networks_have_right_gradients_on_older_processors(threads: int, of_narrow):
+    error, *where = of_narrow[threads - 1]
+    assert error < 0.05, where
