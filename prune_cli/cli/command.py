@@ -115,7 +115,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, after the warnings about its settings."""
-        console = Console(-1 if ctx.params.get("quiet") else 0)
+        printing = PrintFlags(**{n: v for n, v in ctx.params.items() if n in PrintFlags.__annotations__})
+        console = Console(printing.level)
         for warning in ctx.meta.get(WARNINGS, ()):
             console.say(f"prune: warning: {warning}")
         return super().invoke(ctx)

@@ -14,14 +14,14 @@ COLUMNS_LAST = (
     "output", "param", "preset", "test_split", "true_label_column", "image_size", "batch_size", "seed", "max_errors", "work_dir",
     "force", "plan", "list_methods", "shard",
     "id_column", "label_column", "image_column", "embedding_column", "input", "root", "split", "max_pixels",
-    "device", "precision", "workers", "memory_limit", "engine", "address", "json", "quiet", "verbose",
+    "device", "precision", "workers", "memory_limit", "engine", "address",
 )  # fmt: skip
 """The order in which ``--help`` lists what commands share: of those that read data."""
 
 COLUMNS_FIRST = (
     "output", "param", "preset", "id_column", "label_column", "embedding_column", "prob_column", "split",
     "device", "workers", "memory_limit", "work_dir", "seed", "max_errors",
-    "force", "plan", "list_methods", "engine", "address", "json", "quiet", "verbose",
+    "force", "plan", "list_methods", "engine", "address",
 )  # fmt: skip
 """The same of those that read scores, selections or what another tool wrote."""
 
@@ -131,16 +131,20 @@ class Spread:
         parameters = inspect.signature(function).parameters
         own: list[inspect.Parameter] = []
         shared = list(eager)
+        last: list[inspect.Parameter] = []
         for name, hint in hints.items():
             taken = _options_of(hint)
             if taken is None:
                 own.append(option(name, hint, parameters[name].default))
                 continue
             self._groups[name] = taken
+            if name in more:
+                last += taken[1]
+                continue
             for one in taken[1]:
                 placed = one.name in order and not issubclass(taken[0], OwnFlags)
                 (shared if placed else own).append(one)
-        self.options = [*own, *sorted(shared, key=lambda one: order.index(one.name))]
+        self.options = [*own, *sorted(shared, key=lambda one: order.index(one.name)), *last]
 
     def gathered(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of single options as the function takes them, groups made."""

@@ -30,7 +30,7 @@ def run(stage: Stage, printing: PrintFlags) -> None:
     if not read_launch(os.environ).leads:
         _follow(stage)
         return
-    console = Console(-1 if printing.quiet else printing.verbose, printing.json)
+    console = Console(printing.level, printing.json)
     try:
         with console.progress() as progress, _interruptible(progress) as watched:
             outcome = stage(watched)

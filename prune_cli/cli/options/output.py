@@ -51,3 +51,8 @@ class PrintFlags(Flags):
     verbose: Annotated[
         int, typer.Option("-v", "--verbose", count=True, help="More; -vv shows tracebacks.", show_default=False)
     ] = 0
+
+    @property
+    def level(self) -> int:
+        """Return how much is said, as `Console` takes it."""
+        return -1 if self.quiet else self.verbose
