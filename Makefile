@@ -31,7 +31,7 @@ contracts: $(INSTALLED)
 	$(BIN)/lint-imports
 
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --max-worker-restart 0
 
 clean:
 	rm -rf .venv demo build *.egg-info

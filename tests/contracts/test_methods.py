@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from waiting import HANGS
 from warm import WarmCommands
 
 from prune_cli.core.params import build_params, describe_params
@@ -265,7 +266,7 @@ def test_selections_are_the_same_on_one_thread_and_on_two(warm: WarmCommands) ->
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
     found = subprocess.run(
-        [warm.python, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=3600
+        [warm.python, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=HANGS
     )
     assert json.loads(found.stdout) == []
 

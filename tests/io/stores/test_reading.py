@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from object_stores import SmallStore
+from waiting import HANGS
 
 from prune_cli.core.errors import InputError, UnavailableError
 from prune_cli.io.parquet.tables import ParquetSource
@@ -265,7 +266,7 @@ def test_a_kill_in_the_middle_of_an_upload_leaves_no_object(number: signal.Signa
     process = subprocess.Popen([sys.executable, "-c", _WRITER], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     try:
-        assert asked_for.wait(60)
+        assert asked_for.wait(HANGS)
         process.send_signal(number)
         assert process.stdout.readline() == (b"interrupted\n" if number == signal.SIGINT else b"")
         told.set()
