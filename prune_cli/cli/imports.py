@@ -11,7 +11,7 @@ from prune_cli.cli.options.data import DataFlags
 from prune_cli.cli.options.output import OutputFlags
 from prune_cli.cli.options.selection import ChoiceFlags
 from prune_cli.cli.running import Stage
-from prune_cli.stages.manifest.origins import ORIGINS, ImportOptions
+from prune_cli.stages.manifest.origins import ORIGINS
 
 
 @command(order=COLUMNS_FIRST)
@@ -63,6 +63,7 @@ def import_file(
     Example: prune manifest import coreset.npy --from indices --data photos.parquet
     """
     from prune_cli.stages.manifest.imports import import_file as stage
+    from prune_cli.stages.manifest.options import ImportOptions
 
     options = ImportOptions(
         file=file,

@@ -16,7 +16,7 @@ from prune_cli.cli.options.selection import ChoiceFlags
 from prune_cli.cli.running import Stage
 from prune_cli.core.errors import InputError
 from prune_cli.io.foreign.exports import TARGETS
-from prune_cli.stages.manifest.combinations import HOWS, JOIN, MergeOptions
+from prune_cli.stages.manifest.combinations import HOWS, JOIN
 
 app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -107,6 +107,7 @@ def merge(
             raise InputError("--relabel goes with none of --how, --quota, --selected-only", "leave them out")
         return _cleaning(files, shared)
     from prune_cli.stages.manifest.merge import merge as stage
+    from prune_cli.stages.manifest.options import MergeOptions
 
     options = MergeOptions(
         tuple(files), how, tuple(quota or ()), choice.selected_only, runtime=machine.runtime(), **shared

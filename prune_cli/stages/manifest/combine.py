@@ -16,7 +16,8 @@ from prune_cli.io.parquet.tables import write_table
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.selection.combining import Combination, fill_quotas, intersect, subtract, unite
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.manifest.combinations import HOWS, SET_OPERATIONS, MergeOptions
+from prune_cli.stages.manifest.combinations import HOWS, SET_OPERATIONS
+from prune_cli.stages.manifest.options import MergeOptions
 from prune_cli.stages.manifest.quotas import quotas_of
 
 PROCESS_BYTES = 200 * 2**20

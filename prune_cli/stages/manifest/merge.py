@@ -12,8 +12,9 @@ from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import STDIN
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.manifest.combinations import JOIN, SET_OPERATIONS, MergeOptions
+from prune_cli.stages.manifest.combinations import JOIN, SET_OPERATIONS
 from prune_cli.stages.manifest.combine import combine
+from prune_cli.stages.manifest.options import MergeOptions
 from prune_cli.stages.score.merge import merge_shards
 
 

@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from prune_cli.io.manifests.data import DataOptions
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True)
-class ImportOptions:
-    """The options of ``prune manifest import``; see docs/commands.md."""
-
-    file: str
-    origin: str
-    data: DataOptions | None = None
-    ids: str | None = None
-    column: str | None = None
-    directions: tuple[str, ...] = ()
-    selection: bool = False
-    unordered: bool = False
-    output: str | None = None
-    force: bool = False
-    plan: bool = False
-
-
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """A kind of file that another tool writes.
 
     Args:

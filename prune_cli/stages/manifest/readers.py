@@ -24,7 +24,7 @@ from prune_cli.stages.manifest.foreign_rows import (
     line_columns,
     locate_lines,
 )
-from prune_cli.stages.manifest.origins import ImportOptions
+from prune_cli.stages.manifest.options import ImportOptions
 
 LABEL_SCORE, LABEL_QUALITY, LABEL_ISSUE = "label_score", "label_quality", "is_label_issue"
 """Cleanlab's columns; its older versions say quality for score."""
