@@ -309,7 +309,9 @@ def _fork(task: list[Any], files: list[int], ours: list[socket.socket]) -> int:
         held.close()
     _take(files, numbers)
     torch = sys.modules["torch"]
-    torch.set_num_threads(torch.get_num_threads())  # its pool is made anew before it has two threads, which would race for that
+    torch.set_num_threads(
+        torch.get_num_threads()
+    )  # its pool is made anew before it has two threads, which would race for that
     sys.stdout.reconfigure(line_buffering=os.isatty(1))
     os.chdir(place)
     os.environ.clear()
