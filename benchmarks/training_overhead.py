@@ -99,6 +99,9 @@ class PairTimer:
     def should_stop(self) -> bool:
         return False
 
+    def on_note(self, note: str) -> None:
+        pass
+
 
 def measure(architecture: str, shape: tuple[int, int, int], precision: str, steps: int) -> tuple[float, float, float]:
     """Return samples per second of ours and of the bare loop, and the ratio of their times."""

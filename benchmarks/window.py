@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from complexity_gap import Table, markdown, write_page
 
+from prune_cli.core.vector_batches import VectorBatch
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Features, Run
 from prune_cli.methods.selection.window.best_window import WindowParams, select_window
 
@@ -28,8 +29,11 @@ FRACTIONS = [k / 20 for k in range(1, 20)]
 class Blocks(ArrayFeatures):
     """The same features in the order of a file."""
 
-    def blocks(self, rows: int, order_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        yield from super().blocks(8192, np.arange(len(order_n)))
+    ordered = False
+
+    def batches(self, rows: int, order_n: np.ndarray) -> Sequence[VectorBatch]:
+        """Return batches in the order of the rows, whatever order is asked for."""
+        return super().batches(8192, np.arange(len(order_n)))
 
 
 def problem(rows: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -96,7 +96,9 @@ def main() -> None:
                 key = f"{'class' if per_class else 'global'}/{fraction:g}/{start:g}"
                 if key not in done:
                     subset = window(work, fraction, start, per_class)
-                    done[key] = accuracy(data, test, subset, work / "truth", arguments.steps, 0, arguments.arch)
+                    done[key] = accuracy(
+                        data, test, subset, work / "truth", 0, steps=arguments.steps, architecture=arguments.arch
+                    )
                     done_file.write_text(json.dumps(done))
                     print(key, f"{done[key]:.4f}", flush=True)
 

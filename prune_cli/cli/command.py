@@ -31,7 +31,7 @@ def command(
     """Return what makes a command of a function from options, or groups of them, to the stage that is to run.
 
     Args:
-        order: of the options that commands share; see `spread`.
+        order: of the options that commands share; see `Spread`.
         lists: the kinds of methods that ``--list-methods`` shows; none for a command without it.
     """
 

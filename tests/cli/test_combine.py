@@ -181,3 +181,10 @@ def test_what_cannot_be_is_refused(prune: Prune, selections: tuple[str, str], tm
     prune("manifest", "merge", a, b, "--how", "union", "-o", "u.parquet")
     assert b"exists already" in prune("manifest", "merge", a, b, "--how", "union", "-o", "u.parquet", check=2).stderr
     prune("manifest", "merge", a, b, "--how", "union", "-o", "u.parquet", "--force")
+
+
+def test_a_memory_limit_that_is_no_size_is_refused_however_manifests_are_combined(
+    prune: Prune, selections: tuple[str, str], tmp_path: Path
+) -> None:
+    done = prune("manifest", "merge", *selections, "--how", "union", "--memory-limit", "plenty", check=2)
+    assert b"'plenty' is not a size" in done.stderr and not (tmp_path / "a.union.parquet").exists()

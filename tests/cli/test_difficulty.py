@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import Prune
-from making import write
+from making import png, write
 from safetensors.torch import save_file
 from warm import WarmCommands
 
@@ -323,6 +323,19 @@ def test_data_larger_than_the_memory_limit_is_streamed_to_the_same_scores(
     prune(*common, "-o", "streamed.parquet", "--memory-limit", "15KB")
     assert pq.read_table(tmp_path / "held.parquet").equals(pq.read_table(tmp_path / "streamed.parquet"))
     assert not list(tmp_path.glob("*.work"))
+
+
+def test_streamed_pictures_get_the_colors_a_network_was_trained_on(
+    prune: Prune, pictures: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(5)
+    colored = [png(image) for image in rng.integers(0, 255, (20, 8, 8, 3)).astype(np.uint8)]
+    data = write(tmp_path / "colored.parquet", {"image": colored, "label": np.arange(20) % 2})
+    prune("train", data, "--arch", "resnet9:2", "--epochs", 1, "-o", "run")
+    common = ("score", pictures, "--method", "el2n", "--model", "run")
+    prune(*common, "-o", "held.parquet")
+    prune(*common, "-o", "streamed.parquet", "--memory-limit", "2KB")
+    assert pq.read_table(tmp_path / "held.parquet").equals(pq.read_table(tmp_path / "streamed.parquet"))
 
 
 def test_augment_without_features_is_an_error(prune: Prune, pictures: Path) -> None:

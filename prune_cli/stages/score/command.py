@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from prune_cli.io.stores.locations import require_local
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.networks.predict import BATCH_SIZE
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.score.contract import Figures, Job, Scored, Scoring, Source
+from prune_cli.stages.score.contract import Job, Scored, Scoring, Source
 from prune_cli.stages.score.job import open_job
 from prune_cli.stages.score.options import ScoreOptions
 from prune_cli.stages.score.output import open_work_folder, write_scores
@@ -27,7 +27,6 @@ from prune_cli.stages.score.reading import Reading
 from prune_cli.stages.score.request import parameters_of
 from prune_cli.stages.score.shards import rows_of_shard, write_row_shard
 from prune_cli.stages.score.sources.files import score_files
-from prune_cli.stages.score.sources.kernel.source import KernelSource
 from prune_cli.stages.score.stated import provenance_of, with_stated
 
 
@@ -53,7 +52,9 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         return plan_outcome("score", figures)
     for source in sources:
         source.require_room(figures)
-    with _workers_ahead(sources, figures) as started, open_work_folder(options, job.output) as folder:
+    with contextlib.ExitStack() as ahead, open_work_folder(options, job.output) as folder:
+        ready = [ahead.enter_context(source.workers_ahead(figures)) for source in sources]
+        started = next((pool for pool in ready if pool is not None), None)
         resolve_device(options.runtime.device)  # which loads torch, as the processes do meanwhile
         scoring, scored = _score_rows(job, sources, folder, started, outcome, progress)
         provenance = dataclasses.replace(
@@ -130,11 +131,3 @@ def _rows_meant(job: Job) -> np.ndarray:
     if options.shard is None or job.request.kernels:
         return np.arange(n_rows)
     return rows_of_shard(options.shard, n_rows, options.runtime.batch_size or BATCH_SIZE)
-
-
-def _workers_ahead(sources: Sequence[Source[Any]], figures: Figures) -> AbstractContextManager[Pool | None]:
-    """Return processes that get ready while the inputs are read, where blocks of kernels are worth some."""
-    for source in sources:
-        if isinstance(source, KernelSource):
-            return source.workers_ahead(figures)
-    return nullcontext()

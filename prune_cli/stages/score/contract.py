@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -132,6 +133,10 @@ class Source(ABC, Generic[Loaded]):
         Raises:
             InputError: memory or disk are less than it needs.
         """
+
+    def workers_ahead(self, figures: Figures) -> AbstractContextManager[Pool | None]:
+        """Return processes that get ready while the inputs are read; None of a source without blocks of work."""
+        return nullcontext()
 
     def origin(self) -> SourceFacts:
         """Return what provenance says of it, beside the data."""

@@ -18,8 +18,6 @@ MOST = 10_000
 SUSPICIOUS = ("ntk_margin", "ntk_residual", "p_clean", "label_score", "cg_ab", "aum", "margin")
 """Scores that mark wrong labels, the best known first; see docs/methods.md."""
 
-_FEW = 12
-
 
 def samples_section(rows: JoinedRows, dataset: Dataset | None, wanted: int) -> Section | None:
     """Return grids of samples by class; nothing without scores.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.vector_batches import VectorBatch
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.proxy.accuracy import Proxy, ridge_right_counts
 from prune_cli.methods.selection.proxy.grams import accumulate
 from prune_cli.methods.selection.proxy.samples import LabelledVectors
@@ -228,3 +230,20 @@ def test_best_takes_the_method_whose_proxy_is_right_most_often() -> None:
         choose("best", candidates, BestParams(methods="best"), Run([3]))
     with pytest.raises(InputError, match="'window' is not at hand"):
         select_best(candidates, params, Run([3]))
+
+
+def test_best_tells_the_methods_it_compares_how_much_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prune_cli.methods.selection import baselines
+    from prune_cli.methods.selection.best import BestParams
+
+    features, codes, difficulty = problem(60, 4, 3, seed=6)
+    candidates = Candidates(np.arange(60), difficulty, codes_n=codes, features=ArrayFeatures(features))
+    told, random_order = list[int | None](), baselines.random_order
+
+    def noted(candidates: Candidates, params: Any, run: Run) -> Choice:
+        told.append(run.memory)
+        return random_order(candidates, params, run)
+
+    monkeypatch.setattr(baselines, "random_order", noted)
+    choose("best", candidates, BestParams(methods="random+kcenter"), Run([5], memory=12_345))
+    assert told == [12_345]
