@@ -27,7 +27,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions
 from prune_cli.stages.train.command import train
 from prune_cli.stages.train.options import TrainOptions
 

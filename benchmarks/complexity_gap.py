@@ -35,7 +35,7 @@ from PIL import Image
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 from prune_cli.methods.scores.kernel.sides import SidesResult, score_sides, sides_memory
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"

@@ -24,8 +24,8 @@ from prune_cli.methods.selection.coverage.covers import covers_of, pick_covering
 from prune_cli.methods.selection.coverage.graph_cut import graph_cut_order
 from prune_cli.methods.selection.coverage.herding import herding_order
 from prune_cli.methods.selection.coverage.k_center import k_center_order
-from prune_cli.methods.selection.neighbors.edges import Edges
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors, unit_rows
+from prune_cli.methods.selection.neighbors.tiles import Edges
 
 
 def problem(rows: int, width: int) -> np.ndarray:

@@ -30,14 +30,12 @@ from sklearn.metrics import roc_auc_score
 from prune_cli.core.rng import generator
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import MatrixKernel, fill_matrix
-from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, margins, residuals
+from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, choose_ridge, margins, residuals
 from prune_cli.methods.scores.kernel.pieces.contract import Settings
-from prune_cli.methods.scores.kernel.pieces.sets import SetPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece
 from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution, solve_piece
-from prune_cli.methods.scores.kernel.ridge import choose_ridge
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
-from prune_cli.methods.scores.kernel.solver.problem import Problem
-from prune_cli.methods.scores.kernel.solver.solution import Solution
+from prune_cli.methods.scores.kernel.solver.problem import Problem, Solution
 
 FLIPPED = 0.2
 Found = dict[str, NDArray[np.float64]]
@@ -216,7 +214,7 @@ def prune(arguments: argparse.Namespace) -> Table:
 
     from prune_cli.core.runtime import Runtime
     from prune_cli.stages.select.command import select
-    from prune_cli.stages.select.options import SelectOptions
+    from prune_cli.stages.select.request import SelectOptions
 
     rows, fractions, seeds = 10_000, (0.3, 0.6), range(2)
     work = arguments.work

@@ -4,7 +4,7 @@
 
 Contiguous or channels-last, float32 or bfloat16 under autocast: in each round every variant takes one step (forward,
 backward, update) on tensors that lie ready; the medians over the rounds are compared. The static rules that follow
-from it are in `prune_cli.methods.training.networks.precision`.
+from it are in `prune_cli.methods.training.networks.network`.
 
 On a machine that others use too, set OMP_WAIT_POLICY=passive.
 """

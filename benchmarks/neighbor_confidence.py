@@ -35,7 +35,7 @@ from prune_cli.methods.selection.confidence.neighbor_confidence import (
 )
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 from prune_cli.methods.selection.neighbors.graph import build_graph
-from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
+from prune_cli.methods.selection.neighbors.tiles import prepare_similarity
 
 TAU = 0.975
 CROWDS = {"10 crowds": 10, "200 crowds": 200}

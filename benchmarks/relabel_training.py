@@ -26,7 +26,7 @@ from relabeling import flip, people_said
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
 RECIPES = ("standard", "sop")

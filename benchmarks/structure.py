@@ -24,7 +24,7 @@ from complexity_gap import Table, markdown, write_page
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions
 
 GATES, NORMS = "complexity_aware", "magnitude"
 WAYS: dict[str, tuple[str | None, tuple[str, ...]]] = {

@@ -28,10 +28,10 @@ import torch.nn.functional as F
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.loop.pass_ledger import READ_EVERY
+from prune_cli.methods.training.loop.recording import READ_EVERY
 from prune_cli.methods.training.loop.timetable import BATCH_SIZE, Budget
 from prune_cli.methods.training.networks.building import build_network
-from prune_cli.methods.training.networks.precision import choose_precision
+from prune_cli.methods.training.networks.network import choose_precision
 from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.core.vector_batches import VectorBatch
+from prune_cli.core.arrays import VectorBatch
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Features, Run
-from prune_cli.methods.selection.window.best_window import WindowParams, select_window
+from prune_cli.methods.selection.window import WindowParams, select_window
 
 FRACTIONS = [k / 20 for k in range(1, 20)]
 

@@ -23,7 +23,7 @@ from complexity_gap import Table, markdown, write_page
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions
 
 
 def starts_of(fraction: float, step: float) -> list[float]:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from prune_cli.core.progress import Progress
-from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.engine import Arrays, Block
 from prune_cli.engines.threads import run_block
 
 

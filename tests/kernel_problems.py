@@ -7,13 +7,12 @@ import torch
 
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.pieces.contract import Settings
-from prune_cli.methods.scores.kernel.pieces.sets import SetPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece
 from prune_cli.methods.scores.kernel.pieces.solving import solve_piece
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 from prune_cli.methods.scores.kernel.samples import Samples
-from prune_cli.methods.scores.kernel.solver.problem import Problem, SampleSet
+from prune_cli.methods.scores.kernel.solver.problem import Problem, SampleSet, SetResult, Solution
 from prune_cli.methods.scores.kernel.solver.sets import solve_set
-from prune_cli.methods.scores.kernel.solver.solution import SetResult, Solution
 
 CPU = torch.device("cpu")
 

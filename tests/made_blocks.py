@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from prune_cli.core.errors import NumericalError
-from prune_cli.engines.block import Block
+from prune_cli.engines.engine import Block
 
 DOUBLE = "prune_cli.made:double"
 WORK = 1e12

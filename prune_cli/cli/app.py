@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from prune_cli import __version__
-from prune_cli.cli import compare, completion, doctor, evaluate, manifest, report, score, select, settings, train
+from prune_cli.cli import choices, compare, doctor, evaluate, manifest, report, score, select, settings, train
 from prune_cli.cli.command import SETTINGS_FILE, WARNINGS, Command
 from prune_cli.cli.console import Console
 from prune_cli.core.errors import ClosedPipeError, InputError, InterruptedRun, PruneError
@@ -72,13 +72,13 @@ app.command("compare", cls=Command)(compare.compare)
 app.command("report", cls=Command)(report.report)
 app.add_typer(manifest.app, name="manifest")
 app.command("doctor", cls=Command)(doctor.doctor)
-app.command("completion", cls=Command)(completion.completion)
+app.command("completion", cls=Command)(choices.completion)
 
 
 def main() -> None:
     """Run ``prune`` with the process's arguments and exit with its code."""
     share_cores(os.environ)
-    completion.offer_completions(os.environ)
+    choices.offer_completions(os.environ)
     sys.exit(invoke(sys.argv[1:]))
 
 

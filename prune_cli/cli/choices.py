@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Annotated
 
 import typer
 
+from prune_cli.cli.console import Console
+from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import ENGINES
-from prune_cli.methods.registry.lookup import EXPORTS, methods_of
+from prune_cli.methods.registry.lookup import EXPORTS, PRESETS, methods_of
 from prune_cli.methods.registry.method import Kind
-from prune_cli.methods.registry.presets import PRESETS
 
 _KINDS: dict[str, Kind] = {
     "score": "score",
@@ -68,14 +70,14 @@ def targets() -> list[Choice]:
 
 def hows() -> list[Choice]:
     """Return how manifests are put together."""
-    from prune_cli.stages.manifest.combinations import HOWS
+    from prune_cli.stages.manifest.options import HOWS
 
     return _plain(HOWS)
 
 
 def origins() -> list[Choice]:
     """Return what manifests are made of."""
-    from prune_cli.stages.manifest.origins import ORIGINS
+    from prune_cli.stages.manifest.options import ORIGINS
 
     return _plain(ORIGINS)
 
@@ -122,3 +124,52 @@ def listed(summaries: Iterable[str]) -> str:
 
 def _plain(names: Iterable[str]) -> list[Choice]:
     return [(name, "") for name in names]
+
+
+ASKED = "_PRUNE_COMPLETE"
+"""The variable by which a shell asks for completions; both names of the command are asked under the same."""
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def offer_completions(environment: MutableMapping[str, str]) -> None:
+    """Get ready to answer a shell, where one asks.
+
+    Args:
+        environment: of this process.
+    """
+    if ASKED in environment:
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
+
+
+def completion(
+    shell: Annotated[
+        str,
+        typer.Argument(
+            metavar="bash|zsh|fish",
+            help="The shell to complete in.",
+            show_default=False,
+            autocompletion=lambda: list(SHELLS),
+        ),
+    ],
+    program: Annotated[
+        str, typer.Option("--program", metavar="NAME", help="Command that is completed: prune or prune-cli.")
+    ] = "prune",
+) -> None:
+    """Print the script that completes commands, options, methods, presets and networks; nothing is installed.
+
+    bash, in ~/.bashrc: source <(prune completion bash)
+
+    zsh, in ~/.zshrc after compinit: source <(prune completion zsh)
+
+    fish: prune completion fish > ~/.config/fish/completions/prune.fish
+    """
+    if shell not in SHELLS:
+        raise InputError(f"no completion for the shell {shell!r}", f"use one of: {', '.join(SHELLS)}")
+    if program not in {"prune", "prune-cli"}:
+        raise InputError(f"--program {program!r} is no name of this command", "use prune or prune-cli")
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    Console().result(get_completion_script(prog_name=program, complete_var=ASKED, shell=shell))

@@ -7,15 +7,12 @@ from typing import Annotated
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli.command import command
+from prune_cli.cli.command import Stage, command
 from prune_cli.cli.groups import As, Flags, Only, OwnFlags, named
 from prune_cli.cli.options.data import DataFlags
-from prune_cli.cli.options.methods import Arch, MethodFlags, WatchFlags
-from prune_cli.cli.options.output import WorkFlags
-from prune_cli.cli.options.runtime import RuntimeFlags
-from prune_cli.cli.options.selection import ChoiceFlags, PerClass, VectorFlags
+from prune_cli.cli.options.methods import Arch, ChoiceFlags, MethodFlags, PerClass, VectorFlags, WatchFlags
+from prune_cli.cli.options.runtime import RuntimeFlags, WorkFlags
 from prune_cli.cli.options.texts import parse_names, parse_numbers
-from prune_cli.cli.running import Stage
 from prune_cli.core.errors import InputError
 
 

@@ -1,7 +1,6 @@
 """``prune doctor``."""
 
-from prune_cli.cli.command import command
-from prune_cli.cli.running import Stage
+from prune_cli.cli.command import Stage, command
 
 
 @command()

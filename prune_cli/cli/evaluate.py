@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
-from prune_cli.cli.command import command
+from prune_cli.cli.command import Stage, command
 from prune_cli.cli.groups import Without
 from prune_cli.cli.options.data import DataFlags
-from prune_cli.cli.options.output import OutputFlags
-from prune_cli.cli.options.runtime import RuntimeFlags
-from prune_cli.cli.running import Stage
+from prune_cli.cli.options.runtime import OutputFlags, RuntimeFlags
 
 
 @command()

@@ -8,9 +8,8 @@ from typing import Any
 
 from prune_cli.cli.console import Console
 from prune_cli.core.params import describe_params
-from prune_cli.methods.registry.lookup import TRAINING, methods_of, training_params
+from prune_cli.methods.registry.lookup import PRESETS, TRAINING, methods_of, training_params
 from prune_cli.methods.registry.method import Kind
-from prune_cli.methods.registry.presets import PRESETS
 
 _TRAINING_SUMMARY = "what the scores of one training share; -p standard.NAME=VALUE is for its recipe"
 

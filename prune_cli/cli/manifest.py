@@ -1,4 +1,4 @@
-"""``prune manifest``: make, verify, combine and hand on manifests."""
+"""``prune manifest import``."""
 
 from functools import partial
 from pathlib import Path
@@ -6,17 +6,128 @@ from typing import Annotated, Any
 
 import typer
 
-from prune_cli.cli import choices, imports, top_up
-from prune_cli.cli.command import Command, command
+from prune_cli.cli import choices
+from prune_cli.cli.command import Command, Stage, command
 from prune_cli.cli.groups import COLUMNS_FIRST, Only, Without, named
 from prune_cli.cli.options.data import AS_STORED, DATA, DataFlags, IdColumns
-from prune_cli.cli.options.output import OutputFlags
-from prune_cli.cli.options.runtime import RuntimeFlags, Workers
-from prune_cli.cli.options.selection import ChoiceFlags
-from prune_cli.cli.running import Stage
+from prune_cli.cli.options.methods import BudgetFlags, ChoiceFlags, MethodFlags, PerClass, ScoreColumns, VectorFlags
+from prune_cli.cli.options.runtime import OutputFlags, RuntimeFlags, Workers
 from prune_cli.core.errors import InputError
 from prune_cli.io.foreign.exports import TARGETS
-from prune_cli.stages.manifest.combinations import HOWS, JOIN
+from prune_cli.stages.manifest.options import HOWS, JOIN, ORIGINS
+
+
+@command(order=COLUMNS_FIRST)
+def import_file(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What another tool wrote.", show_default=False)],
+    *,
+    origin: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="ORIGIN",
+            help=choices.listed(origin.summary for origin in ORIGINS.values()),
+            show_default=False,
+            autocompletion=choices.origins,
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="The data that it is of.", show_default=False)
+    ] = None,
+    ids: Annotated[
+        str | None,
+        typer.Option(
+            "--ids",
+            metavar="FILE",
+            help="The ids of the scores, in their order: .npy, or one a line.",
+            show_default="the data's",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column", metavar="NAME", help="What to call the scores.", show_default="label_score of cleanlab"
+        ),
+    ] = None,
+    choice: Annotated[ChoiceFlags, Only("direction")],
+    selection: Annotated[
+        bool, typer.Option("--selection", help="Of cleanlab: which rows are no label issue, instead of scores.")
+    ] = False,
+    unordered: Annotated[
+        bool, typer.Option("--unordered", help="The order of the file says nothing: no ranks.")
+    ] = False,
+    columns: Annotated[DataFlags, Only("id_column", "label_column", "split")],
+    output: OutputFlags,
+) -> Stage:
+    """Make a score or selection manifest of what another tool wrote.
+
+    Example: prune manifest import issues.csv --from cleanlab --data photos.parquet
+
+    Example: prune manifest import coreset.npy --from indices --data photos.parquet
+    """
+    from prune_cli.stages.manifest.imports import import_file as stage
+    from prune_cli.stages.manifest.options import ImportOptions
+
+    options = ImportOptions(
+        file=file,
+        origin=origin,
+        data=columns.options(data) if data is not None else None,
+        ids=ids,
+        column=column,
+        directions=tuple(choice.direction or ()),
+        selection=selection,
+        unordered=unordered,
+        **output.named(),
+    )
+    return lambda progress: stage(options)
+
+
+@command(order=COLUMNS_FIRST)
+def top_up(
+    selection: Annotated[
+        str, typer.Argument(metavar="SELECTION", help="The selection that rows are added to.", show_default=False)
+    ],
+    *,
+    scores: Annotated[
+        list[str],
+        typer.Option(
+            "--scores", metavar="FILE", help="Scores of old and new rows; repeatable, joined by id.", show_default=False
+        ),
+    ],
+    budget: BudgetFlags,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="How to choose the rows that are added.",
+            autocompletion=choices.methods("selection"),
+        ),
+    ] = "top",
+    vectors: VectorFlags,
+    per_class: PerClass = False,
+    choice: ChoiceFlags,
+    params: MethodFlags,
+    columns: ScoreColumns,
+    machine: Annotated[RuntimeFlags, Only("device", "memory_limit", "seed")],
+    output: OutputFlags,
+) -> Stage:
+    """Add rows to a selection: what it keeps stays kept, first and in its order.
+
+    Example: prune manifest top-up kept.parquet --scores photos.scores.parquet --count 1200
+    """
+    from prune_cli.stages.select.command import top_up as stage
+    from prune_cli.stages.select.request import SelectOptions
+
+    options = SelectOptions(
+        tuple(scores),
+        method=method,
+        per_class=per_class,
+        runtime=machine.runtime(),
+        **named(budget, vectors, choice, params, columns, output),
+    )
+    return partial(stage, selection, options)
+
 
 app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -163,5 +274,5 @@ def export(
     return partial(stage, options)
 
 
-app.command("top-up", cls=Command)(top_up.top_up)
-app.command("import", cls=Command)(imports.import_file)
+app.command("top-up", cls=Command)(top_up)
+app.command("import", cls=Command)(import_file)

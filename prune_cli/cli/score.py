@@ -7,14 +7,12 @@ from typing import Annotated
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli.command import command
+from prune_cli.cli.command import Stage, command
 from prune_cli.cli.groups import As, Flags, OwnFlags, Without, named
 from prune_cli.cli.options.data import DataFlags
 from prune_cli.cli.options.methods import Arch, MethodFlags, WatchFlags
-from prune_cli.cli.options.output import WorkFlags
-from prune_cli.cli.options.runtime import BatchSize, BlockFlags
+from prune_cli.cli.options.runtime import BatchSize, BlockFlags, WorkFlags
 from prune_cli.cli.options.texts import parse_names, parse_shard
-from prune_cli.cli.running import Stage
 
 
 class FileFlags(OwnFlags):
@@ -111,7 +109,7 @@ def score(
     Example: prune score photos.parquet --method forgetting,el2n --preset fast
     """
     from prune_cli.stages.score.command import score as stage
-    from prune_cli.stages.score.options import ScoreOptions
+    from prune_cli.stages.score.request import ScoreOptions
 
     options = ScoreOptions(
         columns.options(data) if data is not None else None,

@@ -6,13 +6,10 @@ from typing import Annotated
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli.command import command
+from prune_cli.cli.command import Stage, command
 from prune_cli.cli.groups import COLUMNS_FIRST, OwnFlags, Without, named
-from prune_cli.cli.options.methods import MethodFlags
-from prune_cli.cli.options.output import WorkFlags
-from prune_cli.cli.options.runtime import BlockFlags
-from prune_cli.cli.options.selection import BudgetFlags, ChoiceFlags, PerClass, ScoreColumns, VectorFlags
-from prune_cli.cli.running import Stage
+from prune_cli.cli.options.methods import BudgetFlags, ChoiceFlags, MethodFlags, PerClass, ScoreColumns, VectorFlags
+from prune_cli.cli.options.runtime import BlockFlags, WorkFlags
 
 
 class LimitFlags(OwnFlags):
@@ -63,7 +60,7 @@ def select(
     Example: prune select photos.scores.parquet --features photos.features.parquet --fraction 0.3
     """
     from prune_cli.stages.select.command import select as stage
-    from prune_cli.stages.select.options import SelectOptions
+    from prune_cli.stages.select.request import SelectOptions
 
     groups = (vectors, budget, limits, choice, params, columns, output)
     options = SelectOptions(tuple(scores), method=method, plot=plot, runtime=machine.runtime(), **named(*groups))

@@ -8,13 +8,11 @@ from typing import Annotated
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli.command import command
+from prune_cli.cli.command import Stage, command
 from prune_cli.cli.groups import OwnFlags, Without, named
 from prune_cli.cli.options.data import DATA, DataFlags
 from prune_cli.cli.options.methods import Arch, MethodFlags, WatchFlags
-from prune_cli.cli.options.output import WorkFlags
-from prune_cli.cli.options.runtime import RuntimeFlags
-from prune_cli.cli.running import Stage
+from prune_cli.cli.options.runtime import RuntimeFlags, WorkFlags
 from prune_cli.core.launch import read_launch
 
 

@@ -11,8 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.block import Arrays, Block, takes_long
-from prune_cli.engines.engine import Engine
+from prune_cli.engines.engine import Arrays, Block, Engine, takes_long
 from prune_cli.engines.threads import ThreadEngine, run_block
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Generator, Sequence
 
 from prune_cli.core.progress import Progress
-from prune_cli.engines.block import Arrays, Block, takes_long
+from prune_cli.engines.engine import Arrays, Block, takes_long
 from prune_cli.engines.pool import Pool
 from prune_cli.engines.processes import block_pool, map_in_processes
 from prune_cli.engines.threads import ThreadEngine

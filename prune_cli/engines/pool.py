@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 
 from prune_cli.core import errors
 from prune_cli.core.errors import PruneError
-from prune_cli.engines.wire import Parcel, read_parcel, write_parcel
+from prune_cli.engines.serving import Parcel, read_parcel, write_parcel
 
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from prune_cli.core.errors import PruneError
-from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.engine import Arrays, Block
 from prune_cli.engines.pool import LostWorker, NoWorker, Pool
-from prune_cli.engines.serving import Answer, leave_with_parent, resolve
+from prune_cli.engines.serving import Answer, Buffer, Parcel, leave_with_parent, resolve
 from prune_cli.engines.threads import run_block
-from prune_cli.engines.wire import Buffer, Parcel
 
 _RETRIES = 2
 """How often a block is handed out again whose worker was killed."""

@@ -23,7 +23,7 @@ from prune_cli.core import errors
 from prune_cli.core.errors import InputError, PruneError, UnavailableError
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import format_size
-from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.engine import Arrays, Block
 
 INSTALL = "pip install 'prune-cli[ray]'"
 RETRIES = 5

@@ -4,14 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
+from io import BufferedIOBase
 from typing import Any, TypeAlias
 
 from prune_cli.core.errors import PruneError
-from prune_cli.engines.wire import Parcel, read_parcel, write_parcel
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview | array[int]"
+Parcel: TypeAlias = tuple[Any, Sequence[Buffer]]
+
+
+def write_parcel(file: BufferedIOBase, value: Any, buffers: Sequence[Buffer] = ()) -> None:
+    """Write a value and buffers, each contiguous.
+
+    Raises:
+        OSError: the reader is gone.
+    """
+    file.write(json.dumps([value, [memoryview(buffer).nbytes for buffer in buffers]]).encode() + b"\n")
+    for buffer in buffers:
+        file.write(buffer)
+    file.flush()
+
+
+def read_parcel(file: BufferedIOBase) -> tuple[Any, list[bytearray]] | None:
+    """Return the next value and its buffers, or None where the other side ended."""
+    line = file.readline()
+    if not line.endswith(b"\n"):
+        return None
+    value, sizes = json.loads(line)
+    buffers = [bytearray(size) for size in sizes]
+    for buffer in buffers:
+        if file.readinto(buffer) != len(buffer):
+            return None
+    return value, buffers
+
 
 Answer: TypeAlias = Callable[[Any, list[bytearray]], Parcel]
 

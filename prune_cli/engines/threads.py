@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from prune_cli.core.progress import Progress, silent
-from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.engine import Arrays, Block
 from prune_cli.engines.serving import resolve
 
 _Task = TypeVar("_Task")

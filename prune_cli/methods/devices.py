@@ -1,10 +1,14 @@
-"""Devices and dtypes: what ``--device`` and ``--precision`` mean to torch."""
+"""How fast this machine is, measured for estimates alone.
+
+This module imports torch inside functions only.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,6 +18,20 @@ from prune_cli.core.errors import InputError, UnavailableError
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+
+def product_rate(dtype: str, device: str) -> float:
+    """Return flops a second of a matrix product in that precision on a torch device, a quarter less."""
+    import torch
+
+    left = torch.ones((1024, 1024), dtype=getattr(torch, dtype), device=device)
+    float((left @ left)[0, 0])
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < 0.2:
+        float((left @ left)[0, 0])
+        count += 1
+    return 0.75 * count * 2 * 1024**3 / (time.perf_counter() - start)
+
 
 _ONE_AT_A_TIME = threading.Lock()
 """Held while the filters of warnings are others: they are those of all threads."""

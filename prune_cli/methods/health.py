@@ -156,7 +156,7 @@ def _torch_facts() -> dict[str, Any]:
 
 def _auto_facts() -> dict[str, Any]:
     from prune_cli.methods.devices import resolve_device
-    from prune_cli.methods.training.networks.precision import choose_precision
+    from prune_cli.methods.training.networks.network import choose_precision
 
     device = resolve_device("auto")
     return {

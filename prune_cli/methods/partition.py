@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import FloatArray, IntArray
 from prune_cli.core.progress import Progress
 from prune_cli.core.rng import generator, stream_seed
-from prune_cli.methods.arrays import FloatArray, IntArray
 
 _TRAINING_ROWS = 4096  # rows that two centres are fitted to
 _ITERATIONS = 10

@@ -22,10 +22,10 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.launch import Launch
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
-from prune_cli.stages.train import several_processes
+from prune_cli.stages.train import run
 from prune_cli.stages.train.command import train
 from prune_cli.stages.train.options import TrainOptions
-from prune_cli.stages.train.several_processes import on_own_device, share_of_machine
+from prune_cli.stages.train.run import on_own_device, share_of_machine
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
 
@@ -156,7 +156,7 @@ def test_a_process_has_its_share_of_the_machine() -> None:
 def test_each_process_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(several_processes, "resolve_device", torch.device)
+    monkeypatch.setattr(run, "resolve_device", torch.device)
     place = {name: on_own_device(Runtime(device=name), Launch(5, 6, 2, 3)).device for name in ("cpu", "cuda")}
     assert place == {"cpu": "cpu", "cuda": "cuda:2"}
     assert on_own_device(Runtime(device="cuda:1"), Launch(5, 6, 0, 1)).device == "cuda:1"

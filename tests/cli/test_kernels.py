@@ -185,13 +185,13 @@ def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(
 ) -> None:
     if importlib.util.find_spec("neural_tangents") is None:
         pytest.skip("the extra ntk is not installed")
-    from prune_cli.methods.scores.kernel.pieces.sides import SidesPiece
-    from prune_cli.stages.score.sources.kernel import matrix
+    from prune_cli.methods.scores.kernel.pieces.kinds import SidesPiece
+    from prune_cli.stages.score.sources.kernel import scores
 
     arguments = ["score", pictures, "--method", "cg,ntk_margin", "-p", "kernel=nt:cnn5", "-p", "ntk_margin.ridge=0.1"]
     filled = []
-    fill = matrix.fill_matrix
-    monkeypatch.setattr(matrix, "fill_matrix", lambda *a: (filled.append(a), fill(*a)))
+    fill = scores.fill_matrix
+    monkeypatch.setattr(scores, "fill_matrix", lambda *a: (filled.append(a), fill(*a)))
 
     def dies(*arguments: Any, **more: Any) -> Any:
         raise KeyboardInterrupt

@@ -13,9 +13,8 @@ import pytest
 from warm import WarmCommands
 
 from prune_cli.core.params import describe_params
-from prune_cli.methods.registry.lookup import methods_of
+from prune_cli.methods.registry.lookup import PRESETS, methods_of
 from prune_cli.methods.registry.method import Kind
-from prune_cli.methods.registry.presets import PRESETS
 
 KINDS: dict[str, tuple[Kind, ...]] = {"score": ("score",), "select": ("selection",), "train": ("recipe", "structure")}
 

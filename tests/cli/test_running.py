@@ -6,8 +6,8 @@ import signal
 import pytest
 import typer
 
-from prune_cli.cli.options.output import PrintFlags
-from prune_cli.cli.running import run
+from prune_cli.cli.command import run
+from prune_cli.cli.options.runtime import PrintFlags
 from prune_cli.core.errors import InterruptedRun
 from prune_cli.stages.frame.outcome import Outcome
 

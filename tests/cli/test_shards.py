@@ -190,7 +190,7 @@ def test_a_run_killed_ten_times_goes_on(
 def test_embeddings_that_do_not_fit_are_mapped_from_a_file(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prune_cli.io.manifests import vectors as module
+    from prune_cli.io.manifests import features as module
     from prune_cli.stages.score import reading
 
     table = pq.read_table(vectors)

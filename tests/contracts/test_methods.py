@@ -16,10 +16,9 @@ from waiting import HANGS
 from warm import WarmCommands
 
 from prune_cli.core.params import build_params, describe_params
-from prune_cli.methods.registry.lookup import TRAINING, find_method, methods_of, training_params
+from prune_cli.methods.registry.lookup import PRESETS, TRAINING, find_method, methods_of, training_params
 from prune_cli.methods.registry.method import Method
-from prune_cli.methods.registry.presets import PRESETS
-from prune_cli.methods.scores.kernel.needs import KernelScoreParams
+from prune_cli.methods.scores.kernel.params import KernelScoreParams
 from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
 from prune_cli.methods.scores.record.needs import RecordParams
 from prune_cli.methods.scores.record.records import ArrayRecord

@@ -13,8 +13,7 @@ from made_blocks import DOUBLE, WORK, blocks_of
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress
-from prune_cli.engines.block import Arrays, Block
-from prune_cli.engines.engine import Engine
+from prune_cli.engines.engine import Arrays, Block, Engine
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.engines.threads import ThreadEngine
 from prune_cli.io.runs.finished import BlockFolder

@@ -13,8 +13,7 @@ import torch
 from made_blocks import DOUBLE, WORK, blocks_of
 
 from prune_cli.core.errors import NumericalError, PruneError
-from prune_cli.engines.block import Arrays, Block
-from prune_cli.engines.engine import Engine
+from prune_cli.engines.engine import Arrays, Block, Engine
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.engines.local import LocalEngine
 from prune_cli.engines.processes import block_pool

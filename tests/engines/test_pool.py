@@ -11,7 +11,7 @@ from waiting import runs, wait_until
 
 from prune_cli.engines import pool as module
 from prune_cli.engines.pool import LostWorker, NoWorker, Pool
-from prune_cli.engines.wire import Parcel
+from prune_cli.engines.serving import Parcel
 
 SERVICE = "prune_cli.made:answer_with_number"
 

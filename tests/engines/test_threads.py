@@ -12,7 +12,7 @@ import pytest
 import torch
 from waiting import HANGS
 
-from prune_cli.engines.block import Block
+from prune_cli.engines.engine import Block
 from prune_cli.engines.handout import blocks_here
 from prune_cli.engines.threads import in_order
 

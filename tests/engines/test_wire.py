@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from array import array
 
-from prune_cli.engines.wire import read_parcel, write_parcel
+from prune_cli.engines.serving import read_parcel, write_parcel
 
 
 def test_parcels_come_as_they_were_and_one_that_is_cut_does_not() -> None:

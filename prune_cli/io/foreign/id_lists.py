@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.foreign.numpy_files import read_vector
+from prune_cli.io.foreign.readers import read_vector
 from prune_cli.io.ids.columns import repeated, some
 
 UID = np.dtype("u8,u8")

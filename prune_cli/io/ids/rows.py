@@ -14,8 +14,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.sorting import position_type
 from prune_cli.io.ids.columns import ID, as_type, cast_ids, id_type, position_ids, refuse_missing, some
 from prune_cli.io.ids.order import held_bytes, id_ranges, in_range, order_of, parts_for, same_ids
-from prune_cli.io.parquet.regrouping import regrouped
-from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource
+from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource, regrouped
 
 MATCH_BYTES = 160
 """Memory of an id beside its own bytes while it is looked for among others: a measured upper bound."""

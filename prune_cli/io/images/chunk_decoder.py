@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prune_cli.engines.wire import Parcel
+from prune_cli.engines.serving import Parcel
 from prune_cli.io.images.decoding import BadImage, Channels, Encoded, encoded_bytes, fit_picture, read_picture
-from prune_cli.io.images.png_batch import PngBatch
+from prune_cli.io.images.png import PngBatch
 
 NO_IMAGE, BYTES, PATH = 0, 1, 2
 

@@ -1,14 +1,13 @@
-"""PNG files as far as one can see without decoding: header, checksums, and whether all rows are there.
-
-Pillow verifies no checksum of the compressed rows, and where their stream ends early, after a whole row, it makes the
-rest black.
-"""
+"""PNG files: what can be told of one without decoding it, and many small ones of one size decoded together."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from PIL import Image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 
@@ -125,3 +124,91 @@ def _unpacked_size(png: Png) -> int:
 
 def _shown(name: bytes) -> str:
     return name.decode("ascii") if name.isalpha() else repr(name)
+
+
+_SMALL = 1 << 16
+_TOGETHER = 1 << 18
+
+_chunk_head = struct.Struct(">I4s").unpack_from
+_checksum = struct.Struct(">I").unpack_from
+
+
+class PngBatch:
+    """Plain PNG files (8 bit grey or RGB, neither interlaced nor transparent nor turned) of one size, in small numbers.
+
+    Args:
+        height, width, channels: of every picture.
+    """
+
+    def __init__(self, height: int, width: int, channels: int) -> None:
+        self._mode = "L" if channels == 1 else "RGB"
+        self._width, self._height = width, height
+        self._row = 1 + width * channels
+        self._unpacked = height * self._row
+        self._begin = _begin(width, height, GREY if channels == 1 else RGB)
+        self._rows: list[bytes] = []
+        self._positions: list[int] = []
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether pictures of this size gain by being taken together."""
+        return self._unpacked <= _SMALL
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to take the pictures out."""
+        return len(self._rows) * self._unpacked >= _TOGETHER
+
+    def add(self, position: int, data: bytes) -> bool:
+        """Return whether this file is taken in; one with anything unusual or wrong about it is not."""
+        packed = self._packed_rows(data)
+        if packed is None:
+            return False
+        unpacker = zlib.decompressobj()
+        try:
+            rows = unpacker.decompress(packed, self._unpacked + 1)
+        except zlib.error:
+            return False
+        if not unpacker.eof or len(rows) != self._unpacked or max(rows[:: self._row]) > 4:  # there are filters 0 to 4
+            return False
+        self._rows.append(rows)
+        self._positions.append(position)
+        return True
+
+    def take(self) -> Iterator[tuple[int, bytes]]:
+        """Yield position and pixels of every picture taken in since the last time."""
+        if not self._rows:
+            return
+        tall = (self._width, len(self._rows) * (self._height + 1) - 1)
+        packed = zlib.compress(bytes(self._row).join(self._rows), 0)
+        pixels = Image.frombytes(self._mode, tall, packed, "zip", self._mode).tobytes()
+        size = self._height * (self._row - 1)
+        for number, position in enumerate(self._positions):
+            start = number * (size + self._row - 1)
+            yield position, pixels[start : start + size]
+        self._rows.clear()
+        self._positions.clear()
+
+    def _packed_rows(self, data: bytes) -> bytes | None:
+        if not data.startswith(self._begin):
+            return None
+        end, place = len(data), len(self._begin)
+        rows: list[bytes] = []
+        while place + 12 <= end:
+            length, name = _chunk_head(data, place)
+            stop = place + 8 + length
+            if stop + 4 > end or zlib.crc32(data[place + 4 : stop]) != _checksum(data, stop)[0]:
+                return None
+            if name == b"IDAT":
+                rows.append(data[place + 8 : stop])
+            elif name == b"IEND":
+                return rows[0] if len(rows) == 1 else b"".join(rows)
+            elif name == b"tRNS" or name == b"eXIf":
+                return None
+            place = stop + 4
+        return None
+
+
+def _begin(width: int, height: int, colour: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + struct.pack(">I", zlib.crc32(header))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.io.images.chunk_decoder import BYTES, NO_IMAGE, Chunk
-from prune_cli.io.images.column_decoder import BadRow, Batches, ColumnDecoder, FirstImage, Misfit, row_name
+from prune_cli.io.images.column import BadRow, Batches, ColumnDecoder, FirstImage, Misfit, row_name
 from prune_cli.io.images.decoding import BadImage, ImageSettings, decode_image
 
 

@@ -19,9 +19,9 @@ from prune_cli.io.ids.columns import ID, Labels, canonical_order, read_ids, read
 from prune_cli.io.images.column import decode_images, measure_images, verify_images
 from prune_cli.io.images.decoding import ImageSettings
 from prune_cli.io.images.spool import spool_images
+from prune_cli.io.manifests.features import check_probabilities, fill_vectors, no_vectors, vector_blocks, vector_type
 from prune_cli.io.manifests.good_rows import SpooledInputs
 from prune_cli.io.manifests.ledger import ErrorAllowance, Ledger
-from prune_cli.io.manifests.vectors import check_probabilities, fill_vectors, no_vectors, vector_blocks, vector_type
 from prune_cli.io.parquet.tables import ParquetSource
 
 InputKind = Literal["image", "embedding"]

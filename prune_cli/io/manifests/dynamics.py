@@ -19,8 +19,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.measures import COLUMNS, CURES, PROB_CHANGE, Mode
 from prune_cli.io.ids.columns import ID, Labels, locate, some
 from prune_cli.io.parquet.provenance import Provenance
-from prune_cli.io.parquet.regrouping import regrouped
-from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource, write_batches
+from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource, regrouped, write_batches
 from prune_cli.io.stores.atomic import atomic_file
 
 DYNAMICS = "dynamics.parquet"

@@ -12,9 +12,9 @@ import pyarrow as pa
 from prune_cli.core.errors import BadRowsError, InputError
 from prune_cli.io.parquet.provenance import Provenance, read_provenance
 from prune_cli.io.parquet.tables import ParquetSource, write_table
+from prune_cli.io.stores.atomic import remove_object
 from prune_cli.io.stores.locations import STDIN, beside, is_remote
 from prune_cli.io.stores.reading import there
-from prune_cli.io.stores.uploads import remove_object
 
 
 @dataclass(frozen=True)

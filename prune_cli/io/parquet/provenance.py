@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from prune_cli import __version__
 from prune_cli.io.stores.locations import name_of
-from prune_cli.io.stores.ranges import StoredFile
-from prune_cli.io.stores.reading import open_input
+from prune_cli.io.stores.reading import StoredFile, open_input
 
 KEY = b"prune"
 FORMAT_VERSION = 1

@@ -1,4 +1,4 @@
-"""Parquet in and out: opening files, folders and standard input; writing whole files with a stated schema."""
+"""Arrays cut anew, so that several readings go side by side."""
 
 from __future__ import annotations
 
@@ -20,6 +20,33 @@ from prune_cli.io.stores.atomic import atomic_file
 from prune_cli.io.stores.locations import STDIN as STDIN
 from prune_cli.io.stores.locations import is_remote, name_of, stem_of
 from prune_cli.io.stores.reading import parquet_files
+
+
+def regrouped(arrays: Iterable[pa.Array], sizes: Iterable[int]) -> Iterator[pa.Array]:
+    """Yield the same values in arrays of these sizes, the last one of as many as are left.
+
+    Args:
+        arrays: all of one type.
+        sizes: values of each array, above 0; no more are asked for than are needed.
+
+    >>> [array.to_pylist() for array in regrouped([pa.array([1]), pa.array([2, 3, 4]), pa.array([5])], [2, 1, 9])]
+    [[1, 2], [3], [4, 5]]
+    """
+    source = iter(arrays)
+    waiting: list[pa.Array] = []
+    held = 0
+    for size in sizes:
+        while held < size and (array := next(source, None)) is not None:
+            if len(array):
+                waiting.append(array)
+                held += len(array)
+        if not held:
+            return
+        whole = waiting[0] if len(waiting) == 1 else pa.concat_arrays(waiting)
+        yield whole.slice(0, size)
+        held = max(0, held - size)
+        waiting = [whole.slice(size)] if held else []
+
 
 ROW_GROUP_ROWS = 131_072
 

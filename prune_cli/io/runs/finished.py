@@ -1,11 +1,13 @@
-"""Finished blocks of work in a folder, so that a killed run goes on where it stopped."""
+"""A folder that one run at a time works in, and its finished blocks of work, so that a killed run goes on where it stopped."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,50 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from prune_cli.core.errors import InputError
 from prune_cli.io.stores.atomic import atomic_file
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, patience: float = 20.0) -> Iterator[int]:
+    """Hold a folder for this process and those that inherit the descriptor, which is yielded; the folder is made if need be.
+
+    The lock is gone with the last process that has the descriptor, however that ends: nothing is left to clean up after a kill.
+
+    Args:
+        folder: to hold.
+        patience: seconds to wait for another to leave, as processes of a run that was killed do.
+    Raises:
+        InputError: another run works there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _acquire(descriptor, folder, patience)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, folder: Path, patience: float) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise InputError(
+                    f"another run works in {folder}", "wait for it, or name another folder with --work-dir"
+                ) from None
+            time.sleep(0.2)
+
 
 _NAME_LENGTH = 32
 

@@ -1,19 +1,177 @@
-"""Reading by location: files of this machine and objects of a store alike."""
+"""Bytes of an object in a store, read by ranges, each of them fetched once."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from prune_cli.core.errors import InputError, PruneError
-from prune_cli.io.stores.errors import explained
-from prune_cli.io.stores.filesystems import known_sha256, open_filesystem
+from prune_cli.io.stores.filesystems import explained, known_sha256, open_filesystem
 from prune_cli.io.stores.locations import is_remote, name_of, split_options
-from prune_cli.io.stores.ranges import StoredFile, StoredObject
+
+_BLOCK = 2**20
+_PIECE, _AT_A_TIME = 4 * 2**20, 4
+_STEP = _PIECE * _AT_A_TIME
+
+
+class StoredObject:
+    """The bytes of one object, as they were when it was opened.
+
+    What was fetched is kept in a temporary file without a name, so that several passes over the rows and the hash of the whole
+    fetch no byte twice, and nothing is fetched that nobody asks for. Where the temporary folder has no room for twice the object,
+    nothing is kept. In memory are the ranges asked for alone.
+
+    Args:
+        location: as it was given.
+        source: pyarrow's file.
+        size: bytes.
+        first: what the store said of the object when it was opened.
+        now: returns what the store says now.
+        failed: returns the error for a user that an error of the store's library is.
+        told_sha256: of the bytes, where the store tells it.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        source: Any,
+        size: int,
+        first: object,
+        now: Callable[[], object],
+        failed: Callable[[Exception], PruneError],
+        told_sha256: str | None = None,
+    ) -> None:
+        self.location, self.size = location, size
+        self._source, self._first, self._now, self._failed, self._told = source, first, now, failed, told_sha256
+        self._lock = threading.Lock()
+        room = shutil.disk_usage(tempfile.gettempdir()).free >= 2 * size
+        self._kept = tempfile.TemporaryFile() if room else None  # noqa: SIM115
+        self._there = np.zeros(-(-size // _BLOCK), bool)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return bytes of a range, cut off at the end of the object.
+
+        Raises:
+            InputError: the store does not give them.
+        """
+        end = min(start + max(0, length), self.size)
+        if end <= start:
+            return b""
+        with self._lock:
+            if self._kept is None:
+                return b"".join(self._fetched(start, end))
+            first, last = start // _BLOCK, -(-end // _BLOCK)
+            missing = np.flatnonzero(~self._there[first:last]) + first
+            for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1) if len(missing) else ():
+                at = int(run[0]) * _BLOCK
+                for piece in self._fetched(at, min((int(run[-1]) + 1) * _BLOCK, self.size)):
+                    self._keep(self._kept, piece, at)
+                    at += len(piece)
+                self._there[run] = True
+            return os.pread(self._kept.fileno(), end - start, start)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of all bytes.
+
+        Raises:
+            InputError: the object was replaced while it was read.
+        """
+        if self._told is not None:
+            return self._told
+        digest = hashlib.sha256()
+        for start in range(0, self.size, _STEP):
+            digest.update(self.read(start, _STEP))
+        try:
+            now = self._now()
+        except OSError as error:
+            raise self._failed(error) from error
+        if now != self._first:
+            raise InputError(f"{self.location} was changed while it was read", "run it again")
+        return digest.hexdigest()
+
+    def _keep(self, kept: IO[bytes], piece: bytes, at: int) -> None:
+        view = memoryview(piece)
+        try:
+            while view:
+                written = os.pwrite(kept.fileno(), view, at)
+                view, at = view[written:], at + written
+        except OSError as error:
+            raise InputError(
+                f"the temporary folder {tempfile.gettempdir()} takes no more of {self.location}: {error.strerror}",
+                "free disk space, or set TMPDIR to a folder with room",
+            ) from error
+
+    def _fetched(self, start: int, end: int) -> list[bytes]:
+        """Return the pieces of a range, fetched several at a time."""
+        starts = range(start, end, _PIECE)
+        if len(starts) == 1:
+            return [self._piece(start, end)]
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            return list(pool.map(lambda at: self._piece(at, min(at + _PIECE, end)), starts))
+
+    def _piece(self, start: int, end: int) -> bytes:
+        parts: list[bytes] = []
+        while start < end:
+            try:
+                parts.append(self._source.read_at(end - start, start))  # may be fewer than asked for
+            except Exception as error:  # the Hub's library raises what it likes
+                raise self._failed(error) from error
+            if not parts[-1]:
+                raise InputError(f"{self.location} was changed while it was read", "run it again")
+            start += len(parts[-1])
+        return b"".join(parts) if len(parts) > 1 else parts[0]
+
+
+class StoredFile(io.RawIOBase):
+    """A place in a `StoredObject`, as Python's files have it; several of them share what was fetched."""
+
+    def __init__(self, stored: StoredObject) -> None:
+        self.stored = stored
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place and return it."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.stored.size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return bytes from the place on; all that are left without a size."""
+        found = self.stored.read(self._at, self.stored.size - self._at if size is None or size < 0 else size)
+        self._at += len(found)
+        return found
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer and return how many bytes there were."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
 
 _OPEN: WeakValueDictionary[tuple[object, ...], StoredObject] = WeakValueDictionary()
 """What somebody has open: it is fetched and hashed once, however often it is named."""

@@ -108,6 +108,7 @@ SCORES = (
         "mean over windows of epochs of the deviation of the label's probability",
         "one training",
         "He et al., 2024, arXiv:2306.05175",
+        module="windowed",
     ),
     _of_record(
         "dual",
@@ -117,6 +118,7 @@ SCORES = (
         "30 epochs",
         "Cho et al., ICML 2025, arXiv:2502.06905",
         {"dual_mean": "easier"},
+        module="windowed",
     ),
     _of_record(
         "tdds",
@@ -125,6 +127,7 @@ SCORES = (
         "how unevenly the probabilities move while a sample is learned",
         "90 epochs, and N x C numbers",
         "Zhang et al., CVPR 2024, arXiv:2311.13613",
+        module="windowed",
     ),
     _of_record(
         "loss",

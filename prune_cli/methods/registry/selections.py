@@ -14,7 +14,7 @@ SELECTIONS = (
     Method(
         name="window",
         kind="selection",
-        module="prune_cli.methods.selection.window.best_window",
+        module="prune_cli.methods.selection.window",
         function="select_window",
         params="WindowParams",
         summary="the window of difficulty that a ridge proxy learns most from, for every budget in one pass (BWS)",

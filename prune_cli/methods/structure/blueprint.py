@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.training.networks.branches import Branch, residual_blocks
 from prune_cli.methods.training.networks.network import Network, zero_input
-from prune_cli.methods.training.networks.surgery import Entries
+from prune_cli.methods.training.networks.surgery import Branch, Entries, residual_blocks
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import numpy as np
 from prune_cli.core.progress import Progress, silent
 from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_file
 from prune_cli.io.parquet.tables import write_table
-from prune_cli.io.runs.locks import locked_folder
+from prune_cli.io.runs.finished import locked_folder
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import STDIN, local_twin
 from prune_cli.methods.devices import device_name, resolve_device
-from prune_cli.methods.evidence.gates import Gate, parse_gate
+from prune_cli.methods.evidence import Gate, parse_gate
 from prune_cli.stages.compare.cells import Cell, CellResult, CellSettings, cell_path, run_cells
 from prune_cli.stages.compare.costs import Spent, costs_of, read_costs
 from prune_cli.stages.compare.findings import OTHERS, SHARES, Findings, Judged, judge
@@ -40,12 +40,11 @@ from prune_cli.stages.compare.options import (
     seeds_of,
     split_params,
 )
-from prune_cli.stages.compare.rows import report_rows
+from prune_cli.stages.compare.output import report_rows, summary, tables
 from prune_cli.stages.compare.subsets import FULL, Grid, Subset, SubsetMaker
-from prune_cli.stages.compare.tables import summary, tables
-from prune_cli.stages.evaluate.label_noise import wrong_labels
+from prune_cli.stages.evaluate.relabels import wrong_labels
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.select.budgets import row_count
+from prune_cli.stages.select.request import row_count
 from prune_cli.stages.train.command import PACKAGES as TRAIN_PACKAGES
 
 PACKAGES = (*TRAIN_PACKAGES, "torchmetrics", "scipy")

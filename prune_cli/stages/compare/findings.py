@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune_cli.methods.evidence.break_even import break_even_trainings
-from prune_cli.methods.evidence.gates import Gate, Ruling, decide
-from prune_cli.methods.evidence.intervals import Interval, mean_interval
+from prune_cli.methods.evidence import Gate, Interval, Ruling, break_even_trainings, decide, mean_interval
 from prune_cli.stages.compare.cells import CellResult
 from prune_cli.stages.compare.costs import Cost
 from prune_cli.stages.compare.subsets import FULL, Subset

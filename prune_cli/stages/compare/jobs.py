@@ -21,7 +21,7 @@ from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.stages.compare.inputs import Sets
 from prune_cli.stages.compare.options import CompareOptions, budgets_of, seeds_of
 from prune_cli.stages.compare.subsets import FULL, SubsetMaker
-from prune_cli.stages.select.budgets import row_count
+from prune_cli.stages.select.request import row_count
 from prune_cli.stages.train.inputs import network_sizes
 
 _STEP_SECONDS, _FLOPS_A_SECOND, _WORTH_PROCESSES = 1e-3, 4e10, 30.0

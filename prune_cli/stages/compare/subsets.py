@@ -27,7 +27,7 @@ from prune_cli.io.stores.atomic import atomic_file
 from prune_cli.io.stores.locations import STDIN, is_remote, name_of
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions
 
 FULL = "full"
 BASELINES: Mapping[str, str] = {

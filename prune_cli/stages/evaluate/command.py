@@ -26,8 +26,7 @@ from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.metrics import classification_metrics
 from prune_cli.methods.training.networks.predict import predict
-from prune_cli.stages.evaluate.label_noise import noise_share, wrong_labels
-from prune_cli.stages.evaluate.relabels import label_names, relabeling_figures
+from prune_cli.stages.evaluate.relabels import label_names, noise_share, relabeling_figures, wrong_labels
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 
 PACKAGES = ("numpy", "torch", "torchvision", "torchmetrics", "pyarrow", "pillow")

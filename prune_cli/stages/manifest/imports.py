@@ -17,9 +17,8 @@ from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import require_local
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.manifest import readers
-from prune_cli.stages.manifest.foreign_rows import KnownRows, rows_of_data
-from prune_cli.stages.manifest.options import ImportOptions
-from prune_cli.stages.manifest.origins import ORIGINS
+from prune_cli.stages.manifest.options import ORIGINS, ImportOptions
+from prune_cli.stages.manifest.readers import KnownRows, rows_of_data
 
 PROCESS_BYTES = 200 * 2**20
 ROW_BYTES, FILE_FACTOR = 400, 4

@@ -16,20 +16,16 @@ from prune_cli.io.pages.drawing import inline_svg, write_plot
 from prune_cli.io.pages.page import page_html, safe_svg
 from prune_cli.io.parquet.tables import open_output
 from prune_cli.io.stores.atomic import check_output
-from prune_cli.stages.evaluate.label_noise import noise_share
+from prune_cli.stages.evaluate.relabels import noise_share
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.report.files import ReportFile, of_kind, read_file
-from prune_cli.stages.report.rows import JoinedRows, read_rows
+from prune_cli.stages.report.files import JoinedRows, ReportFile, of_kind, read_file, read_rows
 from prune_cli.stages.report.sections.comparisons import comparison_section, verdict
-from prune_cli.stages.report.sections.evaluations import evaluation_section, ledger_section
 from prune_cli.stages.report.sections.history import history_section
 from prune_cli.stages.report.sections.projection import projection_section
-from prune_cli.stages.report.sections.relabelings import relabels_section
-from prune_cli.stages.report.sections.runs import runs_section
+from prune_cli.stages.report.sections.runs import evaluation_section, ledger_section, relabels_section, runs_section
 from prune_cli.stages.report.sections.samples import samples_section
-from prune_cli.stages.report.sections.scores import scores_section
 from prune_cli.stages.report.sections.section import Block, Details, Drawing, SampleGrid, Section, Table
-from prune_cli.stages.report.sections.selections import curves_section, selections_section
+from prune_cli.stages.report.sections.selections import curves_section, scores_section, selections_section
 
 SAMPLES = 12
 _ROW_BYTES, _PROCESS_BYTES = 500, 400 * 2**20

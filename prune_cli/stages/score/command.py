@@ -1,33 +1,108 @@
-"""``prune score``: a data manifest in, a score manifest out."""
+"""What a command comes to: the data, the sources of its scores, and what is refused before anything is computed."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.engines.pool import Pool
+from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
-from prune_cli.io.stores.locations import require_local
+from prune_cli.io.runs.events import EventFolder
+from prune_cli.io.stores.atomic import check_output
+from prune_cli.io.stores.locations import STDIN, local_twin, require_local
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.networks.predict import BATCH_SIZE
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.score.contract import Job, Scored, Scoring, Source
-from prune_cli.stages.score.job import open_job
-from prune_cli.stages.score.options import ScoreOptions
-from prune_cli.stages.score.output import open_work_folder, write_scores
-from prune_cli.stages.score.plan import score_estimate
-from prune_cli.stages.score.reading import Reading
-from prune_cli.stages.score.request import parameters_of
-from prune_cli.stages.score.shards import rows_of_shard, write_row_shard
-from prune_cli.stages.score.sources.files import score_files
+from prune_cli.stages.score.output import open_work_folder, score_estimate, score_output, work_path, write_scores
+from prune_cli.stages.score.reading import Channels, Reading
+from prune_cli.stages.score.request import ScoreOptions, parameters_of, request_of
+from prune_cli.stages.score.shards import require_divisible, rows_of_shard, write_row_shard
+from prune_cli.stages.score.sources.files import ColumnSource, score_files
+from prune_cli.stages.score.sources.kernel.source import kernel_source
+from prune_cli.stages.score.sources.model.networks import read_network
+from prune_cli.stages.score.sources.model.source import ModelSource
+from prune_cli.stages.score.sources.training.source import training_source
 from prune_cli.stages.score.stated import provenance_of, with_stated
+from prune_cli.stages.train.observer import event_folder
+
+
+def open_job(
+    options: ScoreOptions, params: Mapping[str, Any], note: Callable[[str], None]
+) -> tuple[Job, list[Source[Any]]]:
+    """Return what is scored, and from where: kernels first, then what gives records and features.
+
+    Args:
+        options: of the command.
+        params: of every owner.
+        note: told what the user should know.
+    Raises:
+        InputError: bad input, or options that do not go together.
+    """
+    if options.data is None:
+        raise InputError("DATA is missing", "name a Parquet file, or a record with --from-dynamics")
+    network = read_network(options.model, options.weights) if options.model is not None else None
+    if options.weights is not None and network is None:
+        raise InputError("--weights is given without --model", "say which network: --model torchvision:resnet18")
+    channels: Channels = "auto"
+    data = options.data
+    if network is not None:
+        data, channels = network.reads(data)
+    dataset = Dataset(data)
+    request = request_of(options, params, dataset)
+    require_divisible(options, request)
+    output = score_output(options, dataset.source.stem)
+    if not options.plan:
+        for path in (output, options.save_dynamics, options.save_features, options.save_kernel):
+            if path is not None:
+                check_output(path, options.force)
+    trains = request.record == "training"
+    _check_classes(dataset, trains or bool(request.kernels), note)
+    events = _events(options, output, dataset.source.stem) if trains else None
+    job = Job(options, request, dataset, output, channels, events)
+    of_record = [training_source(job)] if trains else []
+    if options.report_to is not None and not trains:
+        raise InputError("--report-to is given and nothing here trains", "leave it out")
+    sources: list[Source[Any]] = [*([kernel_source(job)] if request.kernels else []), *of_record]
+    if network is not None:
+        sources.append(ModelSource(job, network))
+    if request.record == "prob" or request.features == "embedding":
+        sources.append(ColumnSource(job))
+    return job, sources
+
+
+def _check_classes(dataset: Dataset, compares: bool, note: Callable[[str], None]) -> None:
+    """Tell of ids that are made up and classes without a row; raise where classes are compared and there is one."""
+    if dataset.ids_made_up:
+        note(f"no column '{dataset.options.id_column}': ids are the positions, row-00000000 and on")
+    labels = dataset.labels
+    counts = np.bincount(labels.codes_n[labels.codes_n >= 0], minlength=len(labels.classes))
+    empty = [name for name, count in zip(labels.display_names(), counts, strict=True) if count == 0]
+    if empty:
+        note(f"{len(empty)} class(es) have no row here: {', '.join(empty[:5])}")
+    if compares and (there := len(labels.classes) - len(empty)) < 2:
+        raise InputError(
+            f"scores compare each class with the others, and the data has samples of {there} class(es)",
+            "give data of two classes or more, or check --label-column",
+        )
+
+
+def _events(options: ScoreOptions, output: str, stem: str) -> EventFolder | None:
+    """Return where events go, once it is sure that they may; a training that is gone on from has some already."""
+    beside = output if output != STDIN else f"{stem}.scores.parquet"
+    events = event_folder(options.report_to, local_twin(beside))
+    if events is not None and not options.plan:
+        events.check(replace=options.force or work_path(options, output).is_dir())
+    return events
 
 
 def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:

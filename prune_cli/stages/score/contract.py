@@ -18,9 +18,8 @@ from prune_cli.io.ids.columns import Labels
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.parquet.provenance import InputFile, Provenance
 from prune_cli.io.runs.events import EventFolder
-from prune_cli.stages.score.options import ScoreOptions
 from prune_cli.stages.score.reading import Channels, Reading
-from prune_cli.stages.score.request import Request
+from prune_cli.stages.score.request import Request, ScoreOptions
 
 PACKAGES = ("numpy", "torch", "pyarrow", "pillow")
 """Distributions whose versions count in whatever is computed of the samples."""

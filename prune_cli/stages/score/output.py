@@ -1,12 +1,13 @@
-"""Where scores go, and where finished work is kept until they are there."""
+"""What scoring will cost, where scores go, and where finished work is kept until they are there."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,32 @@ from prune_cli.io.parquet.tables import ParquetSource, write_table
 from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.io.stores.locations import STDIN, work_folder
 from prune_cli.stages.frame.outcome import Outcome
-from prune_cli.stages.score.options import ScoreOptions
+from prune_cli.stages.score.contract import Figures, Job, Source
 from prune_cli.stages.score.reading import SPOOL
+from prune_cli.stages.score.request import ScoreOptions
+
+
+def score_estimate(job: Job, sources: Sequence[Source[Any]]) -> Figures:
+    """Return the figures of ``--plan``: those of the kernel, of the trainings, or of a look."""
+    dataset = job.dataset
+    figures: Figures = {"rows": len(dataset), "classes": len(dataset.labels.classes), "passes_over_data": 1}
+    for source in sources:
+        figures = source.plan(figures)
+    return figures
+
+
+def look_figures(job: Job, figures: Figures, algorithm: str) -> Figures:
+    """Return the figures of one look at the samples; those of what comes before it, which costs more, where there is any."""
+    if "algorithm" in figures:
+        return figures
+    request, rows = job.request, len(job.dataset)
+    width = 4 * job.dataset.input_width() if request.record == "model" or request.features else 0
+    return {
+        **figures,
+        "algorithm": algorithm,
+        "peak_memory_bytes": 2**30 + rows * (width + 200),
+        "disk_bytes": rows * (32 + 8 * len(request.methods)),
+    }
 
 
 def score_output(options: ScoreOptions, stem: str) -> str:

@@ -1,21 +1,50 @@
-"""What ``prune score`` is asked for: which scores, under which parameters, and which source serves each."""
+"""The options of ``prune score``."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, split_assignments
-from prune_cli.io.manifests.data import PROB, Dataset
+from prune_cli.core.runtime import Runtime
+from prune_cli.io.manifests.data import PROB, DataOptions, Dataset
 from prune_cli.methods.registry.lookup import TRAINING, find_method, preset_params, scores_of_record, training_params
 from prune_cli.methods.registry.method import Method
-from prune_cli.methods.scores.kernel.needs import KernelScoreParams
-from prune_cli.methods.scores.record.needs import RecordParams
-from prune_cli.methods.scores.record.training import TrainingParams
+from prune_cli.methods.scores.kernel.params import KernelScoreParams
+from prune_cli.methods.scores.record.needs import RecordParams, TrainingParams
 from prune_cli.methods.training.recipes.standard import StandardParams
-from prune_cli.stages.score.options import ScoreOptions
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """The options of ``prune score``; see docs/commands.md. ``data`` is None where the record comes from a file."""
+
+    data: DataOptions | None
+    methods: tuple[str, ...]
+    params: tuple[str, ...] = ()
+    preset: str | None = None
+    output: str | None = None
+    architecture: str | None = None
+    epochs: int | None = None
+    model: str | None = None
+    weights: Path | None = None
+    from_dynamics: str | None = None
+    save_dynamics: str | None = None
+    save_features: str | None = None
+    save_kernel: Path | None = None
+    load_kernel: Path | None = None
+    checkpoint_seconds: float = 60.0
+    report_to: str | None = None
+    work_dir: Path | None = None
+    shard: tuple[int, int] | None = None
+    force: bool = False
+    plan: bool = False
+    runtime: Runtime = dataclasses.field(default_factory=Runtime)
+
 
 RECIPE = "standard"
 

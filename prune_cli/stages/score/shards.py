@@ -1,17 +1,24 @@
-"""A part of the rows of a score, done by itself, anywhere."""
+"""A part of the rows of a score, done by itself, anywhere; and the parts put together into the file that one run would have written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.manifests.shards import BlockRows, write_shard
+from prune_cli.io.ids.columns import ID, some
+from prune_cli.io.manifests.shards import BlockRows, ShardFile, read_shard, restored_provenance, write_shard
 from prune_cli.io.parquet.provenance import Provenance
-from prune_cli.stages.score.contract import Job
-from prune_cli.stages.score.options import ScoreOptions
-from prune_cli.stages.score.request import Request
+from prune_cli.io.parquet.tables import ParquetSource
+from prune_cli.io.stores.atomic import check_output
+from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
+from prune_cli.stages.score.contract import Job, Scored
+from prune_cli.stages.score.output import write_scores
+from prune_cli.stages.score.request import Request, ScoreOptions
+from prune_cli.stages.score.sources.kernel.shards import finish_kernel_shards
+from prune_cli.stages.score.stated import with_stated
 
 ROWS = "rows"
 """The kind of part that holds the scores of its own rows."""
@@ -73,3 +80,89 @@ def write_row_shard(
     block = BlockRows(0, shard[0] - 1, positions, values, {})
     plan, data, labels = {"kind": ROWS, "columns": list(columns)}, job.dataset, job.dataset.labels
     write_shard(job.output, shard, plan, [block], data.ids, labels.values(), labels.codes_n, provenance, data.source)
+
+
+def merge_shards(sources: Sequence[ParquetSource], output: str | None, *, force: bool, plan: bool) -> Outcome:
+    """Put the parts of a score together: the file that one run would have written.
+
+    Raises:
+        InputError: parts of other runs, one that is missing or there twice; nothing is written.
+    """
+    watch, outcome = Stopwatch(), Outcome()
+    parts = _in_order([read_shard(source) for source in sources])
+    first = parts[0]
+    stem = first.stated["inputs"][0]["name"].removesuffix(".parquet")
+    output = output or f"{stem}.scores.parquet"
+    table = pa.concat_tables([part.rows for part in parts])
+    positions = table["position"].to_numpy()
+    _, once = np.unique(positions, return_index=True)
+    table = table.take(pa.array(once)).combine_chunks()
+    if plan:
+        figures = {"rows": len(table), "parts": len(parts), "passes_over_data": 1, "algorithm": "parts of one score"}
+        return plan_outcome("manifest merge", figures)
+    check_output(output, force)
+    found = Scored()
+    rows = {name: first.stated[name] for name in ("rows_in", "rows_out", "rows_bad")}
+    if first.plan.get("kind") == ROWS:
+        blocks = [block for part in parts for block in part.blocks]
+        order = np.argsort(np.concatenate([b.positions for b in blocks]), kind="stable")
+        values = np.concatenate([b.values_bk for b in blocks if len(b.positions)])[order]
+        found.columns = {name: values[:, k] for k, name in enumerate(first.plan["columns"])}
+        rows = {name: sum(part.stated[name] for part in parts) for name in rows}
+    else:
+        finish_kernel_shards(parts, table, found)
+    parameters = with_stated(first.stated["parameters"], found.stated)
+    provenance = restored_provenance(first.stated, parameters=parameters, rows=rows)
+    ids, labels = (_one_array(table[name]) for name in (ID, "label"))
+    write_scores(output, ids, labels, found.columns, provenance, first.source, outcome)
+    outcome.warnings = found.warnings
+    if rows["rows_bad"]:
+        outcome.warnings.append(f"{rows['rows_bad']} bad row(s) were left out, listed beside the parts")
+    outcome.outputs = [output]
+    outcome.summary = {
+        "command": "manifest merge",
+        "output": output,
+        "parts": len(parts),
+        "method": provenance.method,
+        **provenance.rows,
+        **found.facts,
+        **watch.figures(),
+    }
+    return outcome
+
+
+def _in_order(parts: Sequence[ShardFile]) -> list[ShardFile]:
+    first = parts[0]
+    for part in parts[1:]:
+        differ = [
+            name
+            for name, ours, theirs in (
+                ("the number of parts", first.of, part.of),
+                ("what is computed", first.plan, part.plan),
+                *(
+                    (name, first.stated.get(name), part.stated.get(name))
+                    for name in ("inputs", "parameters", "seed", "device", "versions", "method")
+                ),
+            )
+            if ours != theirs
+        ]
+        if differ:
+            raise InputError(
+                f"{part.source.location} is of another run than {first.source.location}: {', '.join(differ)} differ",
+                "join the parts of one prune score command, all with the same options but for --shard",
+            )
+    numbers = [part.number for part in parts]
+    twice = sorted({n for n in numbers if numbers.count(n) > 1})
+    if twice:
+        raise InputError(f"part {some(twice)} of {first.of} is given twice", "give each part once")
+    missing = sorted(set(range(1, first.of + 1)) - set(numbers))
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {first.of} parts are missing: {some(missing)}",
+            f"make them: prune score ... --shard {missing[0]}/{first.of}",
+        )
+    return sorted(parts, key=lambda part: part.number)
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

@@ -1,36 +1,76 @@
-"""``prune select``: score manifests and features in, one selection manifest a budget out."""
+"""What ``prune select --plan`` says: memory, passes, blocks of work and how long they take."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
+from prune_cli.core.runtime import Runtime
+from prune_cli.engines.engine import BlockWork
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.runs.finished import BlockFolder
-from prune_cli.io.stores.locations import STDIN, work_folder
+from prune_cli.io.stores.locations import STDIN, stem_of, work_folder
 from prune_cli.methods.devices import device_name
-from prune_cli.methods.selection.capabilities import InBlocks
-from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.contract import Run
-from prune_cli.stages.frame.engine import open_engine
+from prune_cli.methods.registry.selections import DEFAULT_BY_SCORE
+from prune_cli.methods.selection.choosing import block_work, choose
+from prune_cli.methods.selection.contract import Explained, HoldsMemory, InBlocks, ProblemSize, Run
+from prune_cli.stages.frame.engine import machine_figures, open_engine
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.select.budgets import check_counts
 from prune_cli.stages.select.eligible import EligibleRows, eligible_rows
-from prune_cli.stages.select.inputs import SelectionRows, open_inputs, read_rows
-from prune_cli.stages.select.memory import VectorMemory
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.inputs import Inputs, SelectionRows, open_inputs, read_rows
+from prune_cli.stages.select.memory import LIBRARY_BYTES, VectorMemory
 from prune_cli.stages.select.outputs import Outputs, outputs_of
-from prune_cli.stages.select.plan import plan_of
-from prune_cli.stages.select.request import Request, read_request
+from prune_cli.stages.select.request import Budget, Request, SelectOptions, check_counts, read_request
 from prune_cli.stages.select.results import write_results
+
+
+def plan_of(request: Request, inputs: Inputs, budgets: Sequence[Budget]) -> dict[str, Any]:
+    """Return the figures of ``--plan``; of blocks those of one budget inside each class as if there were no classes."""
+    rows, memory, passes = inputs.memory.rows, inputs.memory.peak, 1
+    more: dict[str, Any] = {}
+    if inputs.features is not None:
+        vectors, params = inputs.vectors, request.params
+        division, streamed = vectors.division, vectors.streamed
+        memory += LIBRARY_BYTES + (0 if streamed else 2 * inputs.features.nbytes)
+        if streamed:
+            passes = 4 if division is None else 3 * division.count
+        if division is not None:
+            more["partitions"] = division.words(rows)
+        n_classes = len(inputs.scores.labels.classes) if inputs.scores.labels is not None else 1
+        counts = [budget.count for budget in budgets]
+        problem = ProblemSize(rows, inputs.features.width, max(1, n_classes), counts, vectors.held, vectors.left)
+        if isinstance(params, HoldsMemory):
+            memory += params.extra_bytes(problem)
+        if isinstance(params, Explained):
+            more |= params.plan(problem)
+        work = block_work(params, problem)
+        more |= _blocks(work, vectors.engine_bytes, request.options.runtime) if work is not None else {}
+    return {
+        "rows": rows,
+        "passes_over_data": passes,
+        "algorithm": f"{request.method.name}: {request.method.cost}",
+        "ids": inputs.memory.sorting(),
+        **more,
+        "peak_memory_bytes": memory,
+        "disk_bytes": 48 * rows * len(budgets),
+    }
+
+
+def _blocks(work: BlockWork, held: int, runtime: Runtime) -> dict[str, Any]:
+    """Return what there is to say of blocks of work."""
+    figures = machine_figures(work.count, work.nbytes, held, work.flops, "float32", runtime, None)
+    del figures["peak_memory_bytes"]
+    return {"blocks": work.count, "flops": work.flops, "block_bytes": work.nbytes, **figures}
 
 
 def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
@@ -157,3 +197,31 @@ def _provenance(request: Request, rows: SelectionRows, bad: int) -> Provenance:
         score_direction={k.name: k.direction for k in (rows.key, rows.tie) if k is not None},
         rows={"rows_in": n_rows, "rows_out": n_rows, "rows_bad": bad},
     )
+
+
+def top_up(before: str, options: SelectOptions, progress: Progress = silent) -> Outcome:
+    """Select so many rows that those an older selection keeps are among them, first and in their order.
+
+    The method sees the rows that are kept already, as with ``prune select --keep``, and chooses the others by the new scores: among
+    rows that the older selection left out and rows that it did not know.
+
+    Args:
+        before: the older selection.
+        options: of ``prune select``, with a budget of rows kept in all.
+        progress: told how far it is.
+    Raises:
+        InputError: a row that was kept and has no score, must be dropped, or is beyond the budget; see `select`.
+        BadRowsError: see `select`.
+    """
+    if not options.fractions and not options.counts:
+        raise InputError(
+            "top-up needs a budget",
+            "give --count 1200 or --fraction 0.3: the rows kept in all, those that were kept before among them",
+        )
+    output = options.output or f"{stem_of(before).removesuffix('.selection')}.top-up.parquet"
+    adding = dataclasses.replace(options, before=before, method=options.method or DEFAULT_BY_SCORE, output=output)
+    outcome = select(adding, progress)
+    if "kept" in outcome.tables:
+        column = ["kept before", *(f"{made['rows_kept_before']:,}" for made in outcome.summary["outputs"])]
+        outcome.tables["kept"] = [[*row, cell] for row, cell in zip(outcome.tables["kept"], column, strict=True)]
+    return outcome

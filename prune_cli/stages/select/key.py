@@ -13,7 +13,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.io.manifests.joined import Joined
 from prune_cli.methods.registry.lookup import published_direction
 from prune_cli.methods.registry.method import Direction
-from prune_cli.stages.frame.directions import direction_of
+from prune_cli.stages.frame.outcome import direction_of
 
 _NOT_SCORES = {"true_label", "split", "rank", "weight", "gain", "fold"}
 _TIE_KEYS = ("aum", "loss", "margin", "el2n", "confidence")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prune_cli.io.manifests.features import FeatureFile
-from prune_cli.methods.selection.greedy.division import Division, Partitioned
+from prune_cli.methods.selection.greedy import Division, Partitioned
 from prune_cli.stages.frame.memory import PROCESS_BYTES, RowMemory
 from prune_cli.stages.select.request import Request
 

@@ -23,15 +23,12 @@ from prune_cli.methods.scores.record.needs import early_epoch
 from prune_cli.methods.training.loop.estimate import training_cost
 from prune_cli.methods.training.loop.recording import RecordSink, Watch
 from prune_cli.methods.training.loop.timetable import Budget
-from prune_cli.methods.training.recipes.sharing import require_shareable
+from prune_cli.methods.training.recipes.job import require_shareable
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.train.inputs import TrainInputs, open_data, read_inputs
-from prune_cli.stages.train.observer import RunObserver
-from prune_cli.stages.train.options import TrainOptions, check_options, training_budget, training_params
-from prune_cli.stages.train.reporting import event_folder
-from prune_cli.stages.train.run import TrainingRun, load_inputs, run_data, train_run
-from prune_cli.stages.train.several_processes import on_own_device, share_of_machine
-from prune_cli.stages.train.tables import tables
+from prune_cli.stages.train.observer import RunObserver, event_folder
+from prune_cli.stages.train.options import TrainOptions, check_options, tables, training_budget, training_params
+from prune_cli.stages.train.run import TrainingRun, load_inputs, on_own_device, run_data, share_of_machine, train_run
 
 PACKAGES = ("numpy", "torch", "torchvision", "pyarrow", "pillow")
 

@@ -1,4 +1,4 @@
-"""Who watches a training run: bars, history, checkpoints by the clock, and the user's wish to stop."""
+"""``--report-to``: where the history of a training also goes while it trains."""
 
 from __future__ import annotations
 
@@ -6,15 +6,42 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
+from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress
-from prune_cli.io.runs.events import EventFolder, EventWriter
+from prune_cli.io.runs.events import EventFolder, EventWriter, require
 from prune_cli.io.runs.folder import RunBuilder
-from prune_cli.methods.training.loop.observer import Checkpoint
+from prune_cli.io.stores.locations import require_local
+from prune_cli.methods.training.loop.contract import Checkpoint
+
+TENSORBOARD = "tensorboard"
+
+
+def event_folder(report_to: str | None, output: Path) -> EventFolder | None:
+    """Return where events go: beside the output, or in a folder of its name below the one that is named.
+
+    Not inside a run folder, which appears whole or not at all and is the same with and without a report.
+
+    Args:
+        report_to: ``tensorboard`` or ``tensorboard:DIR``; None for nowhere.
+        output: of the run.
+    Raises:
+        InputError: another name.
+        UnavailableError: the package is missing.
+    """
+    if report_to is None:
+        return None
+    name, colon, folder = report_to.partition(":")
+    if name != TENSORBOARD or (colon and not folder):
+        raise InputError(f"--report-to {report_to!r} is not known", f"use {TENSORBOARD} or {TENSORBOARD}:DIR")
+    require_local(folder, f"--report-to {name}")
+    require()
+    return EventFolder(Path(folder) / output.name if folder else output.with_name(f"{output.name}.tensorboard"))
 
 
 class RunObserver:

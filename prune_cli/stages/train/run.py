@@ -1,4 +1,4 @@
-"""One training run from loaded rows to a whole run folder: what ``train`` does, and ``score`` before it scores."""
+"""One training in several processes: what each takes of its machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from prune_cli.core.errors import InputError
 from prune_cli.core.launch import ALONE, Launch
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
@@ -21,6 +22,7 @@ from prune_cli.io.manifests.good_rows import drop_rows
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.manifests.relabels import RELABELS, write_relabels
 from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.training.data.inputs import ImageSource, TrainingSet
 from prune_cli.methods.training.loop.contract import StructureMaker
@@ -28,6 +30,34 @@ from prune_cli.methods.training.loop.recording import RecordSink, Watch
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.recipes.job import Tensors, TrainingJob
 from prune_cli.stages.train.observer import RunObserver
+
+
+def share_of_machine(runtime: Runtime, launch: Launch) -> Runtime:
+    """Return the settings of a run with this process's share of the machine's memory and cores."""
+    memory = runtime.memory_budget() // launch.local_size
+    workers = max(1, runtime.worker_count() // launch.local_size)
+    return dataclasses.replace(runtime, memory_limit=memory, workers=workers)
+
+
+def on_own_device(runtime: Runtime, launch: Launch) -> Runtime:
+    """Return the settings of a run with its device checked: of several processes each takes a CUDA device of its own.
+
+    Raises:
+        InputError: one CUDA device is named for several processes.
+        UnavailableError: a CUDA device that is not there.
+    """
+    device = resolve_device(runtime.device)
+    if launch.size == 1 or device.type == "cpu":
+        return runtime
+    if device.index is not None and launch.local_size > 1:
+        raise InputError(
+            f"--device {runtime.device} for {launch.local_size} processes of this machine",
+            "leave out the number: each takes a device of its own",
+        )
+    name = runtime.device if device.index is not None else f"cuda:{launch.local_rank}"
+    resolve_device(name)
+    return dataclasses.replace(runtime, device=name)
+
 
 _HISTORY = pa.schema(
     [

@@ -10,7 +10,7 @@ import pytest
 from pictures import encode
 
 from prune_cli.engines.pool import Pool
-from prune_cli.io.images import column_decoder
+from prune_cli.io.images import column
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
         return enter(pool)
 
     monkeypatch.setattr(Pool, "__enter__", spy)
-    monkeypatch.setattr(column_decoder, "_WORKERS_PAY", 1e-9)
-    monkeypatch.setattr(column_decoder, "_CHUNK_ROWS", 5)
-    monkeypatch.setattr(column_decoder, "_FIRST_ROWS", 2)
+    monkeypatch.setattr(column, "_WORKERS_PAY", 1e-9)
+    monkeypatch.setattr(column, "_CHUNK_ROWS", 5)
+    monkeypatch.setattr(column, "_FIRST_ROWS", 2)
     return processes

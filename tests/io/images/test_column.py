@@ -15,7 +15,7 @@ import pytest
 from pictures import HF, encode, noise, some_images, source
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.images import column_decoder
+from prune_cli.io.images import column
 from prune_cli.io.images.chunks import image_chunks
 from prune_cli.io.images.column import decode_images, measure_images
 from prune_cli.io.images.decoding import ImageSettings, decode_image
@@ -110,10 +110,10 @@ def test_nothing_little_starts_a_process(
 ) -> None:
     """2,000 small images are decoded here, whatever number of workers is allowed; 1 s of work is shared by four."""
     ticks = itertools.count(0.0, 32e-6 * microseconds)  # a chunk of 32 rows takes a tick
-    monkeypatch.setattr(column_decoder, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    monkeypatch.setattr(column_decoder, "_FIRST_ROWS", 32)
-    monkeypatch.setattr(column_decoder, "_CHUNK_ROWS", 32)
-    monkeypatch.setattr(column_decoder, "_WORKERS_PAY", 0.3)
+    monkeypatch.setattr(column, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(column, "_FIRST_ROWS", 32)
+    monkeypatch.setattr(column, "_CHUNK_ROWS", 32)
+    monkeypatch.setattr(column, "_WORKERS_PAY", 0.3)
     data = [encode(picture) for picture in some_images(50)] * 40
     assert not decode_images(source(data), 2000, workers=8).bad
     assert len(started) == processes

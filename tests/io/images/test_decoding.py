@@ -17,8 +17,9 @@ import pytest
 from pictures import encode, noise
 from PIL import Image
 
-from prune_cli.io.images import decoding, png_batch
+from prune_cli.io.images import decoding
 from prune_cli.io.images.decoding import BadImage, ImageSettings, decode_image, fit_picture, read_picture
+from prune_cli.io.images.png import PngBatch
 
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT = 100_000_000
@@ -249,7 +250,7 @@ def test_png_taken_together_are_those_taken_singly(channels: int) -> None:
     files += [png(5, 6, 8, kind, whole, chunk(name, bytes(6))) for name in (b"tRNS", b"eXIf")]
     files += [png(5, 6, 8, kind, part) for part in (whole + row, whole[: -len(row)], b"\5" + whole[1:])]
     files += [png(6, 5, 8, kind, whole), b"", files[0][:-1], files[0][:33] + no_end + chunk(b"IEND", b"")]
-    batch = png_batch.PngBatch(6, 5, channels)
+    batch = PngBatch(6, 5, channels)
     taken = [place for place, data in enumerate(files) if batch.add(place, data)]
     assert taken[:100] == list(range(100)) and len(taken) < 110 and taken[-1] < 200
     together = dict(batch.take())

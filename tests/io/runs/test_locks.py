@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.runs.locks import locked_folder
+from prune_cli.io.runs.finished import locked_folder
 
 
 def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     script = (
-        "import sys; from pathlib import Path; from prune_cli.io.runs.locks import locked_folder\n"
+        "import sys; from pathlib import Path; from prune_cli.io.runs.finished import locked_folder\n"
         f"with locked_folder(Path({str(folder)!r})): print('held', flush=True); sys.stdin.readline()\n"
     )
     first = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

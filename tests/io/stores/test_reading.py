@@ -217,7 +217,7 @@ def test_an_upload_that_was_aborted_since_it_was_begun_is_begun_anew(small_store
 def test_an_object_of_another_size_than_was_sent_is_told(
     small_store: SmallStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prune_cli.io.stores.uploads.look", lambda location, doing: type("Info", (), {"size": 3}))
+    monkeypatch.setattr("prune_cli.io.stores.atomic.look", lambda location, doing: type("Info", (), {"size": 3}))
     with (
         pytest.raises(InputError, match="s3://bucket/a has 3 bytes and 5 were sent"),
         atomic_file("s3://bucket/a") as file,

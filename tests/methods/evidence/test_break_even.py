@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prune_cli.methods.evidence.break_even import break_even_trainings
+from prune_cli.methods.evidence import break_even_trainings
 
 
 @pytest.mark.parametrize(

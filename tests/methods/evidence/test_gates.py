@@ -7,7 +7,7 @@ import pytest
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.rng import generator
-from prune_cli.methods.evidence.gates import Gate, decide, parse_gate
+from prune_cli.methods.evidence import Gate, decide, parse_gate
 
 T_OF_2 = 0.95 / np.sqrt(2 * 0.975 * 0.025)
 """Student's t of 2 degrees of freedom at .975, in closed form."""

@@ -8,7 +8,7 @@ from scipy import stats
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.rng import generator
-from prune_cli.methods.evidence.intervals import mean_interval
+from prune_cli.methods.evidence import mean_interval
 
 T_OF_2 = 0.95 / np.sqrt(2 * 0.975 * 0.025)
 """Student's t of 2 degrees of freedom at .975, in closed form."""

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from handing import Elsewhere
 
-from prune_cli.engines.block import Block
+from prune_cli.engines.engine import Block
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.choosing import block_work, choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, ProblemSize, Run
 from prune_cli.methods.selection.neighbors import graph as similarity_graph
 from prune_cli.methods.selection.neighbors import nearest as neighbors
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors
-from prune_cli.methods.selection.proxy import accuracy, by_cell, outputs
+from prune_cli.methods.selection.proxy import accuracy, grams
 
 METHODS: dict[str, dict[str, Any]] = {
     "window": {},
@@ -35,9 +34,9 @@ METHODS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks of few samples."""
-    for module in (accuracy, by_cell, outputs):
+    for module in (accuracy, grams):
         monkeypatch.setattr(module, "block_rows", lambda width: 64)
-    monkeypatch.setattr(outputs, "_OUTPUT_NUMBERS", 1)
+    monkeypatch.setattr(accuracy, "_OUTPUT_NUMBERS", 1)
     monkeypatch.setattr(neighbors, "_BLOCK_NUMBERS", 30_000)
     monkeypatch.setattr(neighbors, "_DEVICE_NUMBERS", 50_000)
     monkeypatch.setattr(similarity_graph, "_TILE_ROWS", 32)
@@ -125,7 +124,7 @@ def test_neighbors_of_equal_samples_do_not_depend_on_threads() -> None:
 
 
 def test_edges_that_do_not_fit_stop_the_blocks() -> None:
-    from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
+    from prune_cli.methods.selection.neighbors.tiles import prepare_similarity
 
     similarity = prepare_similarity(samples().vectors("test").array(), device="cpu")
     closed: list[Block] = []

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from prune_cli.methods.structure.blueprint import draw_blueprint
+from prune_cli.methods.structure.complexity_aware import LearnedGates
 from prune_cli.methods.structure.cutting import Shape
-from prune_cli.methods.structure.learned_gates import LearnedGates
 from prune_cli.methods.structure.params import ComplexityAwareParams
 from prune_cli.methods.training.networks.network import Network
 from prune_cli.methods.training.networks.pictures import ConvBlock, Residual

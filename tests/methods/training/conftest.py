@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from prune_cli.methods.training.data.inputs import Inputs, TrainingSet
-from prune_cli.methods.training.loop.observer import Checkpoint
+from prune_cli.methods.training.loop.contract import Checkpoint
 
 
 class Recorder:

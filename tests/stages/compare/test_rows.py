@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prune_cli.methods.evidence.gates import parse_gate
+from prune_cli.methods.evidence import parse_gate
 from prune_cli.stages.compare.cells import CellResult
 from prune_cli.stages.compare.costs import Cost
 from prune_cli.stages.compare.findings import OTHERS, SHARES, Findings, judge
-from prune_cli.stages.compare.rows import report_rows
+from prune_cli.stages.compare.output import report_rows, summary, tables
 from prune_cli.stages.compare.subsets import Subset
-from prune_cli.stages.compare.tables import summary, tables
 
 T_OF_2 = 0.95 / math.sqrt(2 * 0.975 * 0.025)
 BASELINES = ("random", "full")

@@ -19,9 +19,9 @@ from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
 from prune_cli.stages.evaluate.relabels import RelabelOptions, relabel
 from prune_cli.stages.score.command import score
-from prune_cli.stages.score.options import ScoreOptions
+from prune_cli.stages.score.request import ScoreOptions
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions
 from prune_cli.stages.train.command import train
 from prune_cli.stages.train.options import TrainOptions
 

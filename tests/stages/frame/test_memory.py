@@ -17,7 +17,7 @@ from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.manifest.merge import merge
 from prune_cli.stages.manifest.options import MergeOptions
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions
 
 ROWS = 2000
 MIB = 2**20

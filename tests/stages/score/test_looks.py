@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Prune
 
-from prune_cli.engines import block
+from prune_cli.engines import engine
 from prune_cli.stages.score.sources.model import blocks as engine_looks
 from prune_cli.stages.score.sources.model import source as score
 
@@ -26,7 +26,7 @@ def test_blocks_give_the_bytes_of_one_look(
     prune(*words, "--save-features", "f1.parquet", "-o", "one.parquet")
     monkeypatch.setattr(engine_looks, "_BLOCK_ROWS", 6)
     monkeypatch.setattr(score, "looks_elsewhere", lambda *given: True)
-    monkeypatch.setattr(block, "_WORTH_PROCESSES", -1.0)
+    monkeypatch.setattr(engine, "_WORTH_PROCESSES", -1.0)
     prune(*words, "--save-features", "f2.parquet", "-o", "two.parquet", "--work-dir", "w")
     assert len(list((tmp_path / "w").glob("*.safetensors"))) == (7 if data == "pictures" else 10)
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()

@@ -14,12 +14,12 @@ from making import write
 
 from prune_cli.core.errors import BadRowsError
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines import block, local, processes
+from prune_cli.engines import engine, local, processes
 from prune_cli.engines.pool import Pool
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.stages.frame import engine as engines
 from prune_cli.stages.score.command import score
-from prune_cli.stages.score.options import ScoreOptions
+from prune_cli.stages.score.request import ScoreOptions
 
 pytestmark = pytest.mark.usefixtures("warm_workers")
 
@@ -34,7 +34,7 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         made.append(pool.processes)
         return pool
 
-    monkeypatch.setattr(block, "_WORTH_PROCESSES", -1.0)
+    monkeypatch.setattr(engine, "_WORTH_PROCESSES", -1.0)
     monkeypatch.setattr(local, "block_pool", noted)
     monkeypatch.setattr(engines, "block_pool", noted)
     return made

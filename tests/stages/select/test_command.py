@@ -16,10 +16,9 @@ from prune_cli.io.manifests.ledger import ErrorAllowance
 from prune_cli.io.parquet.provenance import read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.runs.finished import BlockFolder
-from prune_cli.methods.selection.proxy import outputs as proxy_outputs
-from prune_cli.stages.select.budgets import row_count
+from prune_cli.methods.selection.proxy import accuracy as proxy_outputs
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions, row_count
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from prune_cli.io.parquet.provenance import read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.stages.frame.outcome import Outcome
 from prune_cli.stages.select.command import select
-from prune_cli.stages.select.options import SelectOptions
+from prune_cli.stages.select.request import SelectOptions
 
 N = 60
 

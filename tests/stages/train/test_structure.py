@@ -21,7 +21,7 @@ from prune_cli.io.runs.folder import read_run
 from prune_cli.methods.training.networks.predict import predict, rebuild
 from prune_cli.stages.evaluate.command import EvaluateOptions, evaluate
 from prune_cli.stages.score.command import score
-from prune_cli.stages.score.options import ScoreOptions
+from prune_cli.stages.score.request import ScoreOptions
 from prune_cli.stages.train.command import train
 from prune_cli.stages.train.options import TrainOptions
 

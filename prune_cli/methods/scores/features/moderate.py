@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import FloatArray, IntArray, chunks
 from prune_cli.core.params import build_params
 from prune_cli.core.progress import Progress, silent
-from prune_cli.methods.arrays import FloatArray, IntArray, chunks
 from prune_cli.methods.scores.features.samples import check_samples, row_lengths
 
 

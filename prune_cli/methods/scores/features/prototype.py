@@ -12,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import FloatArray, IntArray, chunks
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
-from prune_cli.methods.arrays import FloatArray, IntArray, chunks
 from prune_cli.methods.scores.features.samples import check_samples, row_lengths
 
 

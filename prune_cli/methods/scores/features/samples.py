@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import FloatArray, IntArray, chunks
 from prune_cli.core.errors import InputError
-from prune_cli.methods.arrays import FloatArray, IntArray, chunks
 from prune_cli.methods.devices import resolve_device
 
 _LARGEST = 1e100  # a feature beyond this would overflow when squared and summed

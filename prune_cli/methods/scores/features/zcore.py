@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import FloatArray, IntArray, chunks
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator
-from prune_cli.methods.arrays import FloatArray, IntArray, chunks
 from prune_cli.methods.devices import numba_threads
 from prune_cli.methods.scores.features.samples import check_samples
 from prune_cli.methods.scores.features.zcore_draws import compile_draw_block, draw_points

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prune_cli.methods.arrays import FloatArray, IntArray
+from prune_cli.core.arrays import FloatArray, IntArray
 
 
 class Scratch(NamedTuple):

@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import FloatArray
 from prune_cli.core.params import param
-from prune_cli.methods.arrays import FloatArray
-from prune_cli.methods.scores.kernel.needs import KernelNeeds, KernelScoreParams
-from prune_cli.methods.scores.kernel.params import resolve_mode
-from prune_cli.methods.scores.kernel.solver.solution import Solution
+from prune_cli.methods.scores.kernel.params import KernelNeeds, KernelScoreParams, resolve_mode
+from prune_cli.methods.scores.kernel.solver.problem import Solution
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prune_cli.core.arrays import FloatArray, IntArray
 from prune_cli.core.errors import InputError, UnavailableError
-from prune_cli.methods.arrays import FloatArray, IntArray
-from prune_cli.methods.scores.kernel.kernels import KernelBlock
-from prune_cli.methods.scores.kernel.ntk import DIAGONAL
+from prune_cli.methods.scores.kernel.kernels import DIAGONAL, KernelBlock
 from prune_cli.methods.scores.kernel.rows.contract import Rows
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""Parameters that every score by a kernel has, and the mode they mean."""
+"""Parameters that every score by a kernel has, and what a score needs of its kernel: it says so beside itself."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,3 +41,33 @@ def resolve_mode(params: KernelParams, n_samples: int) -> Mode | None:
     if params.mode == "auto":
         return "exact" if n_samples <= EXACT_ROWS else "partition"
     return None if params.mode == "sampled" else params.mode
+
+
+@dataclass(frozen=True)
+class KernelNeeds:
+    """How a kernel is solved for a score.
+
+    Args:
+        mode: how all classes are solved at once; None: each class against a draw of the others.
+        ridge: added to the diagonal; None: the one that predicts best is chosen.
+        predictions: whether the score goes by what the other samples predict for each; only where all classes are solved at once.
+        ratio: with mode None, the samples drawn for each sample of a class.
+    """
+
+    mode: Mode | None
+    ridge: float | None
+    predictions: bool
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.predictions and self.mode is None:
+            raise ValueError("a draw of the other classes gives no predictions")
+
+
+@dataclass(frozen=True)
+class KernelScoreParams(KernelParams, ABC):
+    """Parameters of a score of a kernel."""
+
+    @abstractmethod
+    def needs(self, n_samples: int) -> KernelNeeds:
+        """Return what the score needs of a kernel of so many samples."""

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import IntArray
 from prune_cli.core.errors import InputError
-from prune_cli.methods.arrays import IntArray
 from prune_cli.methods.scores.kernel.kernels import Kernel, ReluKernel, parse_kernel
 from prune_cli.methods.scores.kernel.params import KernelParams
 from prune_cli.methods.scores.kernel.rows.contract import Rows
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import FloatArray, IntArray
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import generator
-from prune_cli.methods.arrays import FloatArray, IntArray
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.scores.kernel.kernels import Kernel
 from prune_cli.methods.scores.kernel.solver import triangle
 from prune_cli.methods.scores.kernel.solver.factored import factor_triangle
-from prune_cli.methods.scores.kernel.solver.precision import item_size, torch_dtype
-from prune_cli.methods.scores.kernel.solver.solution import Solution
+from prune_cli.methods.scores.kernel.solver.problem import Solution, item_size, torch_dtype
 
 if TYPE_CHECKING:
     import torch

@@ -10,12 +10,10 @@ import numpy as np
 
 from prune_cli.core.runtime import format_size
 from prune_cli.methods.selection.contract import Run
-from prune_cli.methods.selection.neighbors.cells import make_cells
-from prune_cli.methods.selection.neighbors.edges import Edges, edge_bytes
-from prune_cli.methods.selection.neighbors.graph import build_graph
+from prune_cli.methods.selection.neighbors.graph import build_graph, make_cells
 from prune_cli.methods.selection.neighbors.nearest import Metric
 from prune_cli.methods.selection.neighbors.rows_on_demand import RowsOnDemand, mean_degree, recall
-from prune_cli.methods.selection.neighbors.similarity import Precision, Similarity
+from prune_cli.methods.selection.neighbors.tiles import Edges, Precision, Similarity, edge_bytes
 
 EXACT_ROWS = 262_144
 """Up to this many samples ``neighbors=auto`` compares all pairs."""

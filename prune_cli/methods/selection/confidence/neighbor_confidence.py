@@ -10,17 +10,25 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.runtime import available_memory
-from prune_cli.engines.block import BlockWork
-from prune_cli.methods.selection.capabilities import ProblemSize
+from prune_cli.engines.engine import BlockWork
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
 from prune_cli.methods.selection.confidence.graph import EXACT_ROWS, Graph, GraphSettings, find_graph, is_approximate
 from prune_cli.methods.selection.confidence.partitions import pick_over_partitions
 from prune_cli.methods.selection.confidence.picker import Aim, Picker
-from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Features, Ranking, Run, read_batches
-from prune_cli.methods.selection.coverage.rows import kept_and_free
-from prune_cli.methods.selection.greedy.division import Partitioned, overlap_param, oversample_param, parts_param
+from prune_cli.methods.selection.contract import (
+    Candidates,
+    Choice,
+    Extra,
+    Features,
+    ProblemSize,
+    Ranking,
+    Run,
+    read_batches,
+)
+from prune_cli.methods.selection.coverage.covers import kept_and_free
+from prune_cli.methods.selection.greedy import Partitioned, overlap_param, oversample_param, parts_param
 from prune_cli.methods.selection.neighbors.graph import graph_work
-from prune_cli.methods.selection.neighbors.similarity import prepare_similarity, resolve_precision
+from prune_cli.methods.selection.neighbors.tiles import prepare_similarity, resolve_precision
 
 _CHUNK = 65_536
 _SHARE_OF_EDGES = 0.8  # of the memory that may be used

@@ -11,15 +11,14 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import format_size
-from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.engine import Arrays, Block
 from prune_cli.methods.partition import Region
 from prune_cli.methods.selection.classes import class_turns
 from prune_cli.methods.selection.confidence.graph import Graph, GraphSettings, WholeRows, find_graph
 from prune_cli.methods.selection.confidence.picker import Aim, Picker
 from prune_cli.methods.selection.contract import Candidates, Features, Run, read_batches
-from prune_cli.methods.selection.greedy.division import Division
-from prune_cli.methods.selection.greedy.partitions import arrays_of, cut, second_round, shares, taken_by_turns
-from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
+from prune_cli.methods.selection.greedy import Division, arrays_of, cut, second_round, shares, taken_by_turns
+from prune_cli.methods.selection.neighbors.tiles import prepare_similarity
 
 _CHUNK = 65_536
 _ROOM = 2

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from prune_cli.core.progress import Progress, silent
-from prune_cli.methods.selection.confidence.gains import log_gains
 from prune_cli.methods.selection.confidence.graph import Graph
 from prune_cli.methods.selection.confidence.loops import (
     DONE,
@@ -20,8 +19,9 @@ from prune_cli.methods.selection.confidence.loops import (
     compile_exact,
     compile_reference,
     compile_value,
+    log_gains,
 )
-from prune_cli.methods.selection.greedy.heap import compile_heap
+from prune_cli.methods.selection.greedy import compile_heap
 
 Rule = Literal["exact", "reference"]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.methods.selection.contract import Candidates, Choice, Run
-from prune_cli.methods.selection.coverage.rows import CHUNK, FAST_SUMS, choice_of, kept_and_free, mean_row, rows_by_id
-from prune_cli.methods.selection.greedy.heap import compile_heap
+from prune_cli.methods.selection.coverage.covers import CHUNK, FAST_SUMS, choice_of, kept_and_free, mean_row, rows_by_id
+from prune_cli.methods.selection.greedy import compile_heap
 
 
 @dataclass(frozen=True)

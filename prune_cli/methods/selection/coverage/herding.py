@@ -12,7 +12,7 @@ import numpy as np
 from prune_cli.core.params import param
 from prune_cli.methods.devices import numba_threads
 from prune_cli.methods.selection.contract import Candidates, Choice, Run
-from prune_cli.methods.selection.coverage.rows import FAST_SUMS, choice_of, kept_and_free, mean_row, rows_by_id
+from prune_cli.methods.selection.coverage.covers import FAST_SUMS, choice_of, kept_and_free, mean_row, rows_by_id
 
 
 @dataclass(frozen=True)

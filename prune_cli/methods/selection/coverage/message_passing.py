@@ -10,10 +10,9 @@ from typing import Literal
 import numpy as np
 
 from prune_cli.core.params import param
-from prune_cli.engines.block import BlockWork
-from prune_cli.methods.selection.capabilities import ProblemSize
-from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run, nested
-from prune_cli.methods.selection.greedy.heap import compile_heap
+from prune_cli.engines.engine import BlockWork
+from prune_cli.methods.selection.contract import Candidates, Choice, ProblemSize, Ranking, Run, nested
+from prune_cli.methods.selection.greedy import compile_heap
 from prune_cli.methods.selection.neighbors.nearest import answer_bytes, nearest_neighbors, search_bytes, search_work
 
 

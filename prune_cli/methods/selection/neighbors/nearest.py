@@ -9,7 +9,7 @@ import numpy as np
 
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
-from prune_cli.engines.block import Arrays, Block, BlockWork
+from prune_cli.engines.engine import Arrays, Block, BlockWork
 from prune_cli.methods.devices import resolve_device, tensor_of
 from prune_cli.methods.selection.contract import Run
 

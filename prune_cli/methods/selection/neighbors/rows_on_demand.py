@@ -8,9 +8,7 @@ import numpy as np
 
 from prune_cli.core.rng import generator
 from prune_cli.engines.threads import in_order, one_thread
-from prune_cli.methods.selection.neighbors.edges import Edges, edge_bytes
-from prune_cli.methods.selection.neighbors.similarity import Similarity
-from prune_cli.methods.selection.neighbors.tiles import Products, TileEdges, compile_tile
+from prune_cli.methods.selection.neighbors.tiles import Edges, Products, Similarity, TileEdges, compile_tile, edge_bytes
 
 _BLOCK_NUMBERS = 1 << 26  # similarities of a block of rows
 _CHUNK = 65_536

@@ -1,17 +1,123 @@
-"""How good a selection looks to a linear classifier: ridge regression on it, accuracy on all samples, for many at once."""
+"""What classifiers say of samples: how many each gets right."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prune_cli.engines.block import BlockWork
+from prune_cli.core.arrays import VectorBatch
+from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.engine import Arrays, Block, BlockWork
+from prune_cli.methods.devices import resolve_device, tensor_of
 from prune_cli.methods.selection.contract import Run
 from prune_cli.methods.selection.proxy.grams import accumulate
-from prune_cli.methods.selection.proxy.outputs import outputs_bytes, right_counts
-from prune_cli.methods.selection.proxy.samples import LabelledVectors, block_rows
-from prune_cli.methods.selection.proxy.subsets import Subsets
+from prune_cli.methods.selection.proxy.samples import LabelledVectors, Subsets, block_rows, with_bias
+
+if TYPE_CHECKING:
+    import torch
+
+_OUTPUT_NUMBERS = 1 << 22  # outputs that are computed together
+_TIE = 1e-10  # outputs this close, relative to the lengths of features and weights, are a tie
+
+
+def right_counts(
+    samples: LabelledVectors, weights_wdc: torch.Tensor, bias: bool, run: Run, name: str = "proxy"
+) -> np.ndarray:
+    """Return (W,) int64 samples that each of W classifiers gets right; see `count_right`.
+
+    Args:
+        samples: N samples.
+        weights_wdc: (W, D, C) float64.
+        bias: the last of the D is that of a feature that is 1 everywhere.
+        run: of it ``device`` and ``hand_out``.
+        name: what the names of its blocks begin with.
+    """
+    import torch
+
+    n_subsets, width, n_classes = weights_wdc.shape
+    weights32 = weights_wdc.permute(2, 0, 1).reshape(n_classes * n_subsets, width).to(torch.float32)
+    shared = {
+        "weights": weights_wdc.cpu().numpy(),
+        "weights32": weights32.cpu().numpy(),
+        "lengths": weights_wdc.norm(dim=1).amax(dim=1).cpu().numpy(),
+    }
+    blocks = []
+    for number, batch in enumerate(samples.features.batches(block_rows(samples.width), samples.order_n)):
+        flops = 2.0 * len(batch.positions) * weights_wdc.numel()
+        nbytes = outputs_bytes(len(batch.positions), width, n_classes, n_subsets)
+        gather = _labelled(batch, samples.codes_n)
+        blocks.append(Block(f"{name}: outputs {number}", {"bias": bias, "device": run.device}, gather, nbytes, flops))
+    right_w = np.zeros(n_subsets, np.int64)
+    for found in run.hand_out("proxy accuracy", f"{__name__}:count_right", blocks, shared=shared, in_threads=True):
+        right_w += found["right"]
+    return right_w
+
+
+def outputs_bytes(n_rows: int, width: int, n_classes: int, n_subsets: int) -> int:
+    """Return the memory of a block of so many rows, the weights of all classifiers among it."""
+    weights, outputs = 12 * width * n_classes * n_subsets, 16 * max(_OUTPUT_NUMBERS, 256 * n_classes * n_subsets)
+    return weights + outputs + 24 * n_rows * width
+
+
+def _labelled(batch: VectorBatch, codes_n: np.ndarray) -> Callable[[], Arrays]:
+    return lambda: {"rows": batch.read(), "codes": codes_n[batch.positions]}
+
+
+def count_right(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, np.ndarray]:
+    """Return how many of some samples each of several classifiers gets right.
+
+    Args:
+        values: ``bias``, ``device``.
+        arrays: ``rows`` (B, D) float32 and ``codes`` (B,) int64; ``weights`` (W, D, C) float64, the same as ``weights32`` (C W, D) float32,
+            and ``lengths`` (W,), the largest length of a class's weights.
+        progress: told nothing: a block is small.
+    Returns:
+        ``right`` (W,) int64.
+    Cost:
+        2 B D C W.
+    """
+    import torch
+
+    device = resolve_device(values["device"])
+    weights_wdc, weights32, lengths_w = (
+        tensor_of(arrays[name]).to(device) for name in ("weights", "weights32", "lengths")
+    )
+    n_subsets, width, n_classes = weights_wdc.shape
+    # Any order of summation in float32 errs by less than this, relative to the lengths; twice, for two outputs.
+    unit = 2.0 * (width + 2) * 2.0**-24
+    right = torch.zeros(n_subsets, dtype=torch.int64, device=device)
+    rows, codes_b = tensor_of(arrays["rows"]).to(device), tensor_of(arrays["codes"]).to(device)
+    height = max(256, _OUTPUT_NUMBERS // (n_classes * n_subsets))
+    for start in range(0, len(rows), height):
+        block, codes = with_bias(rows[start : start + height], values["bias"]), codes_b[start : start + height]
+        gap = _gap((weights32 @ block.T).view(n_classes, n_subsets, len(codes)), codes)
+        block64 = block.to(torch.float64)
+        bound = torch.outer(lengths_w, block64.norm(dim=1))
+        unsure = gap.abs() <= bound * unit
+        right += ((gap > 0) & ~unsure).sum(dim=1)
+        which, samples = unsure.nonzero(as_tuple=True)
+        if len(which):
+            edges = torch.searchsorted(which, torch.arange(n_subsets + 1, device=device)).tolist()
+            for w in torch.unique(which).tolist():
+                mine = samples[edges[w] : edges[w + 1]]
+                exact_cb = (block64[mine] @ weights_wdc[w]).T.contiguous()
+                exact_gap = _gap(exact_cb[:, None, :], codes[mine])[0]
+                right[w] += (exact_gap > bound[w, mine] * _TIE).sum()
+    return {"right": right.cpu().numpy()}
+
+
+def _gap(outputs_cwb: torch.Tensor, codes_b: torch.Tensor) -> torch.Tensor:
+    """Return (w, B): the output of the label's class less the largest other one; the outputs are overwritten."""
+    import torch
+
+    samples = torch.arange(len(codes_b), device=codes_b.device)
+    own_bw = outputs_cwb[codes_b, :, samples]
+    outputs_cwb[codes_b, :, samples] = -torch.inf
+    return own_bw.T - outputs_cwb.amax(dim=0)
+
 
 _WEIGHT_BYTES = 512 * 2**20  # weights of subsets whose outputs share a pass over the features
 

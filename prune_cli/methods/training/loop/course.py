@@ -11,8 +11,7 @@ from prune_cli.methods.training.data.inputs import FloatArray, TrainingSet
 from prune_cli.methods.training.data.pieces import Pieces
 from prune_cli.methods.training.loop.contract import Learner, Structure
 from prune_cli.methods.training.loop.data_parallel import ALONE, Ranks
-from prune_cli.methods.training.loop.pass_ledger import PassLedger
-from prune_cli.methods.training.loop.recording import Watch
+from prune_cli.methods.training.loop.recording import PassLedger, Watch
 from prune_cli.methods.training.loop.timetable import Schedule, StepPlan
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.measures import GRADIENT_NORM, MEASURES
-from prune_cli.methods.training.data.inputs import IntArray, input_batches
-from prune_cli.methods.training.data.normalization import input_preparation
+from prune_cli.methods.training.data.inputs import IntArray, input_batches, input_preparation
 from prune_cli.methods.training.data.pieces import Pieces, in_pieces, joined
 from prune_cli.methods.training.loop.course import Course
 from prune_cli.methods.training.loop.recording import Recorder, measure
-from prune_cli.methods.training.networks.precision import embed_and_classify
+from prune_cli.methods.training.networks.network import embed_and_classify
 
 if TYPE_CHECKING:
     from torch import Tensor

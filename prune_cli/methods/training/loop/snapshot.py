@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.errors import InputError, NumericalError
+from prune_cli.methods.training.loop.contract import Checkpoint
 from prune_cli.methods.training.loop.course import TrainingState
-from prune_cli.methods.training.loop.observer import Checkpoint
 
 if TYPE_CHECKING:
     import torch

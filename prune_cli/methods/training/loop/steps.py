@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING
 from prune_cli.core.errors import InterruptedRun
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.training.data.augment import Augmentation, augment
-from prune_cli.methods.training.data.inputs import as_tensor, input_batches
-from prune_cli.methods.training.data.normalization import input_preparation
+from prune_cli.methods.training.data.inputs import as_tensor, input_batches, input_preparation
 from prune_cli.methods.training.data.pieces import Pieces
-from prune_cli.methods.training.loop.contract import StepSamples
+from prune_cli.methods.training.loop.contract import Checkpoint, Observer, StepSamples
 from prune_cli.methods.training.loop.course import Course, TrainingState
 from prune_cli.methods.training.loop.evaluation import all_logits, record_evaluations
 from prune_cli.methods.training.loop.gradients import batch_gradient
-from prune_cli.methods.training.loop.observer import Checkpoint, Observer
-from prune_cli.methods.training.loop.pass_ledger import PassLedger
-from prune_cli.methods.training.loop.recording import Recorder
+from prune_cli.methods.training.loop.recording import PassLedger, Recorder
 from prune_cli.methods.training.loop.snapshot import check_weights, restore, take_snapshot
 from prune_cli.methods.training.loop.timetable import Batch, SampleStream
 

@@ -16,8 +16,14 @@ from prune_cli.core.rng import stream_seed
 from prune_cli.methods.training.networks.architectures import NETWORKS, TORCHVISION, Architecture, parse_architecture
 from prune_cli.methods.training.networks.from_torchvision import build_torchvision_network
 from prune_cli.methods.training.networks.network import Network
-from prune_cli.methods.training.networks.pictures import VGG16, LeNet5, ResNet, ResNet9
-from prune_cli.methods.training.networks.vectors import LinearNetwork, MultilayerPerceptron
+from prune_cli.methods.training.networks.pictures import (
+    VGG16,
+    LeNet5,
+    LinearNetwork,
+    MultilayerPerceptron,
+    ResNet,
+    ResNet9,
+)
 
 
 def build_network(architecture: str, input_shape: tuple[int, ...], n_classes: int, seed: int) -> Network:

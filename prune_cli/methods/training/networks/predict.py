@@ -16,10 +16,9 @@ from prune_cli.core.rng import generator
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.data.augment import Augmentation, augment
-from prune_cli.methods.training.data.inputs import Inputs, IntArray, check_inputs, input_batches
-from prune_cli.methods.training.data.normalization import input_preparation
+from prune_cli.methods.training.data.inputs import Inputs, IntArray, check_inputs, input_batches, input_preparation
 from prune_cli.methods.training.data.pieces import Pieces, in_pieces, joined
-from prune_cli.methods.training.networks.precision import embed_and_classify
+from prune_cli.methods.training.networks.network import embed_and_classify
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""What a recipe is asked for, and what it hands back, as plain data."""
+"""Which trainings several processes may share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.errors import InputError
 from prune_cli.core.launch import ALONE, Launch
 from prune_cli.core.runtime import Runtime
+from prune_cli.methods.registry.lookup import methods_of
 from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.loop.contract import StructureMaker
-from prune_cli.methods.training.loop.observer import Checkpoint, Observer
+from prune_cli.methods.training.loop.contract import Checkpoint, Observer, StructureMaker
 from prune_cli.methods.training.loop.recording import Watch
 from prune_cli.methods.training.loop.timetable import Budget
+
+
+def require_shareable(recipe: str, structure: bool, size: int, smallest: int | None = None) -> None:
+    """Raise where several processes cannot share the batches of a training.
+
+    Args:
+        recipe: its name.
+        structure: whether the network shrinks.
+        size: processes.
+        smallest: samples of the smallest batch, once it is known.
+    Raises:
+        InputError: a recipe that keeps something of every sample, a network that shrinks, or fewer than two samples for each.
+    """
+    if size == 1:
+        return
+    shareable = [method.name for method in methods_of("recipe").values() if method.shares_batches]
+    if structure or recipe not in shareable:
+        what = "a network that shrinks (--structure)" if structure else f"--recipe {recipe}"
+        raise InputError(
+            f"{what} trains in one process, not in {size}",
+            f"start it without torchrun; several share the batches of: {', '.join(shareable)}",
+        )
+    if smallest is not None and smallest < 2 * size:
+        raise InputError(
+            f"a batch of {smallest} for {size} processes",
+            f"give --batch-size {2 * size} or more: it is that of all processes together",
+        )
+
 
 Tensors = Mapping[str, NDArray[np.float32]]
 """Weights and batch-norm statistics by name."""
@@ -30,7 +59,7 @@ class TrainingJob:
         architecture: ``NAME[:WIDTH]``, see `prune_cli.methods.training.networks.architectures`.
         budget: passes over the selection or steps.
         runtime: device, seed, batch size (default 128), decoding processes, and precision: ``float32``, ``bfloat16``
-            (convolutions and matrix products alone) or ``auto`` (see `prune_cli.methods.training.networks.precision.choose_precision`).
+            (convolutions and matrix products alone) or ``auto`` (see `prune_cli.methods.training.networks.network.choose_precision`).
         observer: see `Observer`; its checkpoints go back in as ``resume``.
         resume: go on from a checkpoint of the same job.
         watch: what to record of every sample; recording changes not one bit of the network.

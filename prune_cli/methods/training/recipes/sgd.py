@@ -16,8 +16,7 @@ from prune_cli.core.params import param
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.data.augment import AugmentName, choose_augmentation
-from prune_cli.methods.training.data.inputs import TrainingSet
-from prune_cli.methods.training.data.normalization import channel_statistics
+from prune_cli.methods.training.data.inputs import TrainingSet, channel_statistics
 from prune_cli.methods.training.data.pieces import Pieces
 from prune_cli.methods.training.loop.contract import Learner, Structure
 from prune_cli.methods.training.loop.course import Course
@@ -26,9 +25,8 @@ from prune_cli.methods.training.loop.evaluation import all_logits
 from prune_cli.methods.training.loop.steps import train_networks
 from prune_cli.methods.training.loop.timetable import BATCH_SIZE, Schedule, StepPlan, plan_steps
 from prune_cli.methods.training.networks.architectures import Architecture, parse_architecture
-from prune_cli.methods.training.networks.precision import choose_precision
-from prune_cli.methods.training.recipes.job import Tensors, TrainingJob
-from prune_cli.methods.training.recipes.sharing import require_shareable
+from prune_cli.methods.training.networks.network import choose_precision
+from prune_cli.methods.training.recipes.job import Tensors, TrainingJob, require_shareable
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from prune_cli.core.plots import Plot, Series
 from prune_cli.core.rng import generator
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.ledger import Ledger
-from prune_cli.stages.report.rows import JoinedRows
+from prune_cli.stages.report.files import JoinedRows
 from prune_cli.stages.report.sections.section import Section
 
 MOST = 20_000

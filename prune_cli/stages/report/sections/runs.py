@@ -1,13 +1,121 @@
-"""Trainings: how they went, and what is left of a network that shrank."""
+"""Trainings and what came of them: history, evaluations, what they would call their samples, what is left of a network that shrank."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from prune_cli.core.plots import Plot, Series
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prune_cli.core.plots import HeatMap, Plot, Series
 from prune_cli.stages.report.files import ReportFile
 from prune_cli.stages.report.sections.section import Block, Section, Table
+
+_MANY = 60
+_LISTED = 200
+
+
+def evaluation_section(files: Sequence[ReportFile]) -> Section | None:
+    """Return the figures, the accuracy of each class and the confusion of each evaluation."""
+    if not files:
+        return None
+    section = Section("evaluation", "Tests")
+    for number, file in enumerate(files):
+        rows = file.source.read(["metric", "value", "unit", "class", "predicted"]).to_pylist()
+        headline = [r for r in rows if r["class"] is None]
+        shown = [(r["metric"], f"{r['value']:.4f}", r["unit"]) for r in headline]
+        section.blocks.append(Table(f"{file.name}: figures", ("metric", "value", "unit"), shown, (1,)))
+        classes = [(r["class"], r["value"]) for r in rows if r["metric"] == "accuracy" and r["class"] is not None]
+        if 0 < len(classes) <= _MANY:
+            bars = Series("", list(range(len(classes))), [value for _, value in classes])
+            words = "Accuracy of each class: " + ", ".join(f"{name} {value:.0%}" for name, value in classes)
+            section.blocks.append(
+                Plot(
+                    f"classes-{number}", f"{file.name}: accuracy of each class", "class", "accuracy", [bars], "bars",
+                    [name for name, _ in classes], percent="y", words=words,
+                )
+            )  # fmt: skip
+        cells = {(r["class"], r["predicted"]): r["value"] for r in rows if r["metric"] == "confusion"}
+        names = list(dict.fromkeys([c for c, _ in classes] + [n for pair in cells for n in pair]))
+        if cells and len(names) <= _MANY:
+            values = [[cells.get((true, said), 0.0) for said in names] for true in names]
+            wrong = sorted(((v, t, s) for (t, s), v in cells.items() if t != s), reverse=True)[:5]
+            words = "Most often taken for another: " + "; ".join(f"{t} for {s}, {v:.0f}" for v, t, s in wrong)
+            section.blocks.append(
+                HeatMap(
+                    f"confusion-{number}",
+                    f"{file.name}: confusion",
+                    "predicted",
+                    "labeled",
+                    values,
+                    names,
+                    names,
+                    words,
+                )
+            )
+    return section
+
+
+def ledger_section(files: Sequence[ReportFile]) -> Section | None:
+    """Return the rows that were bad, the first of each ledger."""
+    if not files:
+        return None
+    section = Section("bad-rows", "Rows left out")
+    for file in files:
+        rows = [
+            (str(r["id"]), r["path"] or "", r["reason"])
+            for batch in file.source.batches(["id", "path", "reason"], _LISTED)
+            for r in batch.to_pylist()
+        ][:_LISTED]
+        more = "" if file.source.rows <= _LISTED else f", the first {_LISTED} of {file.source.rows:,}"
+        section.blocks.append(Table(f"{file.name}{more}", ("id", "path", "reason"), rows))
+    return section
+
+
+_BINS, _CHANGES = 40, 20
+
+
+def relabels_section(files: Sequence[ReportFile]) -> Section | None:
+    """Return the changes of each file of new labels, and how sure the run is that the given ones are right."""
+    if not files:
+        return None
+    section = Section("relabels", "New labels")
+    for number, file in enumerate(files):
+        found = file.source.read(["label", "new_label", "p_clean"])
+        old, new = (found[name].cast(pa.string()) for name in ("label", "new_label"))
+        differs = pc.not_equal(old, new).fill_null(False)
+        changed = pc.sum(differs).as_py() or 0
+        section.blocks.append(
+            f"{file.name}: {changed:,} of {len(found):,} labels changed ({changed / len(found):.1%})."
+        )
+        pairs = (
+            pa.table({"label": old, "new label": new})
+            .filter(differs)
+            .group_by(["label", "new label"])
+            .aggregate([([], "count_all")])
+        )
+        pairs = pairs.sort_by([("count_all", "descending"), ("label", "ascending"), ("new label", "ascending")])
+        rows = [(r["label"], r["new label"], f"{r['count_all']:,}") for r in pairs.slice(0, _CHANGES).to_pylist()]
+        if rows:
+            section.blocks.append(
+                Table(f"{file.name}: most frequent changes", ("label", "new label", "rows"), rows, (2,))
+            )
+        p_clean = found["p_clean"].cast(pa.float64()).to_numpy()
+        edges = np.linspace(0, 1, _BINS + 1)
+        mask = differs.combine_chunks().to_numpy(zero_copy_only=False)
+        series = [
+            Series(name, edges.tolist(), np.histogram(p_clean[part & np.isfinite(p_clean)], edges)[0].tolist())
+            for name, part in (("label kept", ~mask), ("label changed", mask))
+        ]
+        section.blocks.append(
+            Plot(
+                f"p-clean-{number}", f"{file.name}: probability that the given label is right", "p_clean", "rows", series,
+                "histogram", words=f"Histogram of p_clean, median {np.nanmedian(p_clean):.3g}.",
+            )
+        )  # fmt: skip
+    return section
 
 
 def runs_section(files: Sequence[ReportFile]) -> Section | None:

@@ -9,7 +9,7 @@ import numpy as np
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.thumbnails import Thumbnail, thumbnails
 from prune_cli.stages.evaluate.relabels import label_names
-from prune_cli.stages.report.rows import JoinedRows
+from prune_cli.stages.report.files import JoinedRows
 from prune_cli.stages.report.sections.section import Cell, SampleGrid, Section
 
 MOST = 10_000

@@ -1,14 +1,15 @@
-"""Scores of what is in files already: a dynamics record, the new labels of a run. Nothing is computed of the samples themselves."""
+"""Scores of what is there already: columns of the data, a dynamics record, the new labels of a run. Nothing is computed of the samples."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
@@ -19,13 +20,71 @@ from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.registry.method import Method
+from prune_cli.methods.scores.record.needs import RecordParams
+from prune_cli.methods.scores.record.records import Record, record_of_probabilities
 from prune_cli.stages.evaluate.relabels import p_clean_of
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.score.contract import Figures, Scored, SourceFacts
-from prune_cli.stages.score.options import ScoreOptions
-from prune_cli.stages.score.output import write_scores
-from prune_cli.stages.score.request import Request
-from prune_cli.stages.score.sources.record_scores import score_records
+from prune_cli.stages.score.contract import Figures, Scored, Scoring, Source, SourceFacts
+from prune_cli.stages.score.output import look_figures, write_scores
+from prune_cli.stages.score.reading import Column, Reading
+from prune_cli.stages.score.request import RecordFrom, Request, ScoreOptions
+from prune_cli.stages.score.sources.features import score_features
+
+
+def score_records(request: Request, records: Sequence[Record], source: RecordFrom) -> Scored:
+    """Return the scores of the records, averaged over the runs that made them."""
+    scored = Scored()
+    for name, params in request.records.items():
+        scored.columns |= _average(request.methods[name], params, records)
+        scored.stated[name] = _facts(params, records, source)
+    return scored
+
+
+def _average(method: Method, params: RecordParams, records: Sequence[Record]) -> dict[str, np.ndarray]:
+    found = [method.load()(record, params) for record in records]
+    return {name: np.mean([columns[name] for columns in found], axis=0) for name in found[0]}
+
+
+def _facts(params: RecordParams, records: Sequence[Record], source: RecordFrom) -> dict[str, Any]:
+    """Return what provenance says of a score beside its parameters: which passes, how many runs, which mode, whence."""
+    record = records[0]
+    needs = params.needs(record.n_epochs)
+    if needs.watches:
+        epochs = [1, needs.epochs]
+    elif needs.looks and record.n_epochs:
+        epochs = list(needs.looks)
+    else:
+        epochs = list(record.eval_epochs[-1:])
+    return {"epochs_used": epochs, "runs": len(records), "mode": needs.mode, "source": source}
+
+
+Columns: TypeAlias = tuple[Column[np.ndarray] | None, Column[np.ndarray] | None]
+"""Probabilities and embeddings, each where scores go by them."""
+
+
+@dataclass(frozen=True)
+class ColumnSource(Source[Columns]):
+    """The columns ``prob`` and that of embeddings."""
+
+    def plan(self, figures: Figures) -> Figures:
+        of_features = ", ".join(self.job.request.of("features"))
+        of_prob = self.job.request.record == "prob"
+        return look_figures(self.job, figures, "the column 'prob'" if of_prob else f"{of_features} of the embeddings")
+
+    def load(self, reading: Reading) -> Columns:
+        request = self.job.request
+        probabilities = reading.probabilities() if request.record == "prob" else None
+        return probabilities, reading.embeddings() if request.features == "embedding" else None
+
+    def scores(self, loaded: Columns, scoring: Scoring) -> Scored:
+        (probabilities, embeddings), scored = loaded, Scored()
+        if probabilities is not None:
+            record = record_of_probabilities(probabilities.values, scoring.labels.codes_n)
+            scored.add(score_records(self.job.request, [record], "prob"))
+        if embeddings is not None:
+            scored.add(score_features(self.job, scoring, embeddings.values))
+        return scored
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from feature_problems import only, problem
 
+from prune_cli.core import arrays as arrays
 from prune_cli.core.errors import InputError, UnavailableError
-from prune_cli.methods import arrays
 from prune_cli.methods.scores.features.moderate import ModerateParams, moderate_scores
 from prune_cli.methods.scores.features.prototype import PrototypeParams, prototype_scores
 from prune_cli.methods.scores.features.zcore import ZcoreParams, zcore_scores

@@ -18,7 +18,7 @@ from prune_cli.methods.scores.kernel import sides as module
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams, complexity_gap_scores
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 from prune_cli.methods.scores.kernel.sides import (
     SideDraw,
     Sides,
@@ -479,7 +479,7 @@ def test_combining_some_classes_leaves_nan_and_some_repeats_is_an_error():
 _MEASURE = """
 import numpy as np
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 from prune_cli.methods.scores.kernel.sides import score_sides, sides_memory
 
 def resident(field):

@@ -15,7 +15,7 @@ from prune_cli.methods.scores.kernel.kernels import ReluKernel, write_tiles
 from prune_cli.methods.scores.kernel.neural_tangents import require
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, ntk_margin_scores
 from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 from prune_cli.methods.scores.kernel.samples import make_samples
 
 if importlib.util.find_spec("neural_tangents") is None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from prune_cli.methods.scores.kernel.ntk import relu_kernel
+from prune_cli.methods.scores.kernel.kernels import relu_kernel
 
 
 def kernel(*cosines: float, rounding: float = 0.0) -> list[float]:

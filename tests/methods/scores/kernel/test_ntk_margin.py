@@ -7,7 +7,9 @@ import pytest
 from kernel_problems import kernel_matrix, left_out, problem
 
 from prune_cli.methods.scores.kernel.ntk_margin import (
+    RIDGES,
     NtkParams,
+    choose_ridge,
     fit_temperature,
     margins,
     ntk_margin_scores,
@@ -15,7 +17,6 @@ from prune_cli.methods.scores.kernel.ntk_margin import (
     probabilities,
 )
 from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
-from prune_cli.methods.scores.kernel.ridge import RIDGES, choose_ridge
 from prune_cli.methods.scores.kernel.samples import make_samples
 
 

@@ -14,13 +14,18 @@ from prune_cli.core.measures import MEASURES
 from prune_cli.methods.scores.record import grand
 from prune_cli.methods.scores.record import probabilities as p
 from prune_cli.methods.scores.record.aum import AumParams, aum_scores
-from prune_cli.methods.scores.record.dual import DualParams, dual_scores
-from prune_cli.methods.scores.record.dyn_unc import DynUncParams, dyn_unc_scores
 from prune_cli.methods.scores.record.forgetting import ForgettingParams, forgetting_scores
 from prune_cli.methods.scores.record.grand import GrandParams
 from prune_cli.methods.scores.record.needs import GradientLook, RecordNeeds, early_epoch
 from prune_cli.methods.scores.record.records import ArrayRecord, record_of_probabilities
-from prune_cli.methods.scores.record.tdds import TddsParams, tdds_scores
+from prune_cli.methods.scores.record.windowed import (
+    DualParams,
+    DynUncParams,
+    TddsParams,
+    dual_scores,
+    dyn_unc_scores,
+    tdds_scores,
+)
 from prune_cli.methods.training.loop.recording import measure
 
 N, T = 17, 23

@@ -9,18 +9,16 @@ import pytest
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.confidence.gains import log_gain
+from prune_cli.methods.selection.confidence.loops import log_gain
 from prune_cli.methods.selection.confidence.neighbor_confidence import (
     NeighborConfidenceParams,
     confidences,
     neighbor_confidence_order,
 )
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
-from prune_cli.methods.selection.neighbors.cells import make_cells
-from prune_cli.methods.selection.neighbors.edges import Edges
-from prune_cli.methods.selection.neighbors.graph import build_graph
+from prune_cli.methods.selection.neighbors.graph import build_graph, make_cells
 from prune_cli.methods.selection.neighbors.rows_on_demand import RowsOnDemand, mean_degree, recall
-from prune_cli.methods.selection.neighbors.similarity import prepare_similarity
+from prune_cli.methods.selection.neighbors.tiles import Edges, prepare_similarity
 
 PLENTY = 10**9
 

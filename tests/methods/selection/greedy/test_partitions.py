@@ -14,13 +14,12 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.progress import silent
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.partition import Region, two_means_parts
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.confidence.neighbor_confidence import NeighborConfidenceParams
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.coverage.facility_location import FacilityLocationParams
-from prune_cli.methods.selection.greedy.division import Division
-from prune_cli.methods.selection.greedy.partitions import cut, shares, taken_by_turns
+from prune_cli.methods.selection.greedy import Division, cut, shares, taken_by_turns
 
 PLENTY = 10**9
 METHODS = ("neighbor_confidence", "facility_location")

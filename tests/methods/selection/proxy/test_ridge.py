@@ -11,25 +11,24 @@ import numpy as np
 import pytest
 from handing import Elsewhere
 
+from prune_cli.core.arrays import VectorBatch
 from prune_cli.core.errors import NumericalError
-from prune_cli.core.vector_batches import VectorBatch
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.methods.selection.contract import ArrayFeatures, Features, Run
-from prune_cli.methods.selection.proxy import by_cell, outputs
-from prune_cli.methods.selection.proxy.accuracy import Proxy, ridge_right_counts
+from prune_cli.methods.selection.proxy import accuracy
+from prune_cli.methods.selection.proxy import grams as sums
+from prune_cli.methods.selection.proxy.accuracy import Proxy, count_right, ridge_right_counts
 from prune_cli.methods.selection.proxy.grams import accumulate, sum_cells
-from prune_cli.methods.selection.proxy.outputs import count_right
-from prune_cli.methods.selection.proxy.samples import LabelledVectors
-from prune_cli.methods.selection.proxy.subsets import Subsets
+from prune_cli.methods.selection.proxy.samples import LabelledVectors, Subsets
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks of few samples."""
-    for module in (by_cell, outputs):
+    for module in (sums, accuracy):
         monkeypatch.setattr(module, "block_rows", lambda width: 64)
-    monkeypatch.setattr(outputs, "_OUTPUT_NUMBERS", 1)
+    monkeypatch.setattr(accuracy, "_OUTPUT_NUMBERS", 1)
 
 
 def right_counts(

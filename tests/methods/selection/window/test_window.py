@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prune_cli.core.arrays import VectorBatch
 from prune_cli.core.errors import InputError
-from prune_cli.core.vector_batches import VectorBatch
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.proxy.accuracy import Proxy, ridge_right_counts
 from prune_cli.methods.selection.proxy.grams import accumulate
-from prune_cli.methods.selection.proxy.samples import LabelledVectors
-from prune_cli.methods.selection.proxy.subsets import subsets_of
-from prune_cli.methods.selection.window.best_window import WindowParams, select_window
-from prune_cli.methods.selection.window.windows import cut_windows
+from prune_cli.methods.selection.proxy.samples import LabelledVectors, subsets_of
+from prune_cli.methods.selection.window import WindowParams, cut_windows, select_window
 
 
 def problem(n: int, d: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

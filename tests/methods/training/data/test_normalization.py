@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from prune_cli.methods.training.data import normalization as module
-from prune_cli.methods.training.data.normalization import channel_statistics, normalize
+from prune_cli.methods.training.data import inputs as module
+from prune_cli.methods.training.data.inputs import channel_statistics, normalize
 
 
 def images(n: int = 30, shape: tuple[int, int, int] = (4, 5, 3)) -> np.ndarray:

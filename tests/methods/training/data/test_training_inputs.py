@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.training.data.inputs import TrainingSet, input_batches
-from prune_cli.methods.training.data.normalization import channel_statistics
+from prune_cli.methods.training.data.inputs import TrainingSet, channel_statistics, input_batches
 
 
 @dataclass

@@ -16,8 +16,8 @@ from prune_cli.methods.scores.record.grand import last_layer_gradient_norms
 from prune_cli.methods.training.loop.recording import Watch, measure
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.networks.building import build_network
+from prune_cli.methods.training.networks.pictures import MultilayerPerceptron
 from prune_cli.methods.training.networks.predict import predict
-from prune_cli.methods.training.networks.vectors import MultilayerPerceptron
 from prune_cli.methods.training.recipes.job import TrainedModel, TrainingJob
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 

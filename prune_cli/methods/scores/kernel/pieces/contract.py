@@ -10,13 +10,12 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 from numpy.typing import NDArray
 
 from prune_cli.core.progress import Progress
-from prune_cli.engines.block import Arrays, Block
+from prune_cli.engines.engine import Arrays, Block
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.samples import Samples
 from prune_cli.methods.scores.kernel.sides import SidesResult
-from prune_cli.methods.scores.kernel.solver.columns import PanelStore
-from prune_cli.methods.scores.kernel.solver.precision import item_size
-from prune_cli.methods.scores.kernel.solver.solution import SetResult, Solution
+from prune_cli.methods.scores.kernel.solver.problem import SetResult, Solution, item_size
+from prune_cli.methods.scores.kernel.solver.tile_columns import PanelStore
 
 _Of = TypeVar("_Of")
 KernelName: TypeAlias = tuple[str, bool]

@@ -8,18 +8,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import IntArray
 from prune_cli.core.params import build_params
 from prune_cli.core.progress import Progress, silent
-from prune_cli.methods.arrays import IntArray
-from prune_cli.methods.scores.kernel.needs import KernelNeeds, KernelScoreParams
+from prune_cli.methods.scores.kernel.ntk_margin import choose_ridge
+from prune_cli.methods.scores.kernel.params import KernelNeeds, KernelScoreParams
 from prune_cli.methods.scores.kernel.pieces.contract import Piece, Settings
-from prune_cli.methods.scores.kernel.pieces.sets import SetPiece
-from prune_cli.methods.scores.kernel.pieces.sides import SidesPiece
-from prune_cli.methods.scores.kernel.ridge import choose_ridge
+from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece, SidesPiece
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
 from prune_cli.methods.scores.kernel.sides import SideDraw
-from prune_cli.methods.scores.kernel.solver.problem import problem_of
-from prune_cli.methods.scores.kernel.solver.solution import Solution
+from prune_cli.methods.scores.kernel.solver.problem import Solution, problem_of
 
 
 def piece_of(params: KernelScoreParams, needs: KernelNeeds, ridge: float) -> SidesPiece | SetPiece:

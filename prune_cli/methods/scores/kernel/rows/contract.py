@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import BoolArray, FloatArray, IntArray, chunks
 from prune_cli.core.errors import NumericalError
-from prune_cli.methods.arrays import BoolArray, FloatArray, IntArray, chunks
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prune_cli.core.errors import NumericalError
 from prune_cli.core.progress import Progress
-from prune_cli.methods.scores.kernel.kernels import KernelBlock, write_tiles
-from prune_cli.methods.scores.kernel.ntk import DIAGONAL
+from prune_cli.methods.scores.kernel.kernels import DIAGONAL, KernelBlock, write_tiles
 from prune_cli.methods.scores.kernel.solver import triangle
-from prune_cli.methods.scores.kernel.solver.precision import dtype_name
+from prune_cli.methods.scores.kernel.solver.problem import dtype_name
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from prune_cli.core.rng import generator
-from prune_cli.methods.scores.kernel.kernels import KernelBlock, write_tiles
-from prune_cli.methods.scores.kernel.ntk import DIAGONAL
+from prune_cli.methods.scores.kernel.kernels import DIAGONAL, KernelBlock, write_tiles
 from prune_cli.methods.scores.kernel.solver.factored import Factored, factor_regular
 from prune_cli.methods.scores.kernel.solver.system import Inverse, System
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prune_cli.core.arrays import FloatArray, IntArray
 from prune_cli.core.progress import Progress
-from prune_cli.methods.arrays import FloatArray, IntArray
 from prune_cli.methods.scores.kernel.kernels import Kernel, KernelBlock
-from prune_cli.methods.scores.kernel.solver.columns import PanelStore
 from prune_cli.methods.scores.kernel.solver.factored import Factored
 from prune_cli.methods.scores.kernel.solver.problem import Problem
+from prune_cli.methods.scores.kernel.solver.tile_columns import PanelStore
 
 if TYPE_CHECKING:
     import torch

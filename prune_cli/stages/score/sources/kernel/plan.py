@@ -14,17 +14,14 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime, format_size
 from prune_cli.engines.pool import Pool
-from prune_cli.engines.speed import product_rate
 from prune_cli.io.manifests.data import Dataset
-from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.devices import product_rate, resolve_device
 from prune_cli.methods.scores.kernel.kernels import parse_kernel
-from prune_cli.methods.scores.kernel.needs import KernelScoreParams
-from prune_cli.methods.scores.kernel.params import Mode
+from prune_cli.methods.scores.kernel.ntk_margin import RIDGE_ROWS
+from prune_cli.methods.scores.kernel.params import KernelScoreParams, Mode
 from prune_cli.methods.scores.kernel.pieces.solving import piece_of
-from prune_cli.methods.scores.kernel.ridge import RIDGE_ROWS
-from prune_cli.methods.scores.kernel.solver.precision import item_size
-from prune_cli.stages.frame.engine import workers_ahead
-from prune_cli.stages.frame.machine_plan import machine_figures
+from prune_cli.methods.scores.kernel.solver.problem import item_size
+from prune_cli.stages.frame.engine import machine_figures, workers_ahead
 from prune_cli.stages.score.reading import is_mapped
 
 PROCESS_BYTES = 900 * 2**20

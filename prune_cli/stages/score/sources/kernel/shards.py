@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
-from prune_cli.engines.block import Arrays
+from prune_cli.engines.engine import Arrays
 from prune_cli.io.ids.columns import Labels
 from prune_cli.io.manifests.shards import BlockRows, ShardFile, write_shard
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.scores.kernel.needs import KernelScoreParams
+from prune_cli.methods.scores.kernel.params import KernelScoreParams
 from prune_cli.methods.scores.kernel.pieces.contract import Piece
-from prune_cli.methods.scores.kernel.pieces.sets import SetPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece
 from prune_cli.methods.scores.kernel.pieces.solving import piece_of
 from prune_cli.methods.scores.kernel.solver.problem import Problem
 from prune_cli.stages.score.contract import Scored

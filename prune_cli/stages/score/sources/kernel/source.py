@@ -15,7 +15,7 @@ from prune_cli.io.stores.locations import STDIN, local_twin
 from prune_cli.methods.scores.kernel.kernels import parse_kernel
 from prune_cli.methods.scores.kernel.neural_tangents import require, user_file
 from prune_cli.methods.scores.kernel.rows.contract import zero_rows
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 from prune_cli.stages.frame.engine import open_engine
 from prune_cli.stages.score.contract import Figures, Job, Scored, Scoring, Source, SourceFacts
 from prune_cli.stages.score.output import work_path

@@ -13,13 +13,12 @@ import pyarrow as pa
 
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.block import Arrays
-from prune_cli.engines.engine import Engine
+from prune_cli.engines.engine import Arrays, Engine
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.needs import KernelScoreParams
+from prune_cli.methods.scores.kernel.params import KernelScoreParams
 from prune_cli.methods.scores.kernel.pieces.contract import KernelName, Piece, Settings
 from prune_cli.methods.scores.kernel.samples import Samples
 from prune_cli.stages.score.sources.kernel.plan import BLOCK_PROCESS_BYTES

@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
-from prune_cli.engines.block import Arrays, Block
-from prune_cli.engines.engine import Engine
+from prune_cli.engines.engine import Arrays, Block, Engine
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.images.column import decode_images
 from prune_cli.io.images.decoding import BadImage, ImageSettings, encoded_bytes

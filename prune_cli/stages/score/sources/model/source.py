@@ -20,7 +20,7 @@ from prune_cli.methods.training.data.inputs import Inputs
 from prune_cli.methods.training.networks.predict import Look, Prediction, predict
 from prune_cli.stages.frame.engine import open_engine
 from prune_cli.stages.score.contract import PACKAGES, Figures, Job, Scored, Scoring, Source, SourceFacts
-from prune_cli.stages.score.plan import look_figures
+from prune_cli.stages.score.output import look_figures
 from prune_cli.stages.score.reading import InputColumn, Reading
 from prune_cli.stages.score.sources.features import (
     class_values,
@@ -30,9 +30,9 @@ from prune_cli.stages.score.sources.features import (
     keep_features,
     score_features,
 )
+from prune_cli.stages.score.sources.files import score_records
 from prune_cli.stages.score.sources.model.blocks import look_on_engine
 from prune_cli.stages.score.sources.model.networks import Model, Network
-from prune_cli.stages.score.sources.record_scores import score_records
 from prune_cli.stages.score.sources.training.spec import wanted_gradients
 
 

@@ -14,8 +14,7 @@ from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.runs.events import EventFolder
 from prune_cli.methods.registry.lookup import scores_of_record
 from prune_cli.methods.scores.record.grand import gradients_of
-from prune_cli.methods.scores.record.needs import GradientLook, RecordNeeds, RecordParams, early_epoch
-from prune_cli.methods.scores.record.training import TrainingParams
+from prune_cli.methods.scores.record.needs import GradientLook, RecordNeeds, RecordParams, TrainingParams, early_epoch
 from prune_cli.methods.training.loop.recording import RecordSink, Watch, record_bytes
 from prune_cli.methods.training.loop.timetable import Budget
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from prune_cli.core import arrays
 from prune_cli.core.errors import InputError, NumericalError
-from prune_cli.methods import arrays
 from prune_cli.methods.scores.kernel.rows.contract import Rows, has_duplicates, zero_rows
-from prune_cli.methods.scores.kernel.rows.making import make_rows
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64
 

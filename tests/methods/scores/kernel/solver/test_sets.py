@@ -17,10 +17,9 @@ from prune_cli.methods.scores.kernel.kernels import MatrixKernel, ReluKernel
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, ntk_margin_scores, ntk_residual_scores
 from prune_cli.methods.scores.kernel.params import resolve_mode
 from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution
-from prune_cli.methods.scores.kernel.rows.making import make_rows
-from prune_cli.methods.scores.kernel.solver.problem import Problem, plan_sets
+from prune_cli.methods.scores.kernel.rows.kinds import make_rows
+from prune_cli.methods.scores.kernel.solver.problem import Problem, combine, plan_sets
 from prune_cli.methods.scores.kernel.solver.sets import solve_set
-from prune_cli.methods.scores.kernel.solver.solution import combine
 
 # By hand.
 

@@ -1,0 +1,278 @@
+"""The pieces of a kernel: all classes solved at once, or each class against draws of the others; here, or from packed rows elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prune_cli.core.arrays import IntArray
+from prune_cli.core.progress import Progress, silent
+from prune_cli.engines.engine import Arrays, Block
+from prune_cli.methods.scores.kernel.kernels import ReluKernel
+from prune_cli.methods.scores.kernel.pieces.contract import Piece, Settings, later
+from prune_cli.methods.scores.kernel.rows.kinds import unpack_rows
+from prune_cli.methods.scores.kernel.samples import Samples
+from prune_cli.methods.scores.kernel.sides import (
+    SideDraw,
+    Sides,
+    SidesResult,
+    combine_sides,
+    draw_sides,
+    float32_error,
+    plan_sides,
+    score_sides,
+    sides_flops,
+    sides_memory,
+    sides_size,
+)
+from prune_cli.methods.scores.kernel.solver.problem import (
+    Problem,
+    SampleSet,
+    SetResult,
+    Solution,
+    combine,
+    plan_sets,
+    set_members,
+)
+from prune_cli.methods.scores.kernel.solver.sets import problem_cost, solve_set
+from prune_cli.methods.scores.kernel.solver.tile_columns import PanelStore
+
+
+def pack_sides(kernel: ReluKernel, pos: IntArray, neg: IntArray) -> dict[str, NDArray[Any]]:
+    """Return the arrays of `score_packed_sides`: of samples that are scored and those drawn against them."""
+    return {**kernel.rows.pack(np.concatenate([neg, pos])), "positions": pos}
+
+
+def score_packed_sides(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, Any]:
+    """Return a `SidesResult` as arrays.
+
+    Args:
+        values: ``depth`` of the kernel, ``ridge``, ``device``, ``precision``.
+        arrays: as `pack_sides` gives them.
+        progress: told how far it is.
+    """
+    kernel = ReluKernel(unpack_rows(arrays), values["depth"])
+    positions = arrays["positions"]
+    n_neg = kernel.n_samples - len(positions)
+    result = score_sides(
+        kernel,
+        np.arange(n_neg, kernel.n_samples),
+        np.arange(n_neg),
+        values["ridge"],
+        device=values["device"],
+        precision=values["precision"],
+        progress=progress,
+    )
+    return to_arrays(dataclasses.replace(result, positions=positions))
+
+
+def pack_set(kernel: ReluKernel, codes_n: NDArray[Any], positions: IntArray) -> dict[str, NDArray[Any]]:
+    """Return the arrays of `solve_packed_set`: of the samples of a set."""
+    return {**kernel.rows.pack(positions), "codes": codes_n[positions], "positions": positions}
+
+
+def solve_packed_set(values: Mapping[str, Any], arrays: Arrays, progress: Progress = silent) -> dict[str, Any]:
+    """Return a `SetResult` as arrays.
+
+    Args:
+        values: ``depth`` of the kernel, ``n_classes``, ``problem`` and ``part`` as lists, ``seed``, ``device``, ``precision``.
+        arrays: as `pack_set` gives them.
+        progress: told how far it is.
+    """
+    kernel = ReluKernel(unpack_rows(arrays), values["depth"])
+    samples = Samples(kernel.rows, kernel, arrays["codes"], values["n_classes"], np.arange(kernel.n_samples))
+    result = solve_set(
+        samples,
+        samples.order_n,
+        Problem(*values["problem"]),
+        SampleSet(*values["part"]),
+        seed=values["seed"],
+        device=values["device"],
+        precision=values["precision"],
+        progress=progress,
+    )
+    return to_arrays(dataclasses.replace(result, positions=arrays["positions"]))
+
+
+def to_arrays(result: SidesResult | SetResult) -> dict[str, NDArray[Any]]:
+    """Return a result as arrays by the names of its fields."""
+    return {f.name: np.asarray(getattr(result, f.name)) for f in dataclasses.fields(result)}
+
+
+def sides_result(arrays: Arrays) -> SidesResult:
+    """Return what `to_arrays` made arrays of."""
+    return SidesResult(**_scalars(arrays))
+
+
+def set_result(arrays: Arrays) -> SetResult:
+    """Return what `to_arrays` made arrays of."""
+    return SetResult(**_scalars(arrays))
+
+
+def _scalars(arrays: Arrays) -> dict[str, Any]:
+    return {name: array if array.ndim else array.item() for name, array in arrays.items()}
+
+
+@dataclass(frozen=True)
+class SetPiece(Piece):
+    """All classes at once, of one set of samples or of several."""
+
+    problem: Problem
+
+    vectors = ("diagonal_b", "given_b")
+    matrix = "solution_bc"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return the kernel and the problem."""
+        return {"problem": [*self.kernel, *self.problem]}
+
+    @property
+    def apart(self) -> bool:
+        """Return whether the samples are divided."""
+        return self.problem.mode == "partition"
+
+    def block_names(self, codes_n: NDArray[Any]) -> list[str]:
+        """Return a name for each set."""
+        return [f"part {one.repeat}/{one.number}" for one in plan_sets(self.problem, len(codes_n))]
+
+    def compute(
+        self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress
+    ) -> Callable[[int], Arrays]:
+        """Return what solves a set."""
+        sets, members_of = self._sets(samples, settings.seed, progress)
+        how: dict[str, Any] = {**settings._asdict(), "store": store, "progress": progress}
+        return lambda n: to_arrays(solve_set(samples, members_of(sets[n]), self.problem, sets[n], **how))
+
+    def pack(
+        self, samples: Samples, kernel: ReluKernel, numbers: Sequence[int], settings: Settings, progress: Progress
+    ) -> tuple[str, list[Block]]:
+        """Return the sets."""
+        rows, codes_n = samples.rows, samples.codes_n
+        sets, members_of = self._sets(samples, settings.seed, progress)
+        size, itemsize = min(self.problem.block_size, len(codes_n)), rows.values_nd.dtype.itemsize
+        one = self.problem._replace(repeats=1)
+        cost = problem_cost(one, size, rows.n_features, samples.n_classes, settings.dtype, itemsize)
+        values = {"depth": kernel.depth, **settings._asdict(), "n_classes": samples.n_classes}
+        names = self.block_names(codes_n)
+        return "prune_cli.methods.scores.kernel.pieces.kinds:solve_packed_set", [
+            Block(
+                names[number],
+                {**values, "problem": list(self.problem), "part": list(sets[number])},
+                later(lambda of: pack_set(kernel, codes_n, members_of(of)), sets[number]),
+                round(cost["memory"]),
+                cost["flops"],
+            )
+            for number in numbers
+        ]
+
+    def _sets(
+        self, samples: Samples, seed: int, progress: Progress
+    ) -> tuple[list[SampleSet], Callable[[SampleSet], IntArray]]:
+        return plan_sets(self.problem, len(samples.codes_n)), set_members(samples, self.problem, seed, progress)
+
+    def results(self, blocks: Sequence[Arrays]) -> list[SetResult]:
+        """Return what each set found."""
+        return [set_result(arrays) for arrays in blocks]
+
+    def combine(self, blocks: Sequence[Arrays], codes_n: NDArray[Any], n_classes: int) -> Solution:
+        """Return the gaps, and the predictions where they are wanted."""
+        return combine(self.results(blocks), codes_n, n_classes, self.problem)
+
+    def cost(self, codes_n: NDArray[Any], n_features: int, n_classes: int, dtype: str, itemsize: int) -> dict[str, Any]:
+        """Return what all sets cost."""
+        n, problem = len(codes_n), self.problem
+        rows = min(problem.block_size, n) if self.apart else n
+        blocks = problem.draws * (-(-n // max(rows, 1)) if self.apart else 1)
+        return {**problem_cost(problem, n, n_features, n_classes, dtype, itemsize), "blocks": blocks, "rows": rows}
+
+    def words(self, dtype: str) -> str:
+        """Return how the set is solved."""
+        problem = self.problem
+        return {
+            "exact": f"one Cholesky of the kernel of all rows, in tile columns on disk, for all classes, {dtype}",
+            "partition": f"{problem.blocks} blocks of {problem.block_size:,} rows, each exact for all classes, {dtype}",
+            "nystrom": f"{problem.landmarks:,} landmarks and a corrected diagonal, for all classes, float64",
+        }[problem.mode]
+
+
+@dataclass(frozen=True)
+class SidesPiece(Piece):
+    """Each class against draws of the others."""
+
+    draw: SideDraw
+
+    vectors = ("a2_p", "ab_p", "b2_p")
+    matrix = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return the kernel and how the others are drawn."""
+        return {"sampled": [*self.kernel, *self.draw]}
+
+    def block_names(self, codes_n: NDArray[Any]) -> list[str]:
+        """Return a name for each class and repeat."""
+        return [f"{sides.class_code}/{sides.repeat}" for sides in plan_sides(codes_n, self.draw)]
+
+    def _drawn(self, samples: Samples, sides: Sides, seed: int) -> tuple[IntArray, IntArray]:
+        return draw_sides(samples.codes_n, samples.order_n, sides, self.draw, seed)
+
+    def compute(
+        self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress
+    ) -> Callable[[int], Arrays]:
+        """Return what scores a class against a draw."""
+        planned, (seed, device, precision) = plan_sides(samples.codes_n, self.draw), settings
+        score = partial(score_sides, ridge=self.draw.ridge, device=device, precision=precision, progress=progress)
+        return lambda number: to_arrays(score(samples.kernel, *self._drawn(samples, planned[number], seed)))
+
+    def pack(
+        self, samples: Samples, kernel: ReluKernel, numbers: Sequence[int], settings: Settings, progress: Progress
+    ) -> tuple[str, list[Block]]:
+        """Return the classes, each with its draw."""
+        rows, planned = samples.rows, plan_sides(samples.codes_n, self.draw)
+        names = self.block_names(samples.codes_n)
+        values = {"depth": kernel.depth, "ridge": self.draw.ridge, **settings._asdict()}
+        blocks = []
+        for number in numbers:
+            n_pos, n_neg = sides_size(samples.codes_n, planned[number], self.draw)
+            nbytes = sides_memory(n_pos, n_neg, rows.n_features, settings.dtype, rows.values_nd.dtype.itemsize)
+            gather = later(
+                lambda sides: pack_sides(kernel, *self._drawn(samples, sides, settings.seed)), planned[number]
+            )
+            blocks.append(Block(names[number], values, gather, nbytes, sides_flops(n_pos, n_neg, rows.n_features)))
+        return "prune_cli.methods.scores.kernel.pieces.kinds:score_packed_sides", blocks
+
+    def results(self, blocks: Sequence[Arrays]) -> list[SidesResult]:
+        """Return the terms of each class and repeat."""
+        return [sides_result(arrays) for arrays in blocks]
+
+    def combine(self, blocks: Sequence[Arrays], codes_n: NDArray[Any], n_classes: int) -> Solution:
+        """Return the gaps, without predictions."""
+        return combine_sides(self.results(blocks), len(codes_n), self.draw.repeats)
+
+    def cost(self, codes_n: NDArray[Any], n_features: int, n_classes: int, dtype: str, itemsize: int) -> dict[str, Any]:
+        """Return what all classes and repeats cost."""
+        sizes = [sides_size(codes_n, sides, self.draw) for sides in plan_sides(codes_n, self.draw)]
+        return {
+            "flops": sum(sides_flops(p, n, n_features) for p, n in sizes),
+            "memory": max(sides_memory(p, n, n_features, dtype, itemsize) for p, n in sizes),
+            "disk": 32 * sum(p for p, _ in sizes),
+            "blocks": len(sizes),
+            "rows": max(p + n for p, n in sizes),
+        }
+
+    def words(self, dtype: str) -> str:
+        """Return how a class is scored."""
+        return f"closed form, one blocked in-place Cholesky per class and repeat, {dtype}"
+
+    def float32_error(self, samples: Samples, settings: Settings) -> float:
+        """Return how far float32 is from float64 on a part of the first block; see `sides.float32_error`."""
+        first = plan_sides(samples.codes_n, self.draw)[0]
+        sides = self._drawn(samples, first, settings.seed)
+        return float32_error(samples.kernel, *sides, self.draw.ridge, settings.device)

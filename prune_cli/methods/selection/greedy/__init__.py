@@ -1,1 +1,0 @@
-"""Greedy selection: lazy, and in partitions."""

@@ -1,1 +1,0 @@
-"""Best window selection and its linear proxy."""
