@@ -94,12 +94,7 @@ def starts(work: Path) -> dict[float, float]:
 
 
 def draw(
-    path: Path,
-    found: dict[str, dict[float, list[float]]],
-    full: list[float],
-    title: str,
-    log: bool = True,
-    depth: float | None = None,
+    path: Path, found: dict[str, dict[float, list[float]]], full: list[float], title: str, log: bool = True, depth: float | None = None
 ) -> None:
     """Draw accuracy over the share kept, for each selection, and that of all data; with a depth no further below that."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -155,9 +150,7 @@ def main() -> None:
         key = f"{name}/{fraction:g}/{seed}"
         if key not in done:
             subset = None if name == "all data" else selections(work, name, seed)[fraction]
-            done[key] = accuracy(
-                data, test, subset, work / "run", seed, steps=arguments.steps, architecture=arguments.arch
-            )
+            done[key] = accuracy(data, test, subset, work / "run", seed, steps=arguments.steps, architecture=arguments.arch)
             done_file.write_text(json.dumps(done))
             print(key, f"{done[key]:.4f}", flush=True)
         return done[key]

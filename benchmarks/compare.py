@@ -100,26 +100,16 @@ def main() -> None:
 
 def accuracies(rows: list[dict[str, Any]], budget: str) -> Table:
     """Return one line a method: accuracy and the difference to random at every fraction."""
-    level = [
-        r
-        for r in rows
-        if r["metric"] == "accuracy" and r["class"] is None and r["seed"] is None and r["budget"] == budget
-    ]
+    level = [r for r in rows if r["metric"] == "accuracy" and r["class"] is None and r["seed"] is None and r["budget"] == budget]
     methods = dict.fromkeys(r["method"] for r in level)
     table: Table = [("equal", "trained on", *(f"{f:.0%}" for f in FRACTIONS))]
     for method in methods:
         cells = []
         for fraction in FRACTIONS:
-            mine = [
-                r for r in level if r["method"] == method and (method == "full" or abs(r["fraction"] - fraction) < 1e-3)
-            ]
+            mine = [r for r in level if r["method"] == method and (method == "full" or abs(r["fraction"] - fraction) < 1e-3)]
             mean = next(r for r in mine if r["against"] is None)
             less = next((r for r in mine if r["against"] == "random"), None)
-            said = (
-                ""
-                if less is None
-                else f" ({100 * less['value']:+.1f}: {100 * less['low']:+.1f} to {100 * less['high']:+.1f})"
-            )
+            said = "" if less is None else f" ({100 * less['value']:+.1f}: {100 * less['low']:+.1f} to {100 * less['high']:+.1f})"
             cells.append(f"{100 * mean['value']:.1f}{said}")
         table.append((budget, method, *cells))
     return table
@@ -127,9 +117,7 @@ def accuracies(rows: list[dict[str, Any]], budget: str) -> Table:
 
 def break_even(rows: list[dict[str, Any]]) -> Table:
     """Return one line a method and budget: what selecting costs, and from which training on it pays."""
-    table: Table = [
-        ("equal", "trained on", "scoring s", "selecting s", *(f"pays at {f:.0%}: s, FLOPs" for f in FRACTIONS))
-    ]
+    table: Table = [("equal", "trained on", "scoring s", "selecting s", *(f"pays at {f:.0%}: s, FLOPs" for f in FRACTIONS))]
     methods = dict.fromkeys((r["budget"], r["method"]) for r in rows if r["metric"] == "score_seconds")
     for budget, method in methods:
         mine = [r for r in rows if (r["budget"], r["method"]) == (budget, method)]

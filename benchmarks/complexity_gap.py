@@ -62,12 +62,8 @@ def write_page(name: str, title: str, table: Table, notes: list[str], page: str 
     hardware = f"{os.cpu_count()} cores (CPU), {threads} threads, torch {torch.__version__.split('+')[0]}"
     busy = f"Load average over the last five minutes: {load:.1f}"
     if load > threads + 0.5:
-        busy += (
-            "; other work had part of the cores, so the seconds are too high, while ratios are of times taken in turns"
-        )
-    given = [
-        a for a in sys.argv[1:] if a not in {"--work", "--data"} and not a.startswith("/")
-    ]  # no folder of this machine
+        busy += "; other work had part of the cores, so the seconds are too high, while ratios are of times taken in turns"
+    given = [a for a in sys.argv[1:] if a not in {"--work", "--data"} and not a.startswith("/")]  # no folder of this machine
     command = " ".join(["python", f"benchmarks/{name}.py", *map(shlex.quote, given)])
     if policy := os.environ.get("OMP_WAIT_POLICY"):
         command = f"OMP_WAIT_POLICY={policy} {command}"
@@ -188,25 +184,14 @@ def float32_against_float64(values: NDArray[np.uint8], n_pos: int, turns: int) -
 
 def whole_data_set(values: NDArray[np.uint8], labels: NDArray[np.int64]) -> Table:
     taken = seconds(lambda: kernel_solution(values, labels, ComplexityGapParams(), channels=1, device="cpu"))
-    return [
-        ("all classes, one repeat", f"{taken:.0f} s", "", f"{len(values):,} rows, {len(np.unique(labels))} classes")
-    ]
+    return [("all classes, one repeat", f"{taken:.0f} s", "", f"{len(values):,} rows, {len(np.unique(labels))} classes")]
 
 
 def peak_memory(arguments: argparse.Namespace, n_pos: int) -> Table:
     """Measure in a process of its own, as the highest resident size over what was resident before."""
     table: Table = []
     for precision in ("float64", "float32"):
-        command = [
-            sys.executable,
-            __file__,
-            "--data",
-            str(arguments.data),
-            "--positives",
-            str(n_pos),
-            "--peak",
-            precision,
-        ]
+        command = [sys.executable, __file__, "--data", str(arguments.data), "--positives", str(n_pos), "--peak", precision]
         peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         n, item = 2 * n_pos, 8 if precision == "float64" else 4
         stated = sides_memory(n_pos, n_pos, 784, precision, 1)
@@ -231,9 +216,7 @@ def measure_peak(values: NDArray[np.uint8], n_pos: int, precision: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="folder with fashion_mnist_train.parquet"
-    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with fashion_mnist_train.parquet")
     parser.add_argument("--positives", type=int, default=6000, help="samples of the class in the large block")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="update docs/results/complexity_gap.md")

@@ -65,9 +65,7 @@ def measure(path: Path, cores: int, pairs: int) -> tuple[int, list[float], list[
     pipes, processes = [], []
     for core in range(cores):
         here, there = context.Pipe()
-        processes.append(
-            context.Process(target=pillow_worker, args=(path, slice(core, None, cores), there), daemon=True)
-        )
+        processes.append(context.Process(target=pillow_worker, args=(path, slice(core, None, cores), there), daemon=True))
         processes[-1].start()
         pipes.append(here)
     assert sum(pipe.recv() for pipe in pipes) == rows

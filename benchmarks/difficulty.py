@@ -27,19 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 from prune_cli.methods.registry.lookup import find_method
 
-DYNAMICS = (
-    "el2n",
-    "grand",
-    "forgetting",
-    "aum",
-    "dyn_unc",
-    "dual",
-    "tdds",
-    "loss",
-    "margin",
-    "entropy",
-    "confidence",
-)
+DYNAMICS = ("el2n", "grand", "forgetting", "aum", "dyn_unc", "dual", "tdds", "loss", "margin", "entropy", "confidence")
 GEOMETRY = ("moderate", "prototype", "zcore")
 
 
@@ -90,10 +78,7 @@ def label_features(data: Path, work: Path) -> bool:
     """Write the features with the labels beside them: data for scores that need no images."""
     features, labels = pq.read_table(work / "features.parquet"), pq.read_table(data, columns=["id", "label"])
     assert features["id"].equals(labels["id"])
-    pq.write_table(
-        pa.table({"id": labels["id"], "label": labels["label"], "embedding": features["embedding"]}),
-        work / "labelled.parquet",
-    )
+    pq.write_table(pa.table({"id": labels["id"], "label": labels["label"], "embedding": features["embedding"]}), work / "labelled.parquet")
     return True
 
 
@@ -138,9 +123,7 @@ def main() -> None:
     given = people(arguments.data / "cifar10n_labels.parquet", ids, "worse_label")
     if not noisy.exists():
         column = pa.array(given, table.schema.field("label").type)
-        pq.write_table(
-            table.set_column(table.schema.get_field_index("label"), table.schema.field("label"), column), noisy
-        )
+        pq.write_table(table.set_column(table.schema.get_field_index("label"), table.schema.field("label"), column), noisy)
 
     took = score_all(clean, arguments.work / "clean", arguments.epochs)
     score_all(noisy, arguments.work / "worse", arguments.epochs)

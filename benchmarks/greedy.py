@@ -41,9 +41,7 @@ def timed(run: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
     return found, time.perf_counter() - start
 
 
-def ours(
-    method: Callable[..., object], features: np.ndarray, count: int, params: object = None
-) -> Callable[[], np.ndarray]:
+def ours(method: Callable[..., object], features: np.ndarray, count: int, params: object = None) -> Callable[[], np.ndarray]:
     candidates = Candidates(np.arange(len(features)), features=ArrayFeatures(features))
     small = Candidates(np.arange(500), features=ArrayFeatures(features[:500]))
     arguments = () if params is None else (params,)
@@ -159,16 +157,10 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="update docs/results/greedy.md")
     arguments = parser.parse_args()
     features, count = problem(arguments.rows, arguments.features), arguments.count
-    rows: Table = [
-        ("method", "rival", "rival, seconds", "ours, seconds", "ratio", "equal picks", "objective, rival / ours")
-    ]
+    rows: Table = [("method", "rival", "rival, seconds", "ours, seconds", "ratio", "equal picks", "objective, rival / ours")]
 
     def compare(
-        name: str,
-        rival: str,
-        run: Callable[[], np.ndarray],
-        own: Callable[[], np.ndarray],
-        objective: Callable[[np.ndarray], float],
+        name: str, rival: str, run: Callable[[], np.ndarray], own: Callable[[], np.ndarray], objective: Callable[[np.ndarray], float]
     ) -> None:
         mine, my_seconds = timed(own)
         theirs, seconds = timed(run)
@@ -207,17 +199,9 @@ def main() -> None:
     with contextlib.suppress(ImportError):
         from apricot import FacilityLocationSelection
 
-        rivals["apricot, lazy"] = lambda: (
-            FacilityLocationSelection(count, metric="precomputed", optimizer="lazy").fit(sparse).ranking
-        )
+        rivals["apricot, lazy"] = lambda: FacilityLocationSelection(count, metric="precomputed", optimizer="lazy").fit(sparse).ranking
     for rival, run in rivals.items():
-        compare(
-            "facility_location",
-            rival,
-            run,
-            lambda: our_facility_location(graph, count),
-            lambda picked: covered(sparse, picked),
-        )
+        compare("facility_location", rival, run, lambda: our_facility_location(graph, count), lambda picked: covered(sparse, picked))
     print(markdown(rows))
     notes = [
         f"{arguments.rows:,} x {arguments.features} float32, {count:,} picks. "

@@ -135,10 +135,7 @@ def main() -> None:
         for kind, shown in KINDS.items():
             for limit in (None, *(arguments.memory_limit or ())):
                 memory = spendable(limit) if limit else 0
-                turns = [
-                    [measure(side, kind, arguments.rows, memory, folder) for side in sides]
-                    for _ in range(arguments.turns)
-                ]
+                turns = [[measure(side, kind, arguments.rows, memory, folder) for side in sides] for _ in range(arguments.turns)]
                 for side, found in zip(sides, zip(*turns, strict=True), strict=True):
                     seconds, busy, peaks = zip(*found, strict=True)
                     figures = (statistics.median(seconds), statistics.median(busy), max(peaks))

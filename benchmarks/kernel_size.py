@@ -62,9 +62,7 @@ def exact(arguments: argparse.Namespace, work: Path) -> Rows:
     data = arguments.data / "fashion_mnist_train.parquet"
     size = arguments.floor
     potrf, trtri = floor(data, size)
-    found = command(
-        "score", data, "--method", "cg", "-p", "mode=exact", "--precision", "float32", "-o", work / "exact.parquet"
-    )
+    found = command("score", data, "--method", "cg", "-p", "mode=exact", "--precision", "float32", "-o", work / "exact.parquet")
     rows = found["rows_out"]
     scaled = (potrf + trtri) * (rows / size) ** 3
     how = (
@@ -75,19 +73,9 @@ def exact(arguments: argparse.Namespace, work: Path) -> Rows:
     memory = f"{found['peak_memory_bytes'] / 2**30:.1f} GiB"
     share = f"{2 * rows**3 / 3 / found['seconds'] / 1e9:.0f} GFLOP/s"
     return [
-        [
-            f"exact, float32, {rows:,} rows: time / scaled (potrf + trtri)",
-            f"{found['seconds'] / scaled:.2f}",
-            "<= 1.8",
-            how,
-        ],
+        [f"exact, float32, {rows:,} rows: time / scaled (potrf + trtri)", f"{found['seconds'] / scaled:.2f}", "<= 1.8", how],
         ["the same, 2/3 N^3 flops over the seconds", share, "", "all classes"],
-        [
-            "the same, peak memory",
-            memory,
-            "",
-            "mapped pages of the 7.2 GB on disk among it, as far as they stay in memory",
-        ],
+        ["the same, peak memory", memory, "", "mapped pages of the 7.2 GB on disk among it, as far as they stay in memory"],
     ]
 
 
@@ -200,25 +188,16 @@ def million(arguments: argparse.Namespace, work: Path) -> Rows:
         values = columns_of_command(few, work, *(x for p in params for x in ("-p", p)), "--precision", "float32")
         said = ", ".join(f"{column} {ranks(values[column], truth[column]):.4f}" for column in values)
         wanted = ">= 0.9 (cg)" if size == MILLION_BLOCK else ""
-        table.append(
-            [f"20,000 of them, partition of {size:,}, {repeats} repeat(s): Spearman with exact", said, wanted, ""]
-        )
+        table.append([f"20,000 of them, partition of {size:,}, {repeats} repeat(s): Spearman with exact", said, wanted, ""])
     return table
 
 
-PARTS: dict[str, Callable[[argparse.Namespace, Path], Rows]] = {
-    "float32": float32,
-    "modes": modes,
-    "million": million,
-    "exact": exact,
-}
+PARTS: dict[str, Callable[[argparse.Namespace, Path], Rows]] = {"float32": float32, "modes": modes, "million": million, "exact": exact}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="folder with fashion_mnist_train.parquet"
-    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with fashion_mnist_train.parquet")
     parser.add_argument("--work", type=Path, default=Path("out/kernel_size"))
     parser.add_argument("--only", default=",".join(PARTS), help="parts to measure")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the large part")

@@ -121,9 +121,7 @@ def solved(samples: Samples, problem: Problem) -> Solution:
     return solve_piece(SetPiece(("relu", False), problem), samples, Settings(0, "cpu", "float64"))
 
 
-def at(
-    kernel: str, ridge: float | None, mode: str = "exact", **how: Any
-) -> Callable[[Pictures, NDArray[np.int64]], Found]:
+def at(kernel: str, ridge: float | None, mode: str = "exact", **how: Any) -> Callable[[Pictures, NDArray[np.int64]], Found]:
     """Return what scores pictures by a kernel, at a ridge or the one that is chosen."""
 
     def score(pictures: Pictures, given: NDArray[np.int64]) -> Found:
@@ -194,9 +192,7 @@ def find(arguments: argparse.Namespace, rows: int, ways: dict[str, Way], pooled:
                     areas.setdefault(column, {}).setdefault((name, labels), []).append(area)
         for column in (c for c in SCORES if c in areas):
             figures = (f"{statistics.mean(areas[column][cell]):.4f}" for cell in cells)
-            table.append(
-                (way, f"`{column}`" if column != "cleanlab" else "", *figures, f"{statistics.median(seconds):.1f}")
-            )
+            table.append((way, f"`{column}`" if column != "cleanlab" else "", *figures, f"{statistics.median(seconds):.1f}"))
             print(table[-1], flush=True)
     return table
 
@@ -291,9 +287,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Table]] = {
         "find": lambda: find(arguments, 6000, ways),
         "kernels": lambda: find(arguments, 2000, {f"{k}, exact, ridge chosen": at(k, None) for k in conv}),
-        "pooled": lambda: find(
-            arguments, 1000, {f"{k}, exact, ridge chosen": at(k, None) for k in pooling}, pooled=True
-        ),
+        "pooled": lambda: find(arguments, 1000, {f"{k}, exact, ridge chosen": at(k, None) for k in pooling}, pooled=True),
         "prune": lambda: prune(arguments),
     }
     done_file = arguments.work / "done.json"

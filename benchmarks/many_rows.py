@@ -81,15 +81,7 @@ def main() -> None:
                 limited = [*words, *(["--memory-limit", limit] if limit else [])]
                 taken = run([*PRUNE, *limited, "-o", "out.parquet", "-q", "--force"], folder)
                 peaks = (taken[1], floor[1], planned(limited, folder))
-                table.append(
-                    (
-                        f"`{name}`",
-                        limit or "",
-                        f"{taken[0]:.0f}",
-                        f"{floor[0]:.0f}",
-                        *(f"{p / 2**30:.2f}" for p in peaks),
-                    )
-                )
+                table.append((f"`{name}`", limit or "", f"{taken[0]:.0f}", f"{floor[0]:.0f}", *(f"{p / 2**30:.2f}" for p in peaks)))
                 print(table[-1], flush=True)
                 (folder / "out.parquet").unlink()
     from complexity_gap import markdown, write_page

@@ -40,9 +40,7 @@ CASES: list[tuple[str, tuple[int, ...], int]] = [
     ("torchvision:vit_b_32", (64, 64, 3), 16),
 ]
 VARIANTS = [
-    (memory_format, dtype)
-    for memory_format in (torch.contiguous_format, torch.channels_last)
-    for dtype in (torch.float32, torch.bfloat16)
+    (memory_format, dtype) for memory_format in (torch.contiguous_format, torch.channels_last) for dtype in (torch.float32, torch.bfloat16)
 ]
 
 

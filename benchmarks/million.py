@@ -91,9 +91,7 @@ def main() -> None:
                 continue
             more = ["-o", "out.parquet"] if words[0] == "score" else []
             seconds, peak = run([*words, *more, "-q", "--force", "--device", "cpu"], folder)
-            table.append(
-                (f"`{name}`", f"{seconds:.0f}", f"{peak / 2**30:.2f}", "yes" if peak <= LIMIT * 2**30 else "NO")
-            )
+            table.append((f"`{name}`", f"{seconds:.0f}", f"{peak / 2**30:.2f}", "yes" if peak <= LIMIT * 2**30 else "NO"))
             print(table[-1], flush=True)
     print(markdown(table))
     if arguments.write:

@@ -29,10 +29,7 @@ import pyarrow.parquet as pq
 import torch
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.selection.confidence.neighbor_confidence import (
-    NeighborConfidenceParams,
-    neighbor_confidence_order,
-)
+from prune_cli.methods.selection.confidence.neighbor_confidence import NeighborConfidenceParams, neighbor_confidence_order
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 from prune_cli.methods.selection.neighbors.graph import build_graph
 from prune_cli.methods.selection.neighbors.tiles import prepare_similarity
@@ -103,9 +100,7 @@ def small(arguments: argparse.Namespace) -> Table:
     table: Table = [("samples", "edges", "what", "seconds", "ratio")]
     for name, groups in CROWDS.items():
         features, probs = problem(arguments.rows, arguments.features, groups)
-        candidates = Candidates(
-            np.arange(len(features)), features=ArrayFeatures(features), probabilities=ArrayFeatures(probs)
-        )
+        candidates = Candidates(np.arange(len(features)), features=ArrayFeatures(features), probabilities=ArrayFeatures(probs))
         confidence = probs.max(axis=1)
         similarity = prepare_similarity(features, device="cpu")
         tiny = candidates.take(np.arange(500))
@@ -154,10 +149,7 @@ def write_problem(folder: Path, rows: int, width: int, groups: int) -> None:
     features, probs = problem(rows, width, groups)
     labels = pa.array(probs.argmax(axis=1))
     arrays = [pa.FixedSizeListArray.from_arrays(v.ravel(), v.shape[1]) for v in (features, probs)]
-    pq.write_table(
-        pa.table([pa.array(np.arange(rows)), labels, *arrays], ["id", "label", "embedding", "prob"]),
-        folder / "d.parquet",
-    )
+    pq.write_table(pa.table([pa.array(np.arange(rows)), labels, *arrays], ["id", "label", "embedding", "prob"]), folder / "d.parquet")
 
 
 def large(arguments: argparse.Namespace) -> Table:
@@ -237,12 +229,8 @@ def main() -> None:
     table = large(arguments) if arguments.large else small(arguments)
     print(markdown(table))
     if arguments.write:
-        note = (
-            f"{arguments.rows:,} x {arguments.features} float32 features, {arguments.kept:.0%} kept, tau {TAU}, eta 1."
-        )
-        page = "neighbor_confidence" + (
-            "-large" if arguments.large else "" if arguments.rows == 20_000 else f"-{arguments.rows}"
-        )
+        note = f"{arguments.rows:,} x {arguments.features} float32 features, {arguments.kept:.0%} kept, tau {TAU}, eta 1."
+        page = "neighbor_confidence" + ("-large" if arguments.large else "" if arguments.rows == 20_000 else f"-{arguments.rows}")
         write_page("neighbor_confidence", "Neighbor confidence: time, memory, objective", table, [note], page=page)
 
 

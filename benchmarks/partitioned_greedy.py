@@ -36,9 +36,7 @@ def run_cell(folder: Path, method: str, parts: int, overlap: float, kept: float)
     features, probs = np.load(folder / "features.npy"), np.load(folder / "probs.npy")
     own = {"tau": TAU, "balance": "none"} if method == "neighbor_confidence" else {}
     params = find_method("selection", method).params_class()(parts=parts, overlap=overlap, **own)
-    candidates = Candidates(
-        np.arange(len(features)), features=ArrayFeatures(features), probabilities=ArrayFeatures(probs)
-    )
+    candidates = Candidates(np.arange(len(features)), features=ArrayFeatures(features), probabilities=ArrayFeatures(probs))
     choose(method, candidates.take(np.arange(500)), params, Run([50], device="cpu", memory=MEMORY))  # compiles
     count, before = round(kept * len(features)), peak_of_this_program()
     start = time.perf_counter()
@@ -74,10 +72,7 @@ class Truth:
 def measure(arguments: argparse.Namespace) -> Table:
     table: Table = [("samples", "method", "partitions", "overlap", "seconds", "memory, GiB", "objective", "in common")]
     rows, width = arguments.rows, arguments.features
-    for name, (features, probs) in {
-        "groups": problem(rows, width, max(1, rows // 200)),
-        "a cloud": cloud(rows, width),
-    }.items():
+    for name, (features, probs) in {"groups": problem(rows, width, max(1, rows // 200)), "a cloud": cloud(rows, width)}.items():
         truth = Truth(features, probs)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
@@ -107,9 +102,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--features", type=int, default=128)
     parser.add_argument("--kept", type=float, default=0.2)
-    parser.add_argument(
-        "--cell", nargs=5, metavar="X", help="one run in this process: folder, method, parts, overlap, kept"
-    )
+    parser.add_argument("--cell", nargs=5, metavar="X", help="one run in this process: folder, method, parts, overlap, kept")
     parser.add_argument("--write", action="store_true", help="update docs/results/partitioned_greedy.md")
     arguments = parser.parse_args()
     if arguments.cell:

@@ -25,13 +25,7 @@ from prune_cli.methods.training.data.inputs import TrainingSet
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.recipes.job import TrainingJob
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "standard": {},
-    "elr": {},
-    "sop": {},
-    "elr_plus": {},
-    "dividemix": {"warmup": 0},
-}
+RECIPES: dict[str, dict[str, Any]] = {"standard": {}, "elr": {}, "sop": {}, "elr_plus": {}, "dividemix": {"warmup": 0}}
 BATCH = 128
 
 
@@ -48,9 +42,7 @@ def main() -> None:
     for architecture in arguments.archs.split(","):
         shape = (28, 28, 1) if architecture.startswith("lenet") else (32, 32, 3)
         rng = np.random.default_rng(0)
-        data = TrainingSet(
-            rng.integers(0, 256, (n, *shape), dtype=np.uint8), rng.integers(0, 10, n), np.arange(n), n, 10
-        )
+        data = TrainingSet(rng.integers(0, 256, (n, *shape), dtype=np.uint8), rng.integers(0, 10, n), np.arange(n), n, 10)
         runtime = Runtime(device=arguments.device, batch_size=BATCH)
 
         def train(name: str, passes: int, data: TrainingSet = data, architecture: str = architecture) -> None:
@@ -69,16 +61,12 @@ def main() -> None:
         cells = []
         for name in RECIPES:
             share = statistics.median(r / s for r, s in zip(rates[name], rates["standard"], strict=True))
-            cells.append(
-                f"{statistics.median(rates[name]):,.0f}" + ("" if name == "standard" else f" ({100 * share:.0f} %)")
-            )
+            cells.append(f"{statistics.median(rates[name]):,.0f}" + ("" if name == "standard" else f" ({100 * share:.0f} %)"))
         table.append((f"`{architecture}`", " x ".join(map(str, shape)), *cells))
         print(table[-1], flush=True)
     print(markdown(table))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    note = (
-        f"On {name}, batches of {BATCH}, {n:,} pictures; in brackets the share of standard training's images a second."
-    )
+    note = f"On {name}, batches of {BATCH}, {n:,} pictures; in brackets the share of standard training's images a second."
     if arguments.write:
         write_page("recipes", "Images a second of the recipes", table, [note])
 

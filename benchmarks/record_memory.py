@@ -57,9 +57,7 @@ def main() -> None:
                 sys.executable, "-m", "prune_cli", "score", "--from-dynamics", record, "--method", "forgetting,aum,dyn_unc,dual",
                 "-o", Path(place) / "scores.parquet", "--json", "-q", "--force",
             ]  # fmt: skip
-            done = json.loads(
-                subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
-            )
+            done = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
             peak, size = done["peak_memory_bytes"], record.stat().st_size
             rows.append((str(epochs), f"{size / 2**30:.2f}", f"{done['seconds']:.0f}", f"{peak / 2**30:.2f}"))
             print(rows[-1], flush=True)

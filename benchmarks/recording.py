@@ -44,9 +44,7 @@ def seconds(data: TrainingSet, epochs: int, watch: Watch | None) -> float:
     """Return the seconds of one training."""
     start = time.perf_counter()
     train_standard(
-        TrainingJob(
-            data, "resnet9:16", Budget(epochs=epochs), runtime=Runtime(device="cpu"), observer=Nobody(), watch=watch
-        ),
+        TrainingJob(data, "resnet9:16", Budget(epochs=epochs), runtime=Runtime(device="cpu"), observer=Nobody(), watch=watch),
         StandardParams(),
     )
     return time.perf_counter() - start

@@ -22,11 +22,7 @@ from difficulty import people
 
 from prune_cli.methods.selection.baselines import RandomParams, TopParams
 from prune_cli.methods.selection.choosing import choose
-from prune_cli.methods.selection.confidence.neighbor_confidence import (
-    NeighborConfidenceParams,
-    confidences,
-    neighbor_confidence_order,
-)
+from prune_cli.methods.selection.confidence.neighbor_confidence import NeighborConfidenceParams, confidences, neighbor_confidence_order
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
@@ -58,9 +54,7 @@ def figures(candidates: Candidates, picks: np.ndarray) -> tuple[float, float]:
     """Return the mean confidence around all samples, and the objective, of what is kept."""
     kept = np.zeros(len(candidates), bool)
     kept[picks] = True
-    of_kept = Candidates(
-        candidates.order_n, features=candidates.features, probabilities=candidates.probabilities, kept_n=kept
-    )
+    of_kept = Candidates(candidates.order_n, features=candidates.features, probabilities=candidates.probabilities, kept_n=kept)
     params = NeighborConfidenceParams(rule="reference", balance="none")
     extra = neighbor_confidence_order(of_kept, params, Run([0], device="cpu")).extras[0]
     return float(extra.columns["neighbor_confidence"].mean()), extra.figures["objective"]
@@ -82,9 +76,7 @@ def main() -> None:
         warm_up(clean, labels, column, work, arguments.epochs)
         given, scores = pq.read_table(work / "given.parquet"), pq.read_table(work / "scores.parquet")
         features, true = pq.read_table(work / "features.parquet"), pq.read_table(clean, columns=["id", "label"])
-        assert (
-            given["id"].equals(true["id"]) and given["id"].equals(scores["id"]) and given["id"].equals(features["id"])
-        )
+        assert given["id"].equals(true["id"]) and given["id"].equals(scores["id"]) and given["id"].equals(features["id"])
         codes = given["label"].to_numpy().astype(np.int64)
         wrong = codes != true["label"].to_numpy()
         probs = ArrayFeatures(vectors(features, "prob"))
@@ -96,11 +88,7 @@ def main() -> None:
         counts = [round(f * n) for f in FRACTIONS]
         rules = {
             "neighbor_confidence, rule=exact": ("neighbor_confidence", by_loss, NeighborConfidenceParams(rule="exact")),
-            "neighbor_confidence, rule=reference": (
-                "neighbor_confidence",
-                by_loss,
-                NeighborConfidenceParams(rule="reference"),
-            ),
+            "neighbor_confidence, rule=reference": ("neighbor_confidence", by_loss, NeighborConfidenceParams(rule="reference")),
             "random, balanced": ("random", by_loss, RandomParams(balanced=True)),
             "smallest loss": ("top", by_loss, TopParams(order="easiest")),
             "smallest margin": ("top", by_lead, TopParams(order="easiest")),

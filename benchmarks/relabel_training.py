@@ -99,9 +99,7 @@ def main() -> None:
         "--save-features", work / "features.parquet",
     )  # fmt: skip
     given = pq.read_table(pool, columns=["id", "label", "true_label"])
-    wrong = dict(
-        zip(given["id"].to_pylist(), pa.compute.not_equal(given["label"], given["true_label"]).to_pylist(), strict=True)
-    )
+    wrong = dict(zip(given["id"].to_pylist(), pa.compute.not_equal(given["label"], given["true_label"]).to_pylist(), strict=True))
     done_file = work / f"accuracies-{arguments.epochs}.json"
     done: dict[str, float] = json.loads(done_file.read_text()) if done_file.exists() else {}
 
@@ -110,14 +108,7 @@ def main() -> None:
         if key not in done:
             subset = None if name == "all" else selection(work, name, seed)[fraction]
             done[key] = accuracy(
-                pool,
-                test,
-                subset,
-                work / "run",
-                seed,
-                architecture=arguments.arch,
-                epochs=arguments.epochs,
-                recipe=recipe,
+                pool, test, subset, work / "run", seed, architecture=arguments.arch, epochs=arguments.epochs, recipe=recipe
             )
             done_file.write_text(json.dumps(done))
             print(key, f"{done[key]:.4f}", flush=True)
@@ -157,23 +148,14 @@ def main() -> None:
         pictures = Path(__file__).resolve().parent.parent / "docs" / "results"
         notes = []
         for recipe in RECIPES:
-            draw(
-                pictures / f"{page}-{recipe}.png",
-                found[recipe],
-                full[recipe],
-                f"{arguments.dataset}, {recipe}",
-                log=False,
-                depth=0.3,
-            )
+            draw(pictures / f"{page}-{recipe}.png", found[recipe], full[recipe], f"{arguments.dataset}, {recipe}", log=False, depth=0.3)
             notes.append(f"![accuracy over the share kept, {recipe}]({page}-{recipe}.png)")
         notes.append(
             f"{len(wrong):,} rows ({100 * statistics.mean(wrong.values()):.1f} % of the labels wrong), {arguments.arch}, "
             f"{arguments.epochs} epochs whatever is kept, warm-up of {arguments.warmup} epochs, {arguments.seeds} seed(s). "
             "Accuracy of the network of the last step on the test set, in percent."
         )
-        write_page(
-            "relabel_training", f"Selection and recipe on wrong labels: {arguments.dataset}", table, notes, page=page
-        )
+        write_page("relabel_training", f"Selection and recipe on wrong labels: {arguments.dataset}", table, notes, page=page)
 
 
 if __name__ == "__main__":

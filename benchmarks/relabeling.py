@@ -102,9 +102,7 @@ def main() -> None:
     parser.add_argument("--page", default="relabeling", help="name of the page")
     parser.add_argument("--write", action="store_true", help="update docs/results/PAGE.md")
     arguments = parser.parse_args()
-    clean, test = (
-        arguments.data / f"{arguments.dataset.removesuffix('n')}_{part}.parquet" for part in ("train", "test")
-    )
+    clean, test = (arguments.data / f"{arguments.dataset.removesuffix('n')}_{part}.parquet" for part in ("train", "test"))
     if not clean.exists():
         sys.exit(f"skipped: {clean} is absent")
     work = arguments.work / arguments.dataset
@@ -138,26 +136,17 @@ def main() -> None:
             print(key, done[key], flush=True)
 
     heading = ["recipe", "accuracy", "less standard, in pairs"]
-    heading += [
-        f"{what} above {t:g}" for t in THRESHOLDS for what in ("changes right", "errors corrected", "wrong left")
-    ]
+    heading += [f"{what} above {t:g}" for t in THRESHOLDS for what in ("changes right", "errors corrected", "wrong left")]
     table: Table = [tuple(heading)]
     for recipe in RECIPES:
         mine = [done[f"{recipe}/{seed}"] for seed in range(arguments.seeds)]
         accuracy = [100 * m["accuracy"] for m in mine]
-        pairs = [
-            a - 100 * done[f"standard/{seed}"]["accuracy"]
-            for a, seed in zip(accuracy, range(arguments.seeds), strict=True)
-        ]
+        pairs = [a - 100 * done[f"standard/{seed}"]["accuracy"] for a, seed in zip(accuracy, range(arguments.seeds), strict=True)]
         spread = f" ± {statistics.stdev(accuracy):.1f}" if len(accuracy) > 1 else ""
         cells = ["", *[""] * 3 * len(THRESHOLDS)]
         if recipe != "standard":
             cells = [f"{statistics.mean(pairs):+.1f} ({min(pairs):+.1f} to {max(pairs):+.1f})"]
-            cells += [
-                percent([m[f"{what}/{t:g}"] for m in mine])
-                for t in THRESHOLDS
-                for what in ("right", "corrected", "left")
-            ]
+            cells += [percent([m[f"{what}/{t:g}"] for m in mine]) for t in THRESHOLDS for what in ("right", "corrected", "left")]
         table.append((f"`{recipe}`", f"{statistics.mean(accuracy):.1f}{spread}", *cells))
     print(markdown(table))
     if arguments.write:

@@ -75,9 +75,8 @@ def main() -> None:
                 data = f"{shape[0]:,} x {shape[1]:,}, {shape[2]}"
                 table.append((f"`{name}`", data, way, f"{statistics.median(taken):.1f}", *ratios))
     print(markdown(table))
-    note = (
-        f"{arguments.turns} turns; seconds are those of whole commands, block work what is above the floor of the same turn. "
-        + ("All outputs of a method have the same bytes." if alike else "THE OUTPUTS DIFFER.")
+    note = f"{arguments.turns} turns; seconds are those of whole commands, block work what is above the floor of the same turn. " + (
+        "All outputs of a method have the same bytes." if alike else "THE OUTPUTS DIFFER."
     )
     if arguments.write:
         write_page("selection_engines", "Blocks of selections on the engines", table, [note])

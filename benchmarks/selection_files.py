@@ -73,27 +73,13 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="commands to run, all by default")
     parser.add_argument("--write", action="store_true", help="update docs/results/selection_files.md")
     arguments = parser.parse_args()
-    table = [
-        ("command", "seconds", "seconds of reading and writing", "ratio", "peak memory, GiB", "of reading and writing")
-    ]
-    notes = [
-        f"{arguments.rows:,} rows; medians of {arguments.turns} turns, the ratio that of pairs, the memory the largest."
-    ]
+    table = [("command", "seconds", "seconds of reading and writing", "ratio", "peak memory, GiB", "of reading and writing")]
+    notes = [f"{arguments.rows:,} rows; medians of {arguments.turns} turns, the ratio that of pairs, the memory the largest."]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         run([sys.executable, "-c", MAKE, str(arguments.rows)], folder)
         for method in ("top", "random"):
-            words = [
-                "select",
-                "scores.parquet",
-                "--method",
-                method,
-                "--fraction",
-                "0.3",
-                "-o",
-                f"{method}.parquet",
-                "-q",
-            ]
+            words = ["select", "scores.parquet", "--method", method, "--fraction", "0.3", "-o", f"{method}.parquet", "-q"]
             run([*PRUNE, *words], folder)
         for name, words in COMMANDS.items():
             if arguments.only and name not in arguments.only:

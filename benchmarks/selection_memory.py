@@ -31,17 +31,13 @@ def make(folder: Path, rows: int, width: int) -> None:
     table = {"id": ids, "label": codes, "dual": rng.random(rows), "dual_mean": rng.random(rows)}
     pq.write_table(pa.table(table), folder / "scores.parquet")
     centers = rng.normal(size=(1000, width)).astype(np.float32)
-    schema = pa.schema(
-        [("id", pa.int64()), ("embedding", pa.list_(pa.float32(), width)), ("prob", pa.list_(pa.float32(), 10))]
-    )
+    schema = pa.schema([("id", pa.int64()), ("embedding", pa.list_(pa.float32(), width)), ("prob", pa.list_(pa.float32(), 10))])
     with pq.ParquetWriter(folder / "features.parquet", schema) as writer:
         for start in range(0, rows, 100_000):
             here = ids[start : start + 100_000]
             values = centers[rng.integers(0, 1000, len(here))] + rng.normal(size=(len(here), width)).astype(np.float32)
             vectors = pa.FixedSizeListArray.from_arrays(np.maximum(values, 0).ravel(), width)
-            probs = pa.FixedSizeListArray.from_arrays(
-                rng.dirichlet(np.full(10, 0.2), len(here)).astype(np.float32).ravel(), 10
-            )
+            probs = pa.FixedSizeListArray.from_arrays(rng.dirichlet(np.full(10, 0.2), len(here)).astype(np.float32).ravel(), 10)
             writer.write_table(pa.table([here, vectors, probs], schema=schema))
 
 
@@ -57,9 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         # In a process of its own: a command started from a large process counts that one's memory as its own.
-        maker = multiprocessing.get_context("spawn").Process(
-            target=make, args=(folder, arguments.rows, arguments.features)
-        )
+        maker = multiprocessing.get_context("spawn").Process(target=make, args=(folder, arguments.rows, arguments.features))
         maker.start()
         maker.join()
         for method in methods_of("selection").values():
@@ -74,15 +68,10 @@ def main() -> None:
             if "features" in method.uses:
                 command += ["--features", folder / "features.parquet"]
             planned, done = (
-                json.loads(
-                    subprocess.run([*map(str, command), *more], check=True, capture_output=True, text=True).stdout
-                )
+                json.loads(subprocess.run([*map(str, command), *more], check=True, capture_output=True, text=True).stdout)
                 for more in (["--plan"], [])
             )
-            peak, size = (
-                done["peak_memory_bytes"],
-                4 * arguments.rows * arguments.features * ("features" in method.uses),
-            )
+            peak, size = (done["peak_memory_bytes"], 4 * arguments.rows * arguments.features * ("features" in method.uses))
             table.append(
                 (
                     f"`{method.name}`",

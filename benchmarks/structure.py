@@ -40,12 +40,7 @@ WAYS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "magnitude, 5 rounds, FLOPs of strength=0.3": (NORMS, ("rounds=5",)),
     "magnitude, one shot, FLOPs of strength=1": (NORMS, ("rounds=1",)),
 }
-BRIEF = (
-    "whole",
-    "complexity_aware, strength=0.3",
-    "complexity_aware, target_flops=0.5",
-    "magnitude, one shot, FLOPs of target_flops=0.5",
-)
+BRIEF = ("whole", "complexity_aware, strength=0.3", "complexity_aware, target_flops=0.5", "magnitude, one shot, FLOPs of target_flops=0.5")
 TOGETHER = {
     "all data, whole network": (1.0, "whole"),
     "30 % of the data, whole network": (0.3, "whole"),
@@ -86,9 +81,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--full-seeds", type=int, help="seeds of the ways that --brief leaves out; all unless given")
     parser.add_argument("--brief", action="store_true", help="four ways alone, and data and network together")
-    parser.add_argument(
-        "--timed", action="store_true", help="train the four of the second table once more, for the seconds"
-    )
+    parser.add_argument("--timed", action="store_true", help="train the four of the second table once more, for the seconds")
     parser.add_argument("--write", action="store_true", help="write docs/results/structure-DATASET-ARCH.md")
     arguments = parser.parse_args()
     data, test = (arguments.data / f"{arguments.dataset}_{part}.parquet" for part in ("train", "test"))
@@ -100,14 +93,7 @@ def main() -> None:
     part = work / "part.parquet"
     if not part.exists():
         select(
-            SelectOptions(
-                (str(data),),
-                method="random",
-                params=("balanced=true",),
-                fractions=(0.3,),
-                output=str(part),
-                runtime=Runtime(),
-            )
+            SelectOptions((str(data),), method="random", params=("balanced=true",), fractions=(0.3,), output=str(part), runtime=Runtime())
         )
     ways = BRIEF if arguments.brief else tuple(WAYS)
     done_file = work / f"done-{arguments.epochs}.json"
@@ -120,17 +106,7 @@ def main() -> None:
             if "FLOPs of" in way:
                 target = measured(f"complexity_aware, {way.rpartition('FLOPs of ')[2]}", seed)["flops"]
             subset = None if share == 1.0 else part
-            done[key] = measure(
-                data,
-                test,
-                subset,
-                work / "run",
-                seed,
-                way,
-                target,
-                architecture=arguments.arch,
-                epochs=arguments.epochs,
-            )
+            done[key] = measure(data, test, subset, work / "run", seed, way, target, architecture=arguments.arch, epochs=arguments.epochs)
             done_file.write_text(json.dumps(done))
             print(key, done[key], flush=True)
         return done[key]
@@ -147,9 +123,7 @@ def main() -> None:
                 measured(way, seed)
         for share, way in TOGETHER.values():
             measured(way, seed, share)
-    timed = {
-        name: measured(way, 0, share, "timed ")["seconds"] for name, (share, way) in TOGETHER.items() if arguments.timed
-    }
+    timed = {name: measured(way, 0, share, "timed ")["seconds"] for name, (share, way) in TOGETHER.items() if arguments.timed}
 
     def mean(found: list[dict[str, float]], name: str) -> float:
         return statistics.mean(f[name] for f in found)
@@ -171,9 +145,7 @@ def main() -> None:
                 compared,
             )
         )
-    both: Table = [
-        ("data and network", "accuracy", "less all and whole, in pairs", "training FLOPs", "training seconds")
-    ]
+    both: Table = [("data and network", "accuracy", "less all and whole, in pairs", "training FLOPs", "training seconds")]
     for name, (share, way) in TOGETHER.items():
         found, whole = [measured(way, s, share) for s in seeds], [measured("whole", s) for s in seeds]
         pairs = [100 * (f["accuracy"] - w["accuracy"]) for f, w in zip(found, whole, strict=True)]
@@ -196,13 +168,7 @@ def main() -> None:
             "faster a training step gets: structure_pace.md.",
         ]
         page = f"structure-{arguments.dataset}-{arch}"
-        write_page(
-            "structure",
-            f"Networks that shrink while they train: {arguments.dataset}, {arguments.arch}",
-            table,
-            notes,
-            page=page,
-        )
+        write_page("structure", f"Networks that shrink while they train: {arguments.dataset}, {arguments.arch}", table, notes, page=page)
 
 
 if __name__ == "__main__":

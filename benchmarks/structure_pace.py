@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from complexity_gap import Table, markdown, write_page
 
 from prune_cli.methods.structure.cutting import whole_shapes
-from prune_cli.methods.structure.magnitude import SmallestNorms
 from prune_cli.methods.structure.params import MagnitudeParams
+from prune_cli.methods.structure.smallest_norms import SmallestNorms
 from prune_cli.methods.training.networks.building import build_network
 from prune_cli.methods.training.networks.network import Network
 
@@ -81,9 +81,7 @@ def main() -> None:
             table.append((name, f"{100 * left:.0f} %", f"{100 * ratio:.0f} %", f"{milliseconds:.0f}"))
             print(table[-1], flush=True)
     print(markdown(table))
-    notes = [
-        "Batches of 128 pictures of 32 x 32 in colour, float32; medians of pairs, the cut network and the whole one in turns."
-    ]
+    notes = ["Batches of 128 pictures of 32 x 32 in colour, float32; medians of pairs, the cut network and the whole one in turns."]
     if arguments.write:
         write_page("structure_pace", "How much faster a network trains when it is cut", table, notes)
 

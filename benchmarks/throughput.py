@@ -67,10 +67,7 @@ def main() -> None:
 
     def train(steps: int) -> None:
         models.append(
-            train_standard(
-                TrainingJob(data, arguments.arch, Budget(steps=steps), runtime=runtime, observer=Nobody()),
-                StandardParams(),
-            )
+            train_standard(TrainingJob(data, arguments.arch, Budget(steps=steps), runtime=runtime, observer=Nobody()), StandardParams())
         )
 
     short = max(1, arguments.steps // 10)
@@ -86,7 +83,7 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     notes = [
         f"{arguments.arch} ({flops / 1e6:,.0f} MFLOP a forward pass), {arguments.precision}, batch {arguments.batch_size}, {n:,} "
-        f"pictures of 32 x 32 x 3, on {name}; matrix rate {rate / 1e12:.2f} TFLOP/s ({arguments.matrix} x {arguments.matrix}).",
+        f"pictures of 32 x 32 x 3, on {name}; matrix rate {rate / 1e12:.2f} TFLOP/s ({arguments.matrix} x {arguments.matrix})."
     ]
     print(notes[0])
     if arguments.write:

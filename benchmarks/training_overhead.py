@@ -31,7 +31,7 @@ from prune_cli.methods.training.data.inputs import TrainingSet
 from prune_cli.methods.training.loop.recording import READ_EVERY
 from prune_cli.methods.training.loop.timetable import BATCH_SIZE, Budget
 from prune_cli.methods.training.networks.building import build_network
-from prune_cli.methods.training.networks.network import choose_precision
+from prune_cli.methods.training.networks.precision import choose_precision
 from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
@@ -51,9 +51,7 @@ def bare_step(architecture: str, shape: tuple[int, int, int], precision: str) ->
     height, width, channels = shape
     dtype = choose_precision(precision, torch.device("cpu"), True)
     network = build_network(architecture, shape, 10, seed=0).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
-    )
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(BATCH_SIZE, channels, height, width, generator=generator)
     inputs = inputs.to(memory_format=torch.channels_last)
@@ -130,10 +128,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--write", action="store_true", help=f"replace docs/results/{PAGE.name}")
     options = parser.parse_args()
-    lines = [
-        "| network | picture | precision | bare loop, samples/s | prune, samples/s | over |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| network | picture | precision | bare loop, samples/s | prune, samples/s | over |", "|---|---|---|---|---|---|"]
     for architecture, shape, precision in CASES:
         ours, bare, ratio = measure(architecture, shape, precision, options.steps)
         dtype = str(choose_precision(precision, torch.device("cpu"), True)).removeprefix("torch.")

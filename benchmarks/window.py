@@ -113,7 +113,7 @@ def main() -> None:
             [
                 f"{arguments.rows:,} x {arguments.features} float32 features, {arguments.classes} classes; "
                 f"medians of {arguments.repeats} turns. "
-                "Every accuracy of a problem of 3,000 x 64 equals that of a fit for each window.",
+                "Every accuracy of a problem of 3,000 x 64 equals that of a fit for each window."
             ],
         )
 

@@ -45,9 +45,7 @@ def window(work: Path, fraction: float, start: float, per_class: bool) -> Path:
     return path
 
 
-def proxies(
-    work: Path, features: Path, scope: str, step: float, fractions: list[float]
-) -> dict[float, dict[float, float]]:
+def proxies(work: Path, features: Path, scope: str, step: float, fractions: list[float]) -> dict[float, dict[float, float]]:
     """Return the proxy's accuracy by fraction and start."""
     base = work / f"proxy-{scope}-{features.stem}.parquet"
     select(
@@ -96,9 +94,7 @@ def main() -> None:
                 key = f"{'class' if per_class else 'global'}/{fraction:g}/{start:g}"
                 if key not in done:
                     subset = window(work, fraction, start, per_class)
-                    done[key] = accuracy(
-                        data, test, subset, work / "truth", 0, steps=arguments.steps, architecture=arguments.arch
-                    )
+                    done[key] = accuracy(data, test, subset, work / "truth", 0, steps=arguments.steps, architecture=arguments.arch)
                     done_file.write_text(json.dumps(done))
                     print(key, f"{done[key]:.4f}", flush=True)
 
@@ -118,8 +114,7 @@ def main() -> None:
                 said = np.array([proxy[fraction][start] for start in starts])
                 best = int(said.argmax())
                 cells.append(
-                    f"{correlation(said, truth):+.2f}, starts at {starts[best]:.0%}: {100 * truth[best]:.1f} "
-                    f"of {100 * truth.max():.1f}"
+                    f"{correlation(said, truth):+.2f}, starts at {starts[best]:.0%}: {100 * truth[best]:.1f} of {100 * truth.max():.1f}"
                 )
             rows.append((scope, f"{epochs} pass{'es' if epochs != '1' else ''}", *cells))
     print(markdown(rows))
@@ -127,7 +122,7 @@ def main() -> None:
         notes = [
             f"{arguments.dataset}, {arguments.arch}, {arguments.steps} steps, one seed; windows by forgetting, then aum, starting every "
             f"{arguments.step:.0%}. In a cell: Spearman's correlation of the proxy's accuracy with the test accuracy of a network "
-            "trained on the window, the start the proxy takes, the test accuracy there in percent, and that of the best start.",
+            "trained on the window, the start the proxy takes, the test accuracy there in percent, and that of the best start."
         ]
         write_page(
             "window_truth", f"What the proxy of window knows: {arguments.dataset}", rows, notes,

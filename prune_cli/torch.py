@@ -36,7 +36,6 @@ def subset(dataset: Dataset[ItemT], selection: str | PathLike[str], ids: Ids | N
 
     Args:
         dataset: with a length; item i is the row with ``ids[i]``.
-        selection: a selection manifest.
         ids: the id of each item; None where the selection was made from data without ids, whose ids are positions.
     Raises:
         InputError: an id of the selection that no item has, or as many ids as there are no items.
@@ -47,13 +46,10 @@ def subset(dataset: Dataset[ItemT], selection: str | PathLike[str], ids: Ids | N
     return Subset(dataset, selected_positions(selection, ids, size)[0].tolist())
 
 
-def selected_positions(
-    selection: str | PathLike[str], ids: Ids | None, size: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def selected_positions(selection: str | PathLike[str], ids: Ids | None, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of what a selection keeps, ascending, and their weights.
 
     Args:
-        selection: a selection manifest.
         ids: the id of each item, or None for positions.
         size: number of items, where ``ids`` is None.
     Returns:
@@ -72,8 +68,7 @@ def selected_positions(
     if ids is None:
         if not pa.types.is_string(wanted.type) or not pc.all(pc.match_substring_regex(wanted, "^row-[0-9]+$")).as_py():
             raise InputError(
-                f"the ids of {source.location} are not positions, as {wanted[0].as_py()!r}",
-                "say which item has which id: ids=[...]",
+                f"the ids of {source.location} are not positions, as {wanted[0].as_py()!r}", "say which item has which id: ids=[...]"
             )
         last = pc.max(pc.cast(pc.utf8_slice_codeunits(wanted, 4), pa.int64())).as_py()
         there = position_ids(size if size is not None else last + 1)
@@ -82,9 +77,7 @@ def selected_positions(
     positions = locate(wanted, there, source.location, "the dataset")
     weights = np.ones(len(positions))
     if weighed:
-        weights = (
-            table.column("weight").combine_chunks().cast(pa.float64()).fill_null(1.0).to_numpy(zero_copy_only=False)
-        )
+        weights = table.column("weight").combine_chunks().cast(pa.float64()).fill_null(1.0).to_numpy(zero_copy_only=False)
     order = np.argsort(positions, kind="stable")
     return positions[order], weights[order]
 
@@ -102,9 +95,7 @@ class WeightedSampler(Sampler[int]):
         seed: 0 or more.
     """
 
-    def __init__(
-        self, selection: str | PathLike[str], ids: Ids | None = None, *, n_samples: int | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, selection: str | PathLike[str], ids: Ids | None = None, *, n_samples: int | None = None, seed: int = 0) -> None:
         self._positions, weights = selected_positions(selection, ids)
         if (weights < 0).any() or not weights.sum() > 0:
             raise InputError(f"{fspath(selection)} has weights below 0, or none above it", "check the column 'weight'")

@@ -66,11 +66,7 @@ def write(path: Path, ids: list[str], images: list[bytes], labels: dict[str, np.
     """Write one Parquet file as Hugging Face ``datasets`` would."""
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     class_label = {"names": [str(label) for label in range(CLASSES)], "_type": "ClassLabel"}
-    features = {
-        "id": {"dtype": "string", "_type": "Value"},
-        "image": {"_type": "Image"},
-        **dict.fromkeys(labels, class_label),
-    }
+    features = {"id": {"dtype": "string", "_type": "Value"}, "image": {"_type": "Image"}, **dict.fromkeys(labels, class_label)}
     table = pa.table(
         {
             "id": pa.array(ids, pa.string()),

@@ -35,11 +35,7 @@ def vectors(tmp_path: Path) -> Path:
     ids = [f"s{i:03d}" for i in rng.permutation(60)]
     return write(
         tmp_path / "vectors.parquet",
-        {
-            "id": ids,
-            "label": labels,
-            "embedding": pa.FixedSizeListArray.from_arrays(values.astype(np.float32).ravel(), 8),
-        },
+        {"id": ids, "label": labels, "embedding": pa.FixedSizeListArray.from_arrays(values.astype(np.float32).ravel(), 8)},
     )
 
 
@@ -77,11 +73,7 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
             return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def run(
-        *arguments: object,
-        stdin: bytes = b"",
-        check: int | None = 0,
-        env: dict[str, str] | None = None,
-        fresh: bool = False,
+        *arguments: object, stdin: bytes = b"", check: int | None = 0, env: dict[str, str] | None = None, fresh: bool = False
     ) -> subprocess.CompletedProcess[bytes]:
         texts = [str(a) for a in arguments]
         if env is None:

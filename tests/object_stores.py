@@ -141,9 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self, key: str, query: dict[str, list[str]], body: bytes) -> None:
         if "uploads" in query:
             self.store.uploads[key] = {}
-            self._answer(
-                200, b"<InitiateMultipartUploadResult><UploadId>one</UploadId></InitiateMultipartUploadResult>"
-            )
+            self._answer(200, b"<InitiateMultipartUploadResult><UploadId>one</UploadId></InitiateMultipartUploadResult>")
         elif key not in self.store.uploads:
             self._answer(404, b"<Error><Code>NoSuchUpload</Code><Message>aborted</Message></Error>")
         else:

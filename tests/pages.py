@@ -42,10 +42,7 @@ def script(page: Path, shown: Path) -> str:
         elif block.tag == "python":
             parts.append(f"python - << 'END_OF_PYTHON'\n{block.text}END_OF_PYTHON\n")
         elif block.tag == "console":
-            parts += [
-                f"{{ {command}\n}} > {shown}/{block.line}.{number} 2>&1"
-                for number, (command, _) in enumerate(commands(block))
-            ]
+            parts += [f"{{ {command}\n}} > {shown}/{block.line}.{number} 2>&1" for number, (command, _) in enumerate(commands(block))]
     return "\n".join(parts)
 
 
@@ -83,9 +80,7 @@ def prints(said: list[str], printed: str) -> bool:
     >>> prints(["...", "rows  12", "..."], "a\\nrows   1,300\\nb\\n"), prints(["rows 12"], "rows\\n")
     (True, False)
     """
-    pattern = "".join(
-        r"(?:.*\n)*" if line == ELLIPSIS else re.escape(_plain(line)) + r"\n" for line in said if _plain(line)
-    )
+    pattern = "".join(r"(?:.*\n)*" if line == ELLIPSIS else re.escape(_plain(line)) + r"\n" for line in said if _plain(line))
     text = "".join(f"{plain}\n" for line in printed.splitlines() if (plain := _plain(line)))
     return re.fullmatch(pattern, text) is not None
 

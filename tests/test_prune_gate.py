@@ -25,8 +25,7 @@ gate = ["accuracy >= full - 20"]
 
 
 @pytest.mark.parametrize(
-    ("code", "gate", "said"),
-    [(0, "accuracy>=full-20", "**The gate holds.**"), (1, "accuracy>=99.9%", "**The gate does not hold**")],
+    ("code", "gate", "said"), [(0, "accuracy>=full-20", "**The gate holds.**"), (1, "accuracy>=99.9%", "**The gate does not hold**")]
 )
 def test_the_gate_s_exit_code_is_the_verdict(clone: Path, warm: WarmCommands, code: int, gate: str, said: str) -> None:
     (clone / "prune.toml").write_text(SETTINGS)
@@ -39,13 +38,7 @@ def test_the_gate_s_exit_code_is_the_verdict(clone: Path, warm: WarmCommands, co
     told = summary.read_text()
     assert told.startswith("before\n") and said in told and "less random" in told and told.count("```") == 2
     assert "break-even" in told, "what scoring and selecting cost is known"
-    assert {p.name for p in (clone / "out").glob("*")} >= {
-        "scores.parquet",
-        "kept.parquet",
-        "compare.parquet",
-        "report.html",
-        "work",
-    }
+    assert {p.name for p in (clone / "out").glob("*")} >= {"scores.parquet", "kept.parquet", "compare.parquet", "report.html", "work"}
     if code == 0:
         cells = {p: p.stat().st_mtime_ns for p in (clone / "out" / "work" / "cells").iterdir()}
         assert len(cells) == 9

@@ -123,9 +123,7 @@ class WarmCommands:
         assert (self.folder / "socket").exists(), "it could not be started"
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._server is not None:
             assert self._server.stdin is not None
             self._server.stdin.close()
@@ -164,12 +162,7 @@ class WarmCommands:
         Variables that would change what ``prune`` does are not passed on from outside.
         """
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PRUNE_", "GITHUB_"))}
-        environment |= {
-            "PATH": f"{self.folder}:{os.environ['PATH']}",
-            "PRUNE_COMPARE_JOBS": "1",
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "120",
-        }
+        environment |= {"PATH": f"{self.folder}:{os.environ['PATH']}", "PRUNE_COMPARE_JOBS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
         return subprocess.run(
             ["bash", "-c", script], cwd=folder, env=environment | variables,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=HANGS,
@@ -309,9 +302,7 @@ def _fork(task: list[Any], files: list[int], ours: list[socket.socket]) -> int:
         held.close()
     _take(files, numbers)
     torch = sys.modules["torch"]
-    torch.set_num_threads(
-        torch.get_num_threads()
-    )  # its pool is made anew before it has two threads, which would race for that
+    torch.set_num_threads(torch.get_num_threads())  # its pool is made anew before it has two threads, which would race for that
     sys.stdout.reconfigure(line_buffering=os.isatty(1))
     os.chdir(place)
     os.environ.clear()

@@ -1,4 +1,4 @@
-"""Values that a shell completes: names straight from the registry, without loading what they name."""
+"""Values that a shell completes, and ``prune completion``: names straight from the registry, without loading what they name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from prune_cli.core.runtime import ENGINES
 from prune_cli.methods.registry.lookup import EXPORTS, PRESETS, methods_of
 from prune_cli.methods.registry.method import Kind
 
-_KINDS: dict[str, Kind] = {
-    "score": "score",
-    "select": "selection",
-    "top-up": "selection",
-    "train": "recipe",
-    "compare": "recipe",
-}
+_KINDS: dict[str, Kind] = {"score": "score", "select": "selection", "top-up": "selection", "train": "recipe", "compare": "recipe"}
 """Command -> the kind of method its presets are of."""
 
 Choice = tuple[str, str]
@@ -48,9 +42,7 @@ def methods(kind: Kind) -> Callable[[str], list[Choice]]:
 def presets(context: typer.Context) -> list[Choice]:
     """Return the presets that say something to the command, with the methods they are for."""
     kind = _KINDS.get(context.info_name or "")
-    return [
-        (name, f"for {', '.join(kinds[kind])}") for name, kinds in PRESETS.items() if kind is not None and kind in kinds
-    ]
+    return [(name, f"for {', '.join(kinds[kind])}") for name, kinds in PRESETS.items() if kind is not None and kind in kinds]
 
 
 def architectures() -> list[Choice]:
@@ -70,14 +62,14 @@ def targets() -> list[Choice]:
 
 def hows() -> list[Choice]:
     """Return how manifests are put together."""
-    from prune_cli.stages.manifest.options import HOWS
+    from prune_cli.stages.manifest.tables import HOWS
 
     return _plain(HOWS)
 
 
 def origins() -> list[Choice]:
     """Return what manifests are made of."""
-    from prune_cli.stages.manifest.options import ORIGINS
+    from prune_cli.stages.manifest.tables import ORIGINS
 
     return _plain(ORIGINS)
 
@@ -133,11 +125,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def offer_completions(environment: MutableMapping[str, str]) -> None:
-    """Get ready to answer a shell, where one asks.
-
-    Args:
-        environment: of this process.
-    """
+    """Get ready to answer a shell, where one asks."""
     if ASKED in environment:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
@@ -147,16 +135,9 @@ def offer_completions(environment: MutableMapping[str, str]) -> None:
 def completion(
     shell: Annotated[
         str,
-        typer.Argument(
-            metavar="bash|zsh|fish",
-            help="The shell to complete in.",
-            show_default=False,
-            autocompletion=lambda: list(SHELLS),
-        ),
+        typer.Argument(metavar="bash|zsh|fish", help="The shell to complete in.", show_default=False, autocompletion=lambda: list(SHELLS)),
     ],
-    program: Annotated[
-        str, typer.Option("--program", metavar="NAME", help="Command that is completed: prune or prune-cli.")
-    ] = "prune",
+    program: Annotated[str, typer.Option("--program", metavar="NAME", help="Command that is completed: prune or prune-cli.")] = "prune",
 ) -> None:
     """Print the script that completes commands, options, methods, presets and networks; nothing is installed.
 

@@ -1,4 +1,4 @@
-"""One stage, run for one command: progress shown, Ctrl-C heeded, the outcome printed."""
+"""What every command does beside its own work: settings heeded, its stage run with progress and Ctrl-C, the outcome printed."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ _WORDS = "prune_cli.words"
 _NEARNESS = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
 
 
-def command(
-    *, order: Sequence[str] = COLUMNS_LAST, lists: Sequence[Kind] = ()
-) -> Callable[[Callable[..., Stage]], Callable[..., None]]:
+def command(*, order: Sequence[str] = COLUMNS_LAST, lists: Sequence[Kind] = ()) -> Callable[[Callable[..., Stage]], Callable[..., None]]:
     """Return what makes a command of a function from options, or groups of them, to the stage that is to run.
 
     Args:
@@ -142,10 +140,7 @@ def _list_methods(kinds: Sequence[Kind]) -> Any:
     return Annotated[
         bool,
         typer.Option(
-            "--list-methods",
-            is_eager=True,
-            callback=show,
-            help="Every method with parameters, defaults, cost, source; then stop.",
+            "--list-methods", is_eager=True, callback=show, help="Every method with parameters, defaults, cost, source; then stop."
         ),
     ]
 
@@ -200,9 +195,7 @@ def _settle_alternatives(context: Any) -> None:
     defaults = {option.name: option.default for option in context.command.params}
     for names in ALTERNATIVES:
         sources = {
-            name: source.name
-            for name in names
-            if (source := context.get_parameter_source(name)) is not None and source.name in _NEARNESS
+            name: source.name for name in names if (source := context.get_parameter_source(name)) is not None and source.name in _NEARNESS
         }
         nearest = min(sources.values(), key=_NEARNESS.index, default=None)
         for name, source in sources.items():

@@ -20,12 +20,8 @@ class DataSetFlags(Flags):
     """The data that selections are of, and the data that networks are tested on."""
 
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="What they select from.", show_default=False)]
-    test: Annotated[
-        str, typer.Option("--test", metavar="TEST", help="Data manifest that is tested on.", show_default=False)
-    ]
-    test_split: Annotated[
-        str | None, typer.Option("--test-split", metavar="NAME", help="As --split, of TEST.", show_default=False)
-    ] = None
+    test: Annotated[str, typer.Option("--test", metavar="TEST", help="Data manifest that is tested on.", show_default=False)]
+    test_split: Annotated[str | None, typer.Option("--test-split", metavar="NAME", help="As --split, of TEST.", show_default=False)] = None
 
 
 class GridFlags(OwnFlags):
@@ -49,9 +45,7 @@ class GridFlags(OwnFlags):
     ] = None
     keys: Annotated[
         str | None,
-        typer.Option(
-            "--keys", metavar="NAME[,NAME]", help="Score columns that each of the methods goes by.", show_default=False
-        ),
+        typer.Option("--keys", metavar="NAME[,NAME]", help="Score columns that each of the methods goes by.", show_default=False),
         As(read=partial(parse_names, option="--keys")),
     ] = None
 
@@ -66,20 +60,12 @@ class TrialFlags(OwnFlags):
 
     baselines: Annotated[
         str,
-        typer.Option(
-            "--baselines", metavar="NAME[,NAME]", help="What to compare with: random, random_per_class, full; or none."
-        ),
+        typer.Option("--baselines", metavar="NAME[,NAME]", help="What to compare with: random, random_per_class, full; or none."),
         As(read=parse_baselines),
     ] = "random,full"
-    budget: Annotated[
-        str, typer.Option("--budget", metavar="steps|epochs|both", help="What is equal in all trainings.")
-    ] = "steps"
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over all the data.", show_default="20")
-    ] = None
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="Steps instead of passes.", show_default=False)
-    ] = None
+    budget: Annotated[str, typer.Option("--budget", metavar="steps|epochs|both", help="What is equal in all trainings.")] = "steps"
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over all the data.", show_default="20")] = None
+    steps: Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps instead of passes.", show_default=False)] = None
     seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Trainings of each, paired by seed.")] = 3
 
 
@@ -98,9 +84,7 @@ class JudgingFlags(OwnFlags):
         As("gates"),
     ] = None
     gate_undecided: Annotated[
-        str,
-        typer.Option("--gate-undecided", metavar="fail|pass", help="What a gate counts as that nobody can tell."),
-        As("undecided"),
+        str, typer.Option("--gate-undecided", metavar="fail|pass", help="What a gate counts as that nobody can tell."), As("undecided")
     ] = "fail"
     costs: Annotated[
         list[str] | None,
@@ -116,9 +100,9 @@ class JudgingFlags(OwnFlags):
 class NetworkFlags(OwnFlags):
     """What is trained, and how many at a time."""
 
-    recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe"))
-    ] = "standard"
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe"))] = (
+        "standard"
+    )
     structure: Annotated[
         str | None,
         typer.Option(
@@ -131,8 +115,7 @@ class NetworkFlags(OwnFlags):
     ] = None
     arch: Arch = None
     jobs: Annotated[
-        int,
-        typer.Option("--jobs", min=0, metavar="N", help="Trainings at a time; 0 is what cores, memory and work allow."),
+        int, typer.Option("--jobs", min=0, metavar="N", help="Trainings at a time; 0 is what cores, memory and work allow.")
     ] = 0
     keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave the run folders in --work-dir.")] = False
 
@@ -140,10 +123,7 @@ class NetworkFlags(OwnFlags):
 @command()
 def compare(
     files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...", help="Selections; with --methods score manifests of the data.", show_default=False
-        ),
+        list[str], typer.Argument(metavar="FILE...", help="Selections; with --methods score manifests of the data.", show_default=False)
     ],
     *,
     sets: DataSetFlags,

@@ -128,12 +128,7 @@ def _drawn(title: str | None, rows: list[list[str]], to: TextIO, *, width: int |
         table.add_row(*(Text(cell) for cell in row))
     styled = to.isatty() and not os.environ.get("NO_COLOR")
     console = RichConsole(
-        file=to,
-        width=width,
-        highlight=False,
-        force_terminal=styled,
-        color_system="auto" if styled else None,
-        legacy_windows=False,
+        file=to, width=width, highlight=False, force_terminal=styled, color_system="auto" if styled else None, legacy_windows=False
     )
     with console.capture() as drawn:
         if title is not None:

@@ -28,12 +28,7 @@ def evaluate(
     ] = None,
     subset: Annotated[
         str | None,
-        typer.Option(
-            "--subset",
-            metavar="SELECTION",
-            help="The selection the run was trained on, for --data.",
-            show_default=False,
-        ),
+        typer.Option("--subset", metavar="SELECTION", help="The selection the run was trained on, for --data.", show_default=False),
     ] = None,
     relabels: Annotated[
         str | None,
@@ -56,12 +51,6 @@ def evaluate(
     from prune_cli.stages.evaluate.command import evaluate as stage
 
     options = EvaluateOptions(
-        run,
-        columns.options(test),
-        trained_on=data,
-        subset=subset,
-        relabels=relabels,
-        runtime=machine.runtime(),
-        **output.named(),
+        run, columns.options(test), trained_on=data, subset=subset, relabels=relabels, runtime=machine.runtime(), **output.named()
     )
     return partial(stage, options)

@@ -118,11 +118,7 @@ class Spread:
     """
 
     def __init__(
-        self,
-        function: Callable[..., Any],
-        order: Sequence[str],
-        more: Mapping[str, type[Flags]],
-        eager: Sequence[inspect.Parameter],
+        self, function: Callable[..., Any], order: Sequence[str], more: Mapping[str, type[Flags]], eager: Sequence[inspect.Parameter]
     ) -> None:
         self._groups: dict[str, tuple[type[Flags], list[inspect.Parameter]]] = {}
         self._eager = {one.name for one in eager}
@@ -149,10 +145,7 @@ class Spread:
     def gathered(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of single options as the function takes them, groups made."""
         left = {name: value for name, value in values.items() if name not in self._eager}
-        made = {
-            name: group(**{one.name: left.pop(one.name) for one in options})
-            for name, (group, options) in self._groups.items()
-        }
+        made = {name: group(**{one.name: left.pop(one.name) for one in options}) for name, (group, options) in self._groups.items()}
         return {**left, **made}
 
 

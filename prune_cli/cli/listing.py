@@ -92,10 +92,7 @@ def _names(method: dict[str, Any]) -> str:
 
 
 def _parameters(params_class: type) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "type": kind, "default": default, "help": help}
-        for name, kind, default, help in describe_params(params_class)
-    ]
+    return [{"name": name, "type": kind, "default": default, "help": help} for name, kind, default, help in describe_params(params_class)]
 
 
 def _presets(kind: Kind, owner: str) -> dict[str, dict[str, Any]]:

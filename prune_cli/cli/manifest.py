@@ -1,4 +1,4 @@
-"""``prune manifest import``."""
+"""``prune manifest``: make, verify, combine, import, add to and hand on manifests."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from prune_cli.cli.options.methods import BudgetFlags, ChoiceFlags, MethodFlags,
 from prune_cli.cli.options.runtime import OutputFlags, RuntimeFlags, Workers
 from prune_cli.core.errors import InputError
 from prune_cli.io.foreign.exports import TARGETS
-from prune_cli.stages.manifest.options import HOWS, JOIN, ORIGINS
+from prune_cli.stages.manifest.tables import HOWS, JOIN, ORIGINS
 
 
 @command(order=COLUMNS_FIRST)
@@ -31,31 +31,19 @@ def import_file(
             autocompletion=choices.origins,
         ),
     ],
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="DATA", help="The data that it is of.", show_default=False)
-    ] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="The data that it is of.", show_default=False)] = None,
     ids: Annotated[
         str | None,
         typer.Option(
-            "--ids",
-            metavar="FILE",
-            help="The ids of the scores, in their order: .npy, or one a line.",
-            show_default="the data's",
+            "--ids", metavar="FILE", help="The ids of the scores, in their order: .npy, or one a line.", show_default="the data's"
         ),
     ] = None,
     column: Annotated[
-        str | None,
-        typer.Option(
-            "--column", metavar="NAME", help="What to call the scores.", show_default="label_score of cleanlab"
-        ),
+        str | None, typer.Option("--column", metavar="NAME", help="What to call the scores.", show_default="label_score of cleanlab")
     ] = None,
     choice: Annotated[ChoiceFlags, Only("direction")],
-    selection: Annotated[
-        bool, typer.Option("--selection", help="Of cleanlab: which rows are no label issue, instead of scores.")
-    ] = False,
-    unordered: Annotated[
-        bool, typer.Option("--unordered", help="The order of the file says nothing: no ranks.")
-    ] = False,
+    selection: Annotated[bool, typer.Option("--selection", help="Of cleanlab: which rows are no label issue, instead of scores.")] = False,
+    unordered: Annotated[bool, typer.Option("--unordered", help="The order of the file says nothing: no ranks.")] = False,
     columns: Annotated[DataFlags, Only("id_column", "label_column", "split")],
     output: OutputFlags,
 ) -> Stage:
@@ -84,24 +72,17 @@ def import_file(
 
 @command(order=COLUMNS_FIRST)
 def top_up(
-    selection: Annotated[
-        str, typer.Argument(metavar="SELECTION", help="The selection that rows are added to.", show_default=False)
-    ],
+    selection: Annotated[str, typer.Argument(metavar="SELECTION", help="The selection that rows are added to.", show_default=False)],
     *,
     scores: Annotated[
         list[str],
-        typer.Option(
-            "--scores", metavar="FILE", help="Scores of old and new rows; repeatable, joined by id.", show_default=False
-        ),
+        typer.Option("--scores", metavar="FILE", help="Scores of old and new rows; repeatable, joined by id.", show_default=False),
     ],
     budget: BudgetFlags,
     method: Annotated[
         str,
         typer.Option(
-            "--method",
-            metavar="NAME",
-            help="How to choose the rows that are added.",
-            autocompletion=choices.methods("selection"),
+            "--method", metavar="NAME", help="How to choose the rows that are added.", autocompletion=choices.methods("selection")
         ),
     ] = "top",
     vectors: VectorFlags,
@@ -135,9 +116,7 @@ app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_i
 @app.command("create", cls=Command)
 @command()
 def create(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A folder per class, or one with metadata.csv.", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder per class, or one with metadata.csv.", show_default=False)],
     *,
     paths: Annotated[
         bool, typer.Option("--paths", help="Keep the paths alone instead of the images' bytes; use with --root FOLDER.")
@@ -156,9 +135,7 @@ def create(
 
 @app.command("check", cls=Command)
 @command()
-def check(
-    data: Annotated[str, DATA], *, workers: Workers = 0, columns: Annotated[DataFlags, Without(*AS_STORED)]
-) -> Stage:
+def check(data: Annotated[str, DATA], *, workers: Workers = 0, columns: Annotated[DataFlags, Without(*AS_STORED)]) -> Stage:
     """Verify a manifest: every row is read; exit code 1 when one is bad. Nothing is written.
 
     Example: prune manifest check photos.parquet
@@ -199,9 +176,7 @@ def merge(
         ),
     ] = None,
     choice: Annotated[ChoiceFlags, Only("selected_only")],
-    relabel: Annotated[
-        bool, typer.Option("--relabel", help="Write the data with its labels replaced; they stay in given_label.")
-    ] = False,
+    relabel: Annotated[bool, typer.Option("--relabel", help="Write the data with its labels replaced; they stay in given_label.")] = False,
     columns: IdColumns,
     machine: Annotated[RuntimeFlags, Only("memory_limit")],
     output: OutputFlags,
@@ -220,9 +195,7 @@ def merge(
     from prune_cli.stages.manifest.merge import merge as stage
     from prune_cli.stages.manifest.options import MergeOptions
 
-    options = MergeOptions(
-        tuple(files), how, tuple(quota or ()), choice.selected_only, runtime=machine.runtime(), **shared
-    )
+    options = MergeOptions(tuple(files), how, tuple(quota or ()), choice.selected_only, runtime=machine.runtime(), **shared)
     return lambda progress: stage(options)
 
 
@@ -231,9 +204,7 @@ def _cleaning(files: list[str], shared: dict[str, Any]) -> Stage:
     from prune_cli.stages.evaluate.relabels import RelabelOptions, relabel
 
     if len(files) != 2:
-        raise InputError(
-            f"--relabel takes two files, and {len(files)} are given", "prune manifest merge DATA RELABELS --relabel"
-        )
+        raise InputError(f"--relabel takes two files, and {len(files)} are given", "prune manifest merge DATA RELABELS --relabel")
     options = RelabelOptions(files[0], files[1], **shared)
     return lambda progress: relabel(options)
 
@@ -241,9 +212,7 @@ def _cleaning(files: list[str], shared: dict[str, Any]) -> Stage:
 @app.command("export", cls=Command)
 @command()
 def export(
-    selection: Annotated[
-        str, typer.Argument(metavar="SELECTION", help="Selection manifest, or any with ids.", show_default=False)
-    ],
+    selection: Annotated[str, typer.Argument(metavar="SELECTION", help="Selection manifest, or any with ids.", show_default=False)],
     *,
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="The data it selects from.", show_default=False)],
     to: Annotated[
@@ -256,9 +225,7 @@ def export(
             autocompletion=choices.targets,
         ),
     ],
-    shard_size: Annotated[
-        str, typer.Option("--shard-size", metavar="SIZE", help="About how large a shard grows.")
-    ] = "256MiB",
+    shard_size: Annotated[str, typer.Option("--shard-size", metavar="SIZE", help="About how large a shard grows.")] = "256MiB",
     columns: Annotated[DataFlags, Without(*AS_STORED)],
     output: OutputFlags,
 ) -> Stage:

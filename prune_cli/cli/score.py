@@ -28,34 +28,23 @@ class FileFlags(OwnFlags):
         ),
     ] = None
     weights: Annotated[
-        Path | None,
-        typer.Option("--weights", metavar="FILE", help="Its weights: safetensors, or torch's.", show_default=False),
+        Path | None, typer.Option("--weights", metavar="FILE", help="Its weights: safetensors, or torch's.", show_default=False)
     ] = None
     save_features: Annotated[
-        str | None,
-        typer.Option(
-            "--save-features", metavar="FILE", help="Also write embeddings and probabilities.", show_default=False
-        ),
+        str | None, typer.Option("--save-features", metavar="FILE", help="Also write embeddings and probabilities.", show_default=False)
     ] = None
     save_dynamics: Annotated[
-        str | None,
-        typer.Option(
-            "--save-dynamics", metavar="FILE", help="Also write what training said of each row.", show_default=False
-        ),
+        str | None, typer.Option("--save-dynamics", metavar="FILE", help="Also write what training said of each row.", show_default=False)
     ] = None
     save_kernel: Annotated[
-        Path | None,
-        typer.Option("--save-kernel", metavar="FILE", help="Also write the kernel of all rows.", show_default=False),
+        Path | None, typer.Option("--save-kernel", metavar="FILE", help="Also write the kernel of all rows.", show_default=False)
     ] = None
     load_kernel: Annotated[
-        Path | None,
-        typer.Option("--load-kernel", metavar="FILE", help="Take the kernel from such a file.", show_default=False),
+        Path | None, typer.Option("--load-kernel", metavar="FILE", help="Take the kernel from such a file.", show_default=False)
     ] = None
     from_dynamics: Annotated[
         str | None,
-        typer.Option(
-            "--from-dynamics", metavar="FILE", help="Score from such a file: no data, no training.", show_default=False
-        ),
+        typer.Option("--from-dynamics", metavar="FILE", help="Score from such a file: no data, no training.", show_default=False),
     ] = None
 
 
@@ -69,10 +58,7 @@ class ScoringFlags(Flags):
     ] = "cg"
     arch: Arch = None
     epochs: Annotated[
-        int | None,
-        typer.Option(
-            "--epochs", min=1, metavar="N", help="Passes of the training that scores share.", show_default="200"
-        ),
+        int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes of the training that scores share.", show_default="200")
     ] = None
     shard: Annotated[
         str | None,
@@ -89,10 +75,7 @@ class ScoringFlags(Flags):
 @command(lists=("score",))
 def score(
     data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA", help="Parquet file, folder of them, or - for standard input.", show_default=False
-        ),
+        str | None, typer.Argument(metavar="DATA", help="Parquet file, folder of them, or - for standard input.", show_default=False)
     ] = None,
     *,
     scoring: ScoringFlags,

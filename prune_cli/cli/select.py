@@ -19,9 +19,7 @@ class LimitFlags(OwnFlags):
         float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)
     ] = None
     per_class: PerClass = False
-    keep: Annotated[
-        str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)
-    ] = None
+    keep: Annotated[str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)] = None
 
 
 @command(order=COLUMNS_FIRST, lists=("selection",))
@@ -29,9 +27,7 @@ def select(
     scores: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCORES...",
-            help="Score manifests of the same rows, joined by id; - for standard input.",
-            show_default=False,
+            metavar="SCORES...", help="Score manifests of the same rows, joined by id; - for standard input.", show_default=False
         ),
     ],
     *,

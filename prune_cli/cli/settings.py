@@ -1,4 +1,4 @@
-"""Values of a settings file: whether their types are those of the options, and how the parser takes them."""
+"""What is set outside the command line: ``--config FILE`` and variables of the environment, and whether their types fit."""
 
 from __future__ import annotations
 
@@ -33,8 +33,6 @@ def fitting(where: str, key: str, value: Any, setting: Setting) -> Any:
 
     Args:
         where: file and table, for the message.
-        key: as the file has it.
-        value: as TOML has it.
         setting: what it is for.
     Raises:
         InputError: the value is of another type than the option.
@@ -50,9 +48,7 @@ def fitting(where: str, key: str, value: Any, setting: Setting) -> Any:
     wanted, example = (_NAMES.get(kind, "text"), _EXAMPLES.get(kind, '"..."'))
     if several:
         wanted, example = _LISTS.get(kind, "a list of texts"), f"[{example}, {example}]"
-    raise InputError(
-        f"{where} {key} = {_as_toml(value)} is {kind_of(value)}, and {wanted} is wanted", f"write {key} = {example}"
-    )
+    raise InputError(f"{where} {key} = {_as_toml(value)} is {kind_of(value)}, and {wanted} is wanted", f"write {key} = {example}")
 
 
 def kind_of(value: Any) -> str:
@@ -144,7 +140,6 @@ def warn_of_unknown_variables(root: Any, environment: Mapping[str, str]) -> list
 
     Args:
         root: the command group, after `name_variables`.
-        environment: of this process.
     """
     known = {CONFIG}
     for _, command in _commands(root):
@@ -162,7 +157,6 @@ def read_settings(path: Path, root: Any) -> dict[str, Any]:
 
     Args:
         path: a TOML file with a table a command, ``[score]``, ``[manifest.export]``, and ``[defaults]`` for options in `SHARED`.
-        root: the command group.
     Raises:
         InputError: no such file, no TOML, a table or key that is not known, or a value of another type than the option's.
     """
@@ -217,9 +211,7 @@ def _check_tables(path: Path, found: Mapping[str, Any], shared: Any, commands: M
                     f"tables: {known}",
                 )
             if not isinstance(value, dict):
-                raise InputError(
-                    f"{path}: {'.'.join(place)} is {kind_of(value)}, and a table is wanted", f"write [{key}]"
-                )
+                raise InputError(f"{path}: {'.'.join(place)} is {kind_of(value)}, and a table is wanted", f"write [{key}]")
             if place in groups:
                 check(value, place)
 
@@ -234,8 +226,7 @@ def _checked(path: Path, table: str, values: Mapping[str, Any], settings: Mappin
         if name not in settings:
             known = sorted(settings)
             raise InputError(
-                f"{path}: [{table}] has no option '{key}'{_nearest(name, known)}",
-                f"known there: {', '.join(_dashed(n) for n in known)}",
+                f"{path}: [{table}] has no option '{key}'{_nearest(name, known)}", f"known there: {', '.join(_dashed(n) for n in known)}"
             )
         target = settings[name].parameter.name
         if target in made:

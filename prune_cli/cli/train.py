@@ -21,18 +21,10 @@ class TrainingFlags(OwnFlags):
 
     subset: Annotated[
         str | None,
-        typer.Option(
-            "--subset",
-            metavar="SELECTION",
-            help="Selection manifest: train on its selected rows.",
-            show_default="all rows",
-        ),
+        typer.Option("--subset", metavar="SELECTION", help="Selection manifest: train on its selected rows.", show_default="all rows"),
     ] = None
     recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe", "--method", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe")
-        ),
+        str, typer.Option("--recipe", "--method", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe"))
     ] = "standard"
     structure: Annotated[
         str | None,
@@ -54,14 +46,9 @@ class TrainingFlags(OwnFlags):
             show_default="weights from the seed",
         ),
     ] = None
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the selection.", show_default="20")
-    ] = None
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the selection.", show_default="20")] = None
     steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps", min=1, metavar="N", help="Steps, whatever is selected: comparable budgets.", show_default=False
-        ),
+        int | None, typer.Option("--steps", min=1, metavar="N", help="Steps, whatever is selected: comparable budgets.", show_default=False)
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False
 
@@ -69,17 +56,13 @@ class TrainingFlags(OwnFlags):
 class RecordFlags(OwnFlags):
     """What is written beside the network."""
 
-    save_dynamics: Annotated[
-        bool, typer.Option("--save-dynamics", help="Keep what every pass said of every sample: dynamics.parquet.")
-    ] = False
+    save_dynamics: Annotated[bool, typer.Option("--save-dynamics", help="Keep what every pass said of every sample: dynamics.parquet.")] = (
+        False
+    )
     export: Annotated[
         list[str] | None,
         typer.Option(
-            "--export",
-            metavar="onnx",
-            help="Also write the network as model.onnx.",
-            show_default=False,
-            autocompletion=choices.exports,
+            "--export", metavar="onnx", help="Also write the network as model.onnx.", show_default=False, autocompletion=choices.exports
         ),
     ] = None
 
@@ -104,9 +87,6 @@ def train(
     from prune_cli.stages.train.options import TrainOptions
 
     options = TrainOptions(
-        columns.options(data),
-        runtime=machine.runtime(),
-        launch=read_launch(os.environ),
-        **named(training, watch, record, params, output),
+        columns.options(data), runtime=machine.runtime(), launch=read_launch(os.environ), **named(training, watch, record, params, output)
     )
     return partial(stage, options)

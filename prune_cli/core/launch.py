@@ -50,6 +50,5 @@ def read_launch(environment: Mapping[str, str]) -> Launch:
         return Launch(*(int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"torchrun's variables do not say which process this is: {error}",
-            "start it by torchrun, or unset TORCHELASTIC_RUN_ID",
+            f"torchrun's variables do not say which process this is: {error}", "start it by torchrun, or unset TORCHELASTIC_RUN_ID"
         ) from error

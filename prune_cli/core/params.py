@@ -51,9 +51,7 @@ def build_params(params_class: type[ParamsT], values: Mapping[str, str | Value],
     for name, value in values.items():
         if name not in fields:
             known = ", ".join(f"{n} ({_type_name(hints[n])}, default {f.default})" for n, f in fields.items())
-            raise InputError(
-                f"{owner} has no parameter '{name}'", f"use one of: {known or 'none, it takes no parameter'}"
-            )
+            raise InputError(f"{owner} has no parameter '{name}'", f"use one of: {known or 'none, it takes no parameter'}")
         result = _parse(value, hints[name], f"{owner}: {name}") if isinstance(value, str) else value
         _check_range(result, fields[name].metadata, f"{owner}: {name}")
         parsed[name] = result
@@ -84,9 +82,7 @@ def split_assignments(
             raise InputError(f"-p {text!r} is not NAME=VALUE", "write it as -p repeats=4")
         owner, dot, rest = name.partition(".")
         if dot and owner not in result:
-            raise InputError(
-                f"-p {text!r} names the method '{owner}', which does not run here", f"methods: {', '.join(owners)}"
-            )
+            raise InputError(f"-p {text!r} names the method '{owner}', which does not run here", f"methods: {', '.join(owners)}")
         if dot:
             result[owner][rest] = value.strip()
             continue

@@ -32,7 +32,6 @@ class Plot:
 
     Args:
         key: name of its files: letters, digits, hyphens.
-        title: of the plot.
         x_label, y_label: with units.
         series: what is drawn, in the order of the legend.
         kind: lines, bars on top of one another, steps of a histogram on top of one another (``x`` are edges), or points.

@@ -29,7 +29,6 @@ def sort_within_runs(
         order_n: (N,) positions, sorted by the keys so far; changed.
         first_n: (N,) bool, whether a run begins at a place of the order; changed.
         key_n: (N,) the next key of every position, without NaN.
-        descending: the largest first.
         kind: ``stable`` keeps the order of what is equal.
     Cost:
         M log M for the M places in runs of two or more. Beside the arguments 13 bytes a place of the longest run, and 30 a place with
@@ -56,9 +55,7 @@ def sort_within_runs(
             order_n[places], first_n[places] = _sort_run(rows, keys, kind)
 
 
-def _sort_run(
-    rows: np.ndarray, keys: np.ndarray, kind: Literal["quicksort", "stable"]
-) -> tuple[np.ndarray, np.ndarray]:
+def _sort_run(rows: np.ndarray, keys: np.ndarray, kind: Literal["quicksort", "stable"]) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows by their keys, and where a key is another than the one before: range by range, so that little is held."""
     sample = np.sort(keys[:: max(1, len(keys) // _SAMPLES)])
     parts = max(1, -(-len(keys) // _BLOCK))

@@ -48,7 +48,6 @@ class BlockWork:
     Args:
         count: how many, about.
         nbytes: memory of the largest.
-        flops: of all.
     """
 
     count: int
@@ -81,6 +80,5 @@ class Engine(Protocol):
             function: import path of what blocks are for; see `Block`.
             blocks: handed out in their order.
             shared: arrays that every block has beside its own.
-            progress: told how far a block is, where it can be.
             in_threads: on this machine threads do as well as processes, which arrays would have to be copied to.
         """

@@ -33,7 +33,6 @@ class MapBlocks:
     """Calls a function on every block.
 
     Args:
-        engine: where blocks run.
         store: finished blocks, which are not computed again; None: none are kept.
         progress: told how many of all blocks there are results of; first of those that the store had.
         keep_all: keep results of work that takes no time worth speaking of, too.
@@ -103,7 +102,6 @@ def blocks_here(progress: Progress = silent, on_threads: bool = True) -> MapBloc
     """Return what hands out blocks in this process, for whoever calls a method without an engine.
 
     Args:
-        progress: told of the blocks.
         on_threads: False where blocks compute on a CUDA device.
     """
     return MapBlocks(ThreadEngine(None if on_threads else 1), progress=progress)

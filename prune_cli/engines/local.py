@@ -24,9 +24,7 @@ class LocalEngine:
 
     elsewhere = False
 
-    def __init__(
-        self, workers: int = 1, memory: int | None = None, cards: tuple[str, ...] = (), started: Pool | None = None
-    ) -> None:
+    def __init__(self, workers: int = 1, memory: int | None = None, cards: tuple[str, ...] = (), started: Pool | None = None) -> None:
         self.workers, self.memory, self.cards = workers, memory, cards
         self._started = started if not cards else None
         self._stack: contextlib.ExitStack | None = None

@@ -58,7 +58,6 @@ class Pool:
     Args:
         service: what answers: see `prune_cli.engines.serving.serve`.
         settings: a JSON value for it.
-        count: how many.
         retries: how often a task is handed out again whose worker was killed.
         environments: variables that workers have beside those of this process; they take turns with them.
         keep_open: descriptors that they inherit.

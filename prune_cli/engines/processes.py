@@ -22,12 +22,7 @@ _RETRIES = 2
 
 
 def map_jobs(
-    function: str,
-    jobs: Sequence[Any],
-    *,
-    workers: int,
-    threads: int | None = None,
-    keep_open: Sequence[int] = (),
+    function: str, jobs: Sequence[Any], *, workers: int, threads: int | None = None, keep_open: Sequence[int] = ()
 ) -> Iterator[tuple[int, Any]]:
     """Yield (number of the job, its result) as jobs are done, in whatever order that is.
 
@@ -58,7 +53,6 @@ def block_pool(workers: int, cards: Sequence[str] = ()) -> Pool:
     """Return processes for blocks, which load what every block computes with before it is known what they work on.
 
     Args:
-        workers: how many.
         cards: CUDA devices that they take turns with, as CUDA_VISIBLE_DEVICES names them.
     """
     common = _threads_environment(1)
@@ -152,9 +146,7 @@ def _told(alone: str) -> Iterator[None]:
         raise PruneError(f"processes cannot be started: {reason}", f"run in this one: {alone}") from None
     except LostWorker as lost:
         if lost.code >= 0:
-            raise PruneError(
-                f"a process ended with code {lost.code}: {lost.said}", f"run in this one: {alone} -vv"
-            ) from None
+            raise PruneError(f"a process ended with code {lost.code}: {lost.said}", f"run in this one: {alone} -vv") from None
         raise PruneError(
             f"a process was killed by signal {-lost.code} while it worked",
             f"if memory ran out, run fewer at once: {alone}; the command goes on where it was",

@@ -246,9 +246,7 @@ def _probe(shown: str) -> None:
 def _make_task() -> Callable[..., _Reply]:
     """Return what a worker runs: pickled by ray as code, because it has no name to import it by, so that it can say what is missing."""
 
-    def task(
-        version: str, function: str, values: dict[str, Any], arrays: Mapping[str, Any], shared: Mapping[str, Any]
-    ) -> _Reply:
+    def task(version: str, function: str, values: dict[str, Any], arrays: Mapping[str, Any], shared: Mapping[str, Any]) -> _Reply:
         try:
             import prune_cli
             from prune_cli.core.errors import PruneError
@@ -270,13 +268,11 @@ def _make_task() -> Callable[..., _Reply]:
 def _raise_what_was_said(said: Mapping[str, Any], where: str) -> None:
     if "missing" in said:
         raise UnavailableError(
-            f"{where} cannot run prune: {said['missing']}",
-            f"on every node: pip install 'prune-cli[ray]=={__version__}'",
+            f"{where} cannot run prune: {said['missing']}", f"on every node: pip install 'prune-cli[ray]=={__version__}'"
         )
     if "version" in said:
         raise UnavailableError(
-            f"{where} has prune {said['version']}, and here is {__version__}",
-            f"on every node: pip install 'prune-cli[ray]=={__version__}'",
+            f"{where} has prune {said['version']}, and here is {__version__}", f"on every node: pip install 'prune-cli[ray]=={__version__}'"
         )
     if "error" in said:
         raise getattr(errors, said["error"], PruneError)(said["message"], said["cure"])

@@ -52,7 +52,6 @@ def serve(service: str, settings: Any) -> None:
 
     Args:
         service: ``module:name`` of a function of the settings that returns the function from a question to its answer.
-        settings: a JSON value.
     """
     with os.fdopen(0, "rb", closefd=False) as questions, os.fdopen(os.dup(1), "wb") as replies:
         os.dup2(2, 1)  # nothing that a library prints gets between the replies

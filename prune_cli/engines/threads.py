@@ -64,15 +64,12 @@ def one_thread() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def in_order(
-    compute: Callable[[_Task], _Answer], tasks: Iterable[_Task], threads: int
-) -> Iterator[tuple[_Task, _Answer]]:
+def in_order(compute: Callable[[_Task], _Answer], tasks: Iterable[_Task], threads: int) -> Iterator[tuple[_Task, _Answer]]:
     """Yield each task with its answer, in order; a few are computed ahead, on threads.
 
     Args:
         compute: called in a thread, where torch computes on that one alone, or in this one where there is one only.
         tasks: taken from here a few ahead of the answers.
-        threads: how many compute at a time.
     """
     if threads <= 1:
         for task in tasks:

@@ -1,4 +1,4 @@
-"""How fast this machine is, measured for estimates alone.
+"""Devices and dtypes: what ``--device`` and ``--precision`` mean to torch, and how fast this machine is.
 
 This module imports torch inside functions only.
 """

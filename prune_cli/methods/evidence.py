@@ -21,7 +21,6 @@ class Interval:
     """A mean over seeds and how far it can be off.
 
     Args:
-        mean: of the values.
         low, high: confidence bounds; infinite where one value says nothing of the spread.
         std: standard deviation with n - 1; NaN for one value.
         n: values.
@@ -89,7 +88,6 @@ class Gate:
 
     Args:
         text: as the user wrote it.
-        metric: its name.
         at_least: true for ``>=``, false for ``<=``.
         reference: the baseline whose value counts, or None for a number.
         offset: what is added to the baseline's value, or the number itself; in the metric's unit, so 0.005 for half a point.
@@ -119,7 +117,6 @@ def parse_gate(text: str, shares: Sequence[str], others: Sequence[str], baseline
     """Return a gate from its text: ``METRIC >= BASELINE``, ``METRIC >= BASELINE - POINTS``, ``METRIC >= 90%``; or ``<=``.
 
     Args:
-        text: the claim.
         shares: metrics from 0 to 1; what is added to a baseline is in percentage points, and a bound alone is in percent.
         others: metrics in a unit of their own, as the loss in nats.
         baselines: that the comparison has.
@@ -156,9 +153,7 @@ def parse_gate(text: str, shares: Sequence[str], others: Sequence[str], baseline
     return Gate(text.strip(), metric, found["relation"] == ">=", reference, offset)
 
 
-def decide(
-    less_bound_s: ArrayLike, gate: Gate, *, n_claims: int = 1, confidence: float = CONFIDENCE, step: float = 0.0
-) -> Ruling:
+def decide(less_bound_s: ArrayLike, gate: Gate, *, n_claims: int = 1, confidence: float = CONFIDENCE, step: float = 0.0) -> Ruling:
     """Return whether one selection passes a gate, fails it, or whether its seeds cannot tell.
 
     It passes where the whole interval lies on the right side of the bound, and fails where the whole of a wider interval
@@ -168,7 +163,6 @@ def decide(
 
     Args:
         less_bound_s: (S,) the metric of each seed less its bound: the baseline's value of that seed and the offset.
-        gate: the claim.
         n_claims: selections times gates of the whole comparison.
         confidence, step: see `mean_interval`.
     Returns:

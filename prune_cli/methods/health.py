@@ -45,7 +45,6 @@ def examine_packages(modules: Sequence[str], progress: Progress = silent) -> Fin
 
     Args:
         modules: import names, in the order they are tried.
-        progress: told of each.
     Cost:
         The seconds that the imports take, once; nothing stays in this process.
     """
@@ -138,9 +137,7 @@ def _torch_facts() -> dict[str, Any]:
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(i)
-            found["devices"].append(
-                {"name": torch.cuda.get_device_name(i), "free_bytes": int(free), "total_bytes": int(total)}
-            )
+            found["devices"].append({"name": torch.cuda.get_device_name(i), "free_bytes": int(free), "total_bytes": int(total)})
     elif torch.version.cuda is None:
         found["why_no_cuda"] = f"torch {torch.__version__} is built without CUDA"
     elif os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
@@ -156,13 +153,10 @@ def _torch_facts() -> dict[str, Any]:
 
 def _auto_facts() -> dict[str, Any]:
     from prune_cli.methods.devices import resolve_device
-    from prune_cli.methods.training.networks.network import choose_precision
+    from prune_cli.methods.training.networks.precision import choose_precision
 
     device = resolve_device("auto")
-    return {
-        "device": str(device),
-        "training_precision": str(choose_precision("auto", device, True)).removeprefix("torch."),
-    }
+    return {"device": str(device), "training_precision": str(choose_precision("auto", device, True)).removeprefix("torch.")}
 
 
 def _faiss_facts() -> dict[str, Any]:

@@ -12,9 +12,7 @@ from prune_cli.core.errors import InputError, NumericalError
 CALIBRATION_BINS = 15
 
 
-def classification_metrics(
-    logits_nc: NDArray[np.floating], labels_n: NDArray[np.int64], n_classes: int
-) -> dict[str, Any]:
+def classification_metrics(logits_nc: NDArray[np.floating], labels_n: NDArray[np.int64], n_classes: int) -> dict[str, Any]:
     r"""Return the figures of a classifier from its logits.
 
     The calibration error is ``sum_b n_b / N |accuracy_b - confidence_b|`` over equal bins of the highest probability.
@@ -42,20 +40,14 @@ def classification_metrics(
     if n == 0:
         raise InputError("no samples to evaluate", "give at least one")
     if logits_nc.shape != (n, n_classes):
-        raise InputError(
-            f"logits are {logits_nc.shape}, not ({n}, {n_classes})", "give a row a sample, a column a class"
-        )
+        raise InputError(f"logits are {logits_nc.shape}, not ({n}, {n_classes})", "give a row a sample, a column a class")
     if labels_n.min() < 0 or labels_n.max() >= n_classes:
         raise InputError(f"labels reach from {labels_n.min()} to {labels_n.max()}", f"give 0 to {n_classes - 1}")
     if not np.isfinite(logits_nc).all():
         raise NumericalError("a logit is not finite", "check the model and its inputs")
     import torch
     import torch.nn.functional as F
-    from torchmetrics.functional.classification import (
-        multiclass_accuracy,
-        multiclass_calibration_error,
-        multiclass_confusion_matrix,
-    )
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error, multiclass_confusion_matrix
 
     logits = torch.from_numpy(np.array(logits_nc, dtype=np.float64))
     labels = torch.from_numpy(np.array(labels_n, dtype=np.int64))

@@ -56,11 +56,9 @@ def two_means_parts(
     many as the side has, are its halo; it is cut further as the side is.
 
     Args:
-        vectors: of all samples.
         order_n: (N,) the samples in canonical order: the sets are a function of it, the vectors and the seed.
         count: at most N / 2.
         seed, repeat: draw the rows that centres are fitted to.
-        progress: told of the sets.
         overlap: 0 for no halo; the sets do not depend on it.
     Cost:
         2 N D flops for each of the log2(count) levels, and a fit of 4,096 rows for each node. A halo has about

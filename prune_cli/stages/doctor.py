@@ -98,17 +98,13 @@ def _packages(required: list[Requirement], findings: Findings) -> list[Check]:
         name, again = f"import {requirement.module}", f"pip install --force-reinstall '{requirement.wanted}'"
         version = requirement.installed or findings.versions.get(requirement.module) or ""
         if error is not None and requirement.installed is None:
-            check = Check(
-                name, "failed", f"{requirement.package} is not installed", f"pip install '{requirement.wanted}'"
-            )
+            check = Check(name, "failed", f"{requirement.package} is not installed", f"pip install '{requirement.wanted}'")
         elif error is not None:
             check = Check(name, "failed", f"{requirement.package} {version} is broken: {error}", again)
         elif requirement.installed is None:
             check = Check(name, "note", f"{version} works, installed under another name than {requirement.package}")
         elif not requirement.fits:
-            check = Check(
-                name, "failed", f"{version} is not {requirement.wanted}", f"pip install '{requirement.wanted}'"
-            )
+            check = Check(name, "failed", f"{version} is not {requirement.wanted}", f"pip install '{requirement.wanted}'")
         else:
             check = Check(name, "ok", version)
         checks.append(check)
@@ -152,9 +148,7 @@ def _command() -> Check:
         ours = False
     if ours:
         return Check("command prune", "ok", found)
-    return Check(
-        "command prune", "note", f"{found} is another program", "use prune-cli, or put this one's folder first"
-    )
+    return Check("command prune", "note", f"{found} is another program", "use prune-cli, or put this one's folder first")
 
 
 def _can_write(folder: Path) -> bool:
@@ -192,9 +186,7 @@ def _without_home(value: Any) -> Any:
 
 def _tables(summary: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     machine, auto = summary["machine"], summary["auto"]
-    cuda = [
-        f"{d['name']}, {format_size(d['free_bytes'])} of {format_size(d['total_bytes'])} free" for d in machine["cuda"]
-    ]
+    cuda = [f"{d['name']}, {format_size(d['free_bytes'])} of {format_size(d['total_bytes'])} free" for d in machine["cuda"]]
     tables = {
         "versions": [["package", "version"], *([k, v or "missing"] for k, v in summary["versions"].items())],
         "machine": [
@@ -214,10 +206,7 @@ def _tables(summary: Mapping[str, Any]) -> dict[str, list[list[str]]]:
             ["--memory-limit", format_size(auto["memory_limit_bytes"])],
             ["threads of torch", str(auto["threads"] or "unknown")],
         ],
-        "extras": [
-            ["extra", "state"],
-            *([name, "installed" if e["installed"] else e["install"]] for name, e in summary["extras"].items()),
-        ],
+        "extras": [["extra", "state"], *([name, "installed" if e["installed"] else e["install"]] for name, e in summary["extras"].items())],
         "variables that are set": [["variable", "value"], *([k, v] for k, v in summary["environment"].items())],
         "checks": [
             ["check", "verdict", "found", "cure"],

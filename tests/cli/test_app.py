@@ -66,10 +66,7 @@ def test_version_and_entry_points(prune: Any) -> None:
     folder = Path(sys.executable).parent
     for name in ("prune", "prune-cli"):
         if (folder / name).exists():
-            assert (
-                subprocess.run([folder / name, "--version"], capture_output=True, text=True).stdout
-                == f"prune {__version__}\n"
-            )
+            assert subprocess.run([folder / name, "--version"], capture_output=True, text=True).stdout == f"prune {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -80,9 +77,7 @@ def test_version_and_entry_points(prune: Any) -> None:
         ("train", ["standard", "momentum=0.9"]),
     ],
 )
-def test_methods_are_listed_with_parameters_defaults_cost_and_source(
-    prune: Any, command: str, names: list[str]
-) -> None:
+def test_methods_are_listed_with_parameters_defaults_cost_and_source(prune: Any, command: str, names: list[str]) -> None:
     text = prune(command, "--list-methods").stdout.decode()
     for name in [*names, "cost: ", "source: "]:
         assert name in text

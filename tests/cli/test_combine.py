@@ -61,9 +61,7 @@ def test_intersection_and_difference(prune: Prune, selections: tuple[str, str], 
         "e": "not in a.selection.parquet",
     }  # fmt: skip
     prune("manifest", "merge", *selections, "--how", "difference", "--selected-only", "-o", "d.parquet")
-    assert pq.read_table(tmp_path / "d.parquet").to_pylist() == [
-        {"id": "a", "label": 0, "selected": True, "rank": 1, "reason": None}
-    ]
+    assert pq.read_table(tmp_path / "d.parquet").to_pylist() == [{"id": "a", "label": 0, "selected": True, "rank": 1, "reason": None}]
 
 
 def test_quotas(prune: Prune, selections: tuple[str, str], tmp_path: Path) -> None:

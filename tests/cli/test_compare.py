@@ -116,20 +116,8 @@ def test_a_grid_selects_by_itself_and_random_is_a_baseline(prune: Prune, kept: P
     assert len(drawn) == 5, "top once, ccs and random once a seed"
 
 
-def test_finished_cells_are_never_trained_twice(
-    prune: Prune, kept: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = (
-        "compare",
-        "kept.parquet",
-        "--data",
-        "train.parquet",
-        "--test",
-        "test.parquet",
-        *TRAINING,
-        "--work-dir",
-        "w",
-    )
+def test_finished_cells_are_never_trained_twice(prune: Prune, kept: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", *TRAINING, "--work-dir", "w")
     prune(*command, "--seeds", "2", "-o", "a.parquet")
     trained: list[str] = []
     real = comparison_cells.train
@@ -148,18 +136,7 @@ def test_finished_cells_are_never_trained_twice(
     prune("select", "rows.parquet" if (data / "rows.parquet").exists() else "train.parquet", "--method", "random",
           "--count", "36", "-o", "same-as-random.parquet", "--seed", "0")  # fmt: skip
     trained.clear()
-    prune(
-        "compare",
-        "kept.parquet",
-        "same-as-random.parquet",
-        *command[2:],
-        "--seeds",
-        "1",
-        "-o",
-        "d.parquet",
-        "--jobs",
-        "1",
-    )
+    prune("compare", "kept.parquet", "same-as-random.parquet", *command[2:], "--seeds", "1", "-o", "d.parquet", "--jobs", "1")
     assert trained == [], "the same rows are the same cell, whatever they are called"
 
 
@@ -199,52 +176,25 @@ def test_a_selection_may_come_by_standard_input(prune: Prune, kept: Path, data: 
     [
         (("kept.parquet", "--data", "-", "--test", "test.parquet"), "--data cannot come from standard input"),
         (("kept.parquet", "--data", "train.parquet", "--test", "-"), "--test cannot come from standard input"),
-        (
-            ("-", "--data", "train.parquet", "--test", "test.parquet", "--methods", "top", "--fractions", "0.5"),
-            "scores cannot come",
-        ),
+        (("-", "--data", "train.parquet", "--test", "test.parquet", "--methods", "top", "--fractions", "0.5"), "scores cannot come"),
         (("-", "-", "--data", "train.parquet", "--test", "test.parquet"), "named twice"),
     ],
 )
-def test_what_is_read_more_than_once_is_a_file(
-    prune: Prune, kept: Path, data: Path, command: tuple[str, ...], says: str
-) -> None:
+def test_what_is_read_more_than_once_is_a_file(prune: Prune, kept: Path, data: Path, command: tuple[str, ...], says: str) -> None:
     done = prune("compare", *command, "-o", "c.parquet", stdin=kept.read_bytes(), check=2)
     assert says in done.stderr.decode() and not (data / "c.parquet.work").exists()
 
 
 def test_little_work_starts_no_processes(prune: Prune, kept: Path, data: Path) -> None:
-    command = (
-        "compare",
-        "kept.parquet",
-        "--data",
-        "train.parquet",
-        "--test",
-        "test.parquet",
-        "--plan",
-        "--json",
-        "--arch",
-        "mlp:8",
-    )
+    command = ("compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", "--plan", "--json", "--arch", "mlp:8")
     planned = [
-        json.loads(prune(*command, "--steps", steps, "--seeds", "1").stdout)["plan"]["trainings_at_a_time"]
-        for steps in ("100", "100000")
+        json.loads(prune(*command, "--steps", steps, "--seeds", "1").stdout)["plan"]["trainings_at_a_time"] for steps in ("100", "100000")
     ]
     assert planned == [1, len(os.sched_getaffinity(0))]
 
 
 def test_two_at_a_time_give_the_same(prune: Prune, kept: Path, data: Path) -> None:
-    command = (
-        "compare",
-        "kept.parquet",
-        "--data",
-        "train.parquet",
-        "--test",
-        "test.parquet",
-        *TRAINING,
-        "--seeds",
-        "2",
-    )
+    command = ("compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", *TRAINING, "--seeds", "2")
     prune(*command, "-o", "one.parquet", "--jobs", "1")
     prune(*command, "-o", "two.parquet", "--jobs", "2")
     timed = {"train_seconds", "break_even_trainings"}
@@ -274,17 +224,7 @@ def test_a_killed_comparison_goes_on(prune: Prune, warm: WarmCommands, kept: Pat
 
 
 def test_gates_are_exit_codes(prune: Prune, kept: Path, data: Path) -> None:
-    command = (
-        "compare",
-        "kept.parquet",
-        "--data",
-        "train.parquet",
-        "--test",
-        "test.parquet",
-        *TRAINING,
-        "--work-dir",
-        "w",
-    )
+    command = ("compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", *TRAINING, "--work-dir", "w")
     assert prune(*command, "--gate", "accuracy >= full - 100", "-o", "a.parquet").returncode == 0
     failed = prune(*command, "--gate", "accuracy >= full + 99", "-o", "b.parquet", check=1)
     assert b"failed" in failed.stderr and failed.stdout == b"b.parquet\n"
@@ -301,9 +241,7 @@ def test_gates_are_exit_codes(prune: Prune, kept: Path, data: Path) -> None:
 
 
 def test_break_even_is_by_the_costs_given(prune: Prune, data: Path) -> None:
-    scored = prune(
-        "score", "train.parquet", "--method", "el2n", "--epochs", "1", "--arch", "mlp:8", "-o", "s.parquet", "--json"
-    )
+    scored = prune("score", "train.parquet", "--method", "el2n", "--epochs", "1", "--arch", "mlp:8", "-o", "s.parquet", "--json")
     (data / "score.json").write_bytes(scored.stdout)
     flops = json.loads(scored.stdout)["flops"]
     common = ("compare", "s.parquet", "--data", "train.parquet", "--test", "test.parquet", *TRAINING, "--seeds", "1",
@@ -311,9 +249,7 @@ def test_break_even_is_by_the_costs_given(prune: Prune, data: Path) -> None:
     prune(*common, "--costs", "score.json", "-o", "c.parquet")
     (row,) = report(data / "c.parquet", metric="score_flops")
     assert row["value"] == flops
-    full, half = (
-        report(data / "c.parquet", metric="train_flops", subset=s)[0]["value"] for s in ("full", "top(el2n)@0.5")
-    )
+    full, half = (report(data / "c.parquet", metric="train_flops", subset=s)[0]["value"] for s in ("full", "top(el2n)@0.5"))
     assert half == full / 2
     (pays,) = report(data / "c.parquet", metric="break_even_trainings", unit="flops")
     assert pays["value"] == max(1, np.ceil(flops / (full - half)))
@@ -402,22 +338,16 @@ def test_files_that_do_not_fit(prune: Prune, kept: Path, data: Path) -> None:
         "other.parquet", "--data", "train.parquet", "--test", "test.parquet"
     )
     write(data / "scores.parquet", {"id": pq.read_table(kept)["id"].to_pylist(), "cg": [1.0] * 90})
-    assert "scores.parquet keeps all rows" in refused(
-        "scores.parquet", "--data", "train.parquet", "--test", "test.parquet"
-    )
+    assert "scores.parquet keeps all rows" in refused("scores.parquet", "--data", "train.parquet", "--test", "test.parquet")
     write(data / "none.parquet", {"id": ["train001"], "selected": [False]})
     assert "none.parquet selects no row" in refused("none.parquet", "--data", "train.parquet", "--test", "test.parquet")
     test = pq.read_table(data / "test.parquet")
     unknown = test.set_column(1, "label", pa.array(["violet"] * len(test)))
     pq.write_table(unknown, data / "unknown.parquet")
     assert "unknown class violet" in refused("kept.parquet", "--data", "train.parquet", "--test", "unknown.parquet")
-    assert "given 2 times" in refused(
-        "kept.parquet", "./kept.parquet", "--data", "train.parquet", "--test", "test.parquet"
-    )
+    assert "given 2 times" in refused("kept.parquet", "./kept.parquet", "--data", "train.parquet", "--test", "test.parquet")
     (data / "c.parquet").write_text("mine")
-    done = prune(
-        "compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", "-o", "c.parquet", check=2
-    )
+    done = prune("compare", "kept.parquet", "--data", "train.parquet", "--test", "test.parquet", "-o", "c.parquet", check=2)
     assert b"exists already" in done.stderr and (data / "c.parquet").read_text() == "mine"
 
 

@@ -37,9 +37,7 @@ def launched(tmp_path: Path, warm: WarmCommands):
 
     def start(*words: object) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{warm.folder}:{os.environ['PATH']}"}
-        process = warm.start(
-            *TORCHRUN, *words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        process = warm.start(*TORCHRUN, *words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         running.append(process)
         return process
 
@@ -76,9 +74,7 @@ def test_two_processes_train_as_one_and_speak_with_one_voice(vectors: Path, prun
     assert sorted(p.name for p in vectors.parent.iterdir()) == ["one", "two", "vectors.parquet"]
 
 
-def test_a_run_of_two_that_was_stopped_goes_on_to_the_same_bytes(
-    pictures: Path, prune: Prune, warm: WarmCommands, launched
-) -> None:
+def test_a_run_of_two_that_was_stopped_goes_on_to_the_same_bytes(pictures: Path, prune: Prune, warm: WarmCommands, launched) -> None:
     folder = pictures.parent
     options = ["train", "pictures.parquet", "--arch", "resnet20:4", "--steps", "16", "--batch-size", "10"]
     options += ["--device", "cpu", "--checkpoint-seconds", "0", "-o"]
@@ -99,9 +95,7 @@ def test_a_run_of_two_that_was_stopped_goes_on_to_the_same_bytes(
     assert code == 0 and "resumed from the checkpoint" in err
     assert history(folder / "stopped") == history(folder / "whole")
     found, expected = (load_file(folder / name / "model.safetensors") for name in ("stopped", "whole"))
-    assert {name: tensor.tobytes() for name, tensor in found.items()} == {
-        name: tensor.tobytes() for name, tensor in expected.items()
-    }
+    assert {name: tensor.tobytes() for name, tensor in found.items()} == {name: tensor.tobytes() for name, tensor in expected.items()}
 
 
 def test_processes_with_other_data_are_refused(vectors: Path, launched) -> None:
@@ -109,9 +103,7 @@ def test_processes_with_other_data_are_refused(vectors: Path, launched) -> None:
     write(vectors.parent / "0.parquet", {name: table[name] for name in table.column_names})
     other = pa.array(1 - np.asarray(table["label"]) % 2)
     write(vectors.parent / "1.parquet", {**{name: table[name] for name in table.column_names}, "label": other})
-    code, out, err = ended(
-        launched("sh", "-c", "exec prune train $RANK.parquet --arch linear --epochs 2 --device cpu -o run")
-    )
+    code, out, err = ended(launched("sh", "-c", "exec prune train $RANK.parquet --arch linear --epochs 2 --device cpu -o run"))
     assert code != 0 and out == ""
     assert "rank 0 and rank 1 do not train on the same data" in err
     assert sorted(p.name for p in vectors.parent.iterdir()) == ["0.parquet", "1.parquet", "vectors.parquet"]

@@ -33,9 +33,7 @@ def fails(prune: Prune, code: int, words: list[str], *arguments: object) -> None
         assert word in message, message
 
 
-def test_one_training_gives_every_score_and_the_record_gives_them_again(
-    prune: Prune, vectors: Path, tmp_path: Path
-) -> None:
+def test_one_training_gives_every_score_and_the_record_gives_them_again(prune: Prune, vectors: Path, tmp_path: Path) -> None:
     extra = ("--save-dynamics", "d.parquet", "--save-features", "f.parquet")
     prune("score", vectors, "--method", OF_RECORD, "--epochs", 6, *extra, "-o", "a.parquet")
     table = pq.read_table(tmp_path / "a.parquet")
@@ -89,20 +87,7 @@ def test_runs_are_averaged(prune: Prune, vectors: Path, tmp_path: Path) -> None:
 
 def test_pictures_and_the_kernel_beside_a_training(prune: Prune, pictures: Path, tmp_path: Path) -> None:
     methods = "cg,aum,grand,moderate,prototype"
-    prune(
-        "score",
-        pictures,
-        "--method",
-        methods,
-        "--epochs",
-        2,
-        "--arch",
-        "resnet9:2",
-        "-p",
-        "grand.variant=last_layer",
-        "-o",
-        "a.parquet",
-    )
+    prune("score", pictures, "--method", methods, "--epochs", 2, "--arch", "resnet9:2", "-p", "grand.variant=last_layer", "-o", "a.parquet")
     assert pq.read_table(tmp_path / "a.parquet").column_names == ["id", "label", *methods.split(",")]
     prune("score", pictures, "--method", "cg", "-o", "cg.parquet")
     assert pq.read_table(tmp_path / "cg.parquet")["cg"].equals(pq.read_table(tmp_path / "a.parquet")["cg"])
@@ -111,32 +96,11 @@ def test_pictures_and_the_kernel_beside_a_training(prune: Prune, pictures: Path,
 def test_a_run_folder_scores_and_its_record_is_one(prune: Prune, vectors: Path, tmp_path: Path) -> None:
     prune("train", vectors, "--epochs", 4, "--save-dynamics", "-o", "run")
     prune("score", "--from-dynamics", "run/dynamics.parquet", "--method", "loss,forgetting", "-o", "a.parquet")
-    prune(
-        "score",
-        vectors,
-        "--model",
-        "run",
-        "--method",
-        "loss,margin,grand,moderate",
-        "--save-features",
-        "f.parquet",
-        "-o",
-        "b.parquet",
-    )
+    prune("score", vectors, "--model", "run", "--method", "loss,margin,grand,moderate", "--save-features", "f.parquet", "-o", "b.parquet")
     a, b = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("a", "b"))
     assert a["loss"].to_numpy() == pytest.approx(b["loss"].to_numpy(), abs=1e-5)
     assert (b["grand"].to_numpy() > 0).all() and len(pq.read_table(tmp_path / "f.parquet")) == 60
-    fails(
-        prune,
-        2,
-        ["forgetting watch a training", "leave out --model"],
-        "score",
-        vectors,
-        "--model",
-        "run",
-        "--method",
-        "forgetting",
-    )
+    fails(prune, 2, ["forgetting watch a training", "leave out --model"], "score", vectors, "--model", "run", "--method", "forgetting")
     assert "dynamics" not in os.listdir(tmp_path / "run")
 
 
@@ -151,18 +115,7 @@ def test_features_of_strongly_augmented_pictures(prune: Prune, pictures: Path, v
     assert losses[0].equals(losses[1])  # scores are of the pictures as they are
     table = pq.read_table(pictures)
     pq.write_table(table.take(np.arange(40)[::-1]), tmp_path / "turned.parquet")
-    prune(
-        "score",
-        "turned.parquet",
-        "--model",
-        "run",
-        "--method",
-        "loss",
-        "-p",
-        "augment=strong",
-        "--save-features",
-        "t.f.parquet",
-    )
+    prune("score", "turned.parquet", "--model", "run", "--method", "loss", "-p", "augment=strong", "--save-features", "t.f.parquet")
     turned = pq.read_table(tmp_path / "t.f.parquet").take(np.arange(40)[::-1])
     found, wanted = (np.array(t["embedding"].to_pylist()) for t in (turned, first))
     assert found == pytest.approx(wanted, abs=1e-5)
@@ -209,9 +162,7 @@ def torchvision_weights(classes: int) -> dict[str, torch.Tensor]:
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return models.get_model(
-            "squeezenet1_1" if classes == 0 else "resnet18", weights=None, num_classes=classes or 2
-        ).state_dict()
+        return models.get_model("squeezenet1_1" if classes == 0 else "resnet18", weights=None, num_classes=classes or 2).state_dict()
 
 
 def test_torchvision_weights_from_a_file(prune: Prune, pictures: Path, tmp_path: Path) -> None:
@@ -244,17 +195,7 @@ def test_a_pickle_is_refused_and_never_run(prune: Prune, pictures: Path, tmp_pat
     torch.save({"state_dict": {}, "extra": Trap()}, tmp_path / "zip.pth")
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Trap()))
     (tmp_path / "text.pth").write_text("weights")
-    common = (
-        "score",
-        pictures,
-        "--model",
-        "torchvision:resnet18",
-        "--image-size",
-        32,
-        "--method",
-        "confidence",
-        "--weights",
-    )
+    common = ("score", pictures, "--model", "torchvision:resnet18", "--image-size", 32, "--method", "confidence", "--weights")
     for name in ("zip.pth", "plain.pkl"):
         fails(prune, 2, [f"{name} is a pickle", "refused", "safetensors"], *common, name)
     fails(prune, 2, ["text.pth"], *common, "text.pth")
@@ -276,19 +217,7 @@ def test_a_class_without_a_row_in_the_split_is_told_and_scored_around(prune: Pru
 
 
 def test_a_loss_that_is_nan_stops_the_run_by_epoch_and_step(prune: Prune, vectors: Path) -> None:
-    fails(
-        prune,
-        2,
-        ["no longer finite", "step", "epoch"],
-        "score",
-        vectors,
-        "--method",
-        "aum",
-        "--epochs",
-        3,
-        "-p",
-        "standard.lr=1e30",
-    )
+    fails(prune, 2, ["no longer finite", "step", "epoch"], "score", vectors, "--method", "aum", "--epochs", 3, "-p", "standard.lr=1e30")
 
 
 @pytest.mark.parametrize(
@@ -309,15 +238,11 @@ def test_usage(prune: Prune, vectors: Path, arguments: list[str], words: list[st
 
 def test_what_a_record_cannot_give(prune: Prune, vectors: Path) -> None:
     prune("score", vectors, "--method", "aum", "--epochs", 2, "--save-dynamics", "d.parquet", "-o", "s.parquet")
-    fails(
-        prune, 2, ["cg is not taken from a dynamics record"], "score", "--from-dynamics", "d.parquet", "--method", "cg"
-    )
+    fails(prune, 2, ["cg is not taken from a dynamics record"], "score", "--from-dynamics", "d.parquet", "--method", "cg")
     fails(prune, 2, ["--method grand"], "score", "--from-dynamics", "d.parquet", "--method", "grand", "-o", "t.parquet")
 
 
-def test_data_larger_than_the_memory_limit_is_streamed_to_the_same_scores(
-    prune: Prune, pictures: Path, tmp_path: Path
-) -> None:
+def test_data_larger_than_the_memory_limit_is_streamed_to_the_same_scores(prune: Prune, pictures: Path, tmp_path: Path) -> None:
     common = ("score", pictures, "--method", "aum", "--epochs", 2, "--arch", "resnet9:2", "--image-size", 16)
     prune(*common, "-o", "held.parquet")
     prune(*common, "-o", "streamed.parquet", "--memory-limit", "15KB")
@@ -325,9 +250,7 @@ def test_data_larger_than_the_memory_limit_is_streamed_to_the_same_scores(
     assert not list(tmp_path.glob("*.work"))
 
 
-def test_streamed_pictures_get_the_colors_a_network_was_trained_on(
-    prune: Prune, pictures: Path, tmp_path: Path
-) -> None:
+def test_streamed_pictures_get_the_colors_a_network_was_trained_on(prune: Prune, pictures: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     colored = [png(image) for image in rng.integers(0, 255, (20, 8, 8, 3)).astype(np.uint8)]
     data = write(tmp_path / "colored.parquet", {"image": colored, "label": np.arange(20) % 2})
@@ -353,19 +276,8 @@ def test_the_plan_says_what_a_training_takes(prune: Prune, vectors: Path) -> Non
     assert plan["peak_memory_bytes"] > 0 and plan["flops"] > 0
 
 
-def test_a_killed_scoring_goes_on_from_its_checkpoint(
-    prune: Prune, warm: WarmCommands, vectors: Path, tmp_path: Path
-) -> None:
-    common = [
-        "score",
-        str(vectors),
-        "--method",
-        "aum,forgetting,el2n",
-        "--epochs",
-        "8",
-        "--checkpoint-seconds",
-        "0",
-    ]
+def test_a_killed_scoring_goes_on_from_its_checkpoint(prune: Prune, warm: WarmCommands, vectors: Path, tmp_path: Path) -> None:
+    common = ["score", str(vectors), "--method", "aum,forgetting,el2n", "--epochs", "8", "--checkpoint-seconds", "0"]
     prune(*common, "-o", "whole.parquet")
     saved = "prune_cli.stages.train.observer:RunObserver.save_checkpoint"
     process = warm.held(saved, 2, *common, "-o", "killed.parquet", cwd=tmp_path, stderr=subprocess.DEVNULL)

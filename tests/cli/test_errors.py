@@ -20,9 +20,7 @@ def files(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()}
 
 
-def fails(
-    prune, code: int, words: list[str], *arguments: object, written: set[str] = frozenset(), **kwargs: object
-) -> str:  # type: ignore[no-untyped-def, assignment]
+def fails(prune, code: int, words: list[str], *arguments: object, written: set[str] = frozenset(), **kwargs: object) -> str:  # type: ignore[no-untyped-def, assignment]
     """Run, and check the code, the words on standard error, an empty standard output, no traceback and no new file."""
     folder = Path(prune.folder)
     before = files(folder)
@@ -45,9 +43,7 @@ def test_a_truncated_file(prune, vectors: Path) -> None:  # type: ignore[no-unty
 
 
 def test_a_missing_column_names_those_there_are(prune, vectors: Path) -> None:  # type: ignore[no-untyped-def]
-    fails(
-        prune, 2, ["no column 'class'", "label (int64)", "--label-column"], "score", vectors, "--label-column", "class"
-    )
+    fails(prune, 2, ["no column 'class'", "label (int64)", "--label-column"], "score", vectors, "--label-column", "class")
 
 
 def test_duplicate_ids(prune, vectors: Path) -> None:  # type: ignore[no-untyped-def]
@@ -135,9 +131,7 @@ def bomb(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
 def test_paths_that_leave_the_root_are_never_opened(prune, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -150,9 +144,7 @@ def test_paths_that_leave_the_root_are_never_opened(prune, tmp_path: Path) -> No
     (root / "link.png").symlink_to(outside)
     names = ["0.png", "1.png", "2.png", "3.png", "../outside.png", str(outside), "link.png", "none.png"]
     write(tmp_path / "d.parquet", {"id": names, "image": names, "label": [0, 1] * 4})
-    fails(
-        prune, 3, ["4 of 8 rows are bad"], "score", "d.parquet", "--root", "root", written={"d.scores.errors.parquet"}
-    )
+    fails(prune, 3, ["4 of 8 rows are bad"], "score", "d.parquet", "--root", "root", written={"d.scores.errors.parquet"})
     assert pq.read_table(tmp_path / "d.scores.errors.parquet").column("id").to_pylist() == names[4:]
     prune("score", "d.parquet", "--root", "root", "--max-errors", "50%")
 

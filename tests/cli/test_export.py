@@ -53,9 +53,7 @@ def test_an_id_that_would_be_two_lines_is_refused(prune: Prune, tmp_path: Path) 
         failed = prune("manifest", "export", "d.parquet", "--data", "d.parquet", "--to", "ids", "-o", "i.txt", check=2)
         assert b"has a line break" in failed.stderr and not (tmp_path / "i.txt").exists()
     write(tmp_path / "d.parquet", {"id": [12, 7]})
-    assert (
-        prune("manifest", "export", "d.parquet", "--data", "d.parquet", "--to", "ids", "-o", "-").stdout == b"12\n7\n"
-    )
+    assert prune("manifest", "export", "d.parquet", "--data", "d.parquet", "--to", "ids", "-o", "-").stdout == b"12\n7\n"
 
 
 def test_cleaned_labels_say_what_they_were(prune: Prune, tmp_path: Path) -> None:
@@ -69,9 +67,7 @@ def test_cleaned_labels_say_what_they_were(prune: Prune, tmp_path: Path) -> None
         ]  # fmt: skip
 
 
-def test_datasets_reads_the_shards(
-    prune: Prune, pictures: Path, kept: list[str], tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_datasets_reads_the_shards(prune: Prune, pictures: Path, kept: list[str], tmp_path: Path, monkeypatch: Any) -> None:
     import datasets
 
     monkeypatch.setattr("prune_cli.io.manifests.selected_rows._BATCH_ROWS", 5)
@@ -85,19 +81,7 @@ def test_datasets_reads_the_shards(
     table = table.set_column(1, "image", images)
     metadata = {"huggingface": json.dumps({"info": {"features": features.to_dict()}})}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "hf.parquet", row_group_size=7)
-    prune(
-        "manifest",
-        "export",
-        "kept.parquet",
-        "--data",
-        "hf.parquet",
-        "--to",
-        "parquet",
-        "-o",
-        "shards",
-        "--shard-size",
-        "1KiB",
-    )
+    prune("manifest", "export", "kept.parquet", "--data", "hf.parquet", "--to", "parquet", "-o", "shards", "--shard-size", "1KiB")
     names = sorted(p.name for p in (tmp_path / "shards").glob("*.parquet"))
     assert len(names) > 1 and names[0] == f"train-00000-of-{len(names):05d}.parquet"
     found = datasets.load_dataset(str(tmp_path / "shards"), split="train", cache_dir=str(tmp_path / "cache"))

@@ -53,17 +53,11 @@ def test_scores_of_datalab(prune: Prune, data: str, tmp_path: Path) -> None:
     done = prune("manifest", "import", "issues.csv", "--from", "cleanlab", "--data", data)
     assert done.stdout == b"issues.scores.parquet\n"
     table = pq.read_table(tmp_path / "issues.scores.parquet")
-    assert table.to_pydict() == {
-        "id": ["d", "a", "c", "b"],
-        "label": [0, 1, 0, 1],
-        "label_score": [0.9, 0.05, 0.5, None],
-    }
+    assert table.to_pydict() == {"id": ["d", "a", "c", "b"], "label": [0, 1, 0, 1], "label_score": [0.9, 0.05, 0.5, None]}
     assert b"1 of 4 scores are missing, NaN or infinite" in done.stderr
     assert told(tmp_path / "issues.scores.parquet")["score_direction"] == {"label_score": "easier"}
     assert [i["name"] for i in told(tmp_path / "issues.scores.parquet")["inputs"]] == ["issues.csv", data]
-    prune(
-        "select", "issues.scores.parquet", "--method", "top", "--count", "1", "--max-errors", "1", "-o", "hard.parquet"
-    )
+    prune("select", "issues.scores.parquet", "--method", "top", "--count", "1", "--max-errors", "1", "-o", "hard.parquet")
     kept = pq.read_table(tmp_path / "hard.parquet", filters=[("selected", "=", True)])
     assert kept["id"].to_pylist() == ["a"], "the lowest score is the most suspicious label, and that is hard"
 
@@ -107,9 +101,7 @@ def test_labels_tell_whether_the_rows_are_the_same(prune: Prune, data: str, tmp_
     failed = prune(*arguments, check=2).stderr
     assert b"1 label(s) of i.csv are not those of data.parquet, such as that of 'a': 'cat', there '1'" in failed
     (tmp_path / "i.csv").write_text(LAB.replace("dog", "1.0").replace("cat", "0.0"))
-    assert b"classes" not in prune(*arguments).stderr, (
-        "numbers, as pandas writes them beside gaps, are the classes' values"
-    )
+    assert b"classes" not in prune(*arguments).stderr, "numbers, as pandas writes them beside gaps, are the classes' values"
     (tmp_path / "i.csv").write_text(LAB.replace("dog", "hound"))
     assert b"'hound', are no classes of data.parquet" in prune(*arguments, "--force").stderr
 
@@ -232,10 +224,7 @@ def test_no_object_is_ever_loaded(prune: Prune, data: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (
-            np.array([0, 4, 5]),
-            b"2 position(s) of p.npy are not in data.parquet, which has 4 rows, such as 4 in place 1",
-        ),
+        (np.array([0, 4, 5]), b"2 position(s) of p.npy are not in data.parquet, which has 4 rows, such as 4 in place 1"),
         (np.array([0, -1]), b"such as -1 in place 1"),
         (np.array([2**64 - 1], np.uint64), b"such as 18446744073709551615"),
         (np.array([1, 3, 1]), b"1 position(s) of p.npy stand more than once, such as 1"),
@@ -313,19 +302,13 @@ def test_what_cannot_be_is_refused(prune: Prune, data: str, tmp_path: Path) -> N
         (["four.npy", "--from", "scores", *here], b"does not say what its scores are"),
         (["four.npy", "--from", "scores", *here, "--column", "mine"], b"--direction mine=harder"),
         (["four.npy", "--from", "scores", *here, "--column", "rank"], b"the name of another column"),
-        (
-            ["four.npy", *scores, *here, "--direction", "el2n=harder"],
-            b"--direction names 'el2n', and the column is 'cg'",
-        ),
+        (["four.npy", *scores, *here, "--direction", "el2n=harder"], b"--direction names 'el2n', and the column is 'cg'"),
         (["four.npy", *scores, *here, "--selection"], b"--selection has no meaning with --from scores"),
         (["four.npy", "--from", "indices", *here, "--column", "x"], b"--column has no meaning with --from indices"),
         (["four.npy", "--from", "pickle", *here], b"unknown --from 'pickle'"),
         (["nowhere.npy", *scores, *here], b"nowhere.npy is no file"),
         (["u.npy", "--from", "indices", *here], b"positions are whole numbers"),
-        (
-            ["u.npy", "--from", "uids", *here],
-            b"1 id(s) of u.npy are not in data.parquet: 00000000000000000000000000000001",
-        ),
+        (["u.npy", "--from", "uids", *here], b"1 id(s) of u.npy are not in data.parquet: 00000000000000000000000000000001"),
         (["four.npy", "--from", "uids", *here], b"four.npy holds float64, and DataComp's uids are"),
         (["others.txt", "--from", "ids", *here], b"1 id(s) of others.txt are not in data.parquet: zz"),
         (["twice.txt", "--from", "ids", *here], b"stand more than once"),

@@ -71,12 +71,8 @@ def test_probabilities_without_training(prune: Prune, vectors: Path, tmp_path: P
     assert np.asarray(pq.read_table(tmp_path / "kept.parquet")["selected"]).sum() == 30
 
 
-@pytest.mark.parametrize(
-    "mode", ["sampled", "exact", "partition", "partition -p blocks=kmeans", "nystrom -p landmarks=20 -p ridge=0.1"]
-)
-def test_every_mode_twice_to_the_same_bytes_and_near_exact(
-    prune: Prune, vectors: Path, tmp_path: Path, mode: str
-) -> None:
+@pytest.mark.parametrize("mode", ["sampled", "exact", "partition", "partition -p blocks=kmeans", "nystrom -p landmarks=20 -p ridge=0.1"])
+def test_every_mode_twice_to_the_same_bytes_and_near_exact(prune: Prune, vectors: Path, tmp_path: Path, mode: str) -> None:
     arguments = ["score", vectors, "--method", "cg", "-p", *f"mode={mode}".split(" "), "-p", "block_size=30"]
     prune(*arguments, "-o", "a.parquet")
     prune(*arguments, "-o", "b.parquet")
@@ -116,9 +112,7 @@ def test_a_kernel_is_kept_and_taken_for_any_of_its_rows(prune: Prune, vectors: P
     prune("score", vectors, *arguments, "-o", "a.parquet", "--save-kernel", "k.safetensors")
     prune("score", vectors, *arguments, "-o", "b.parquet", "--load-kernel", "k.safetensors")
     for name in ("cg", "ntk_margin"):
-        np.testing.assert_allclose(
-            column(tmp_path / "b.parquet", name), column(tmp_path / "a.parquet", name), rtol=1e-9
-        )
+        np.testing.assert_allclose(column(tmp_path / "b.parquet", name), column(tmp_path / "a.parquet", name), rtol=1e-9)
     from safetensors.numpy import load_file
 
     kept = load_file(tmp_path / "k.safetensors")
@@ -180,9 +174,7 @@ def test_a_kernel_file_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["k"]
 
 
-def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(
-    prune: Prune, pictures: Path, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(prune: Prune, pictures: Path, tmp_path: Path, monkeypatch: Any) -> None:
     if importlib.util.find_spec("neural_tangents") is None:
         pytest.skip("the extra ntk is not installed")
     from prune_cli.methods.scores.kernel.pieces.kinds import SidesPiece
@@ -244,9 +236,7 @@ def test_large_pictures_are_refused_with_advice(prune: Prune, tmp_path: Path) ->
         (["-p", "mode=exact", "--precision", "bfloat16"], b"--precision"),
     ],
 )
-def test_what_is_not_there_is_refused(
-    prune: Prune, vectors: Path, tmp_path: Path, given: list[str], said: bytes
-) -> None:
+def test_what_is_not_there_is_refused(prune: Prune, vectors: Path, tmp_path: Path, given: list[str], said: bytes) -> None:
     assert said in prune("score", vectors, *given, check=2).stderr
     assert [p.name for p in tmp_path.iterdir()] == ["vectors.parquet"]
 

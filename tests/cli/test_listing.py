@@ -31,11 +31,7 @@ def test_every_method_is_listed_whole_a_line_a_row(prune: Any, command: str) -> 
             for column, direction in method.columns.items():
                 assert any(f"{column}: {direction} when high" in line for line in lines)
             for name, type_name, default, help in describe_params(method.params_class()):
-                assert [
-                    f"-p {name}={'none' if default is None else default}",
-                    type_name.replace("|", " | "),
-                    help,
-                ] in rows
+                assert [f"-p {name}={'none' if default is None else default}", type_name.replace("|", " | "), help] in rows
         for preset, kinds in PRESETS.items():
             for values in kinds.get(kind, {}).values():
                 assert f"  --preset {preset}: {', '.join(f'{k}={v}' for k, v in values.items())}" in lines
@@ -51,9 +47,7 @@ def test_as_json_it_is_one_object(prune: Any, command: str, order: list[str]) ->
         assert set(named) == {*methods_of(kind), *(["training"] if kind == "score" else [])}
         for name, method in methods_of(kind).items():
             assert named[name]["columns"] == dict(method.columns) and named[name]["source"] == method.source
-            assert [p["name"] for p in named[name]["parameters"]] == [
-                p[0] for p in describe_params(method.params_class())
-            ]
+            assert [p["name"] for p in named[name]["parameters"]] == [p[0] for p in describe_params(method.params_class())]
     if command == "score":
         assert named["cg"]["presets"]["cg-paper"] == {"ratio": 1.0, "repeats": 10}
         assert named["training"]["presets"]["fast"] == {"epochs": 20}

@@ -30,20 +30,11 @@ def photos(tmp_path: Path) -> Path:
 def test_a_folder_becomes_a_manifest_that_every_command_reads(prune: Any, photos: Path, tmp_path: Path) -> None:
     assert prune("manifest", "create", photos).stdout == b"photos.parquet\n"
     table = pq.read_table(tmp_path / "photos.parquet")
-    assert table.column("id").to_pylist() == [
-        "cat/1.png",
-        "cat/3.png",
-        "cat/5.png",
-        "dog/0.png",
-        "dog/2.png",
-        "dog/4.png",
-    ]
+    assert table.column("id").to_pylist() == ["cat/1.png", "cat/3.png", "cat/5.png", "dog/0.png", "dog/2.png", "dog/4.png"]
     assert table.column("label").to_pylist() == [0, 0, 0, 1, 1, 1]
     assert table.column("image")[0].as_py() == {"bytes": png(PIXELS[1]), "path": "cat/1.png"}
     features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
-    assert features["label"] == {"names": ["cat", "dog"], "_type": "ClassLabel"} and features["image"] == {
-        "_type": "Image"
-    }
+    assert features["label"] == {"names": ["cat", "dog"], "_type": "ClassLabel"} and features["image"] == {"_type": "Image"}
     prune("manifest", "check", "photos.parquet")
     prune("score", "photos.parquet")
     before = (tmp_path / "photos.parquet").read_bytes()
@@ -77,11 +68,7 @@ def test_an_empty_folder_and_none(prune: Any, tmp_path: Path) -> None:
 def test_check_is_a_verdict_with_every_bad_row(prune: Any, tmp_path: Path) -> None:
     path = write(
         tmp_path / "d.parquet",
-        {
-            "id": list("abcd"),
-            "label": [0, 1, None, 1],
-            "image": [png(PIXELS[0]), b"junk", png(PIXELS[2]), png(PIXELS[3])],
-        },
+        {"id": list("abcd"), "label": [0, 1, None, 1], "image": [png(PIXELS[0]), b"junk", png(PIXELS[2]), png(PIXELS[3])]},
     )
     done = prune("manifest", "check", path, "--json", check=1)
     found = json.loads(done.stdout)

@@ -38,9 +38,7 @@ def there(bucket: Any, vectors: Path) -> str:
     return f"s3://{bucket.name}"
 
 
-def test_scores_selections_and_merges_are_those_of_local_files(
-    prune: Any, bucket: Any, there: str, vectors: Path
-) -> None:
+def test_scores_selections_and_merges_are_those_of_local_files(prune: Any, bucket: Any, there: str, vectors: Path) -> None:
     for place in (str(prune.folder), f"{there}/out"):
         data = f"{there}/data/vectors.parquet" if place.startswith("s3:") else vectors
         prune("score", data, *SCORE, "--save-features", f"{place}/f.parquet", "-o", f"{place}/a.parquet")
@@ -48,9 +46,7 @@ def test_scores_selections_and_merges_are_those_of_local_files(
         prune("manifest", "merge", f"{place}/a.parquet", f"{place}/b.parquet", "-q", "-o", f"{place}/ab.parquet")
         said = prune("select", f"{place}/ab.parquet", *SELECT, "-p", "key=cg", "-o", f"{place}/s.parquet")
         assert said.stdout.decode().strip() == f"{place}/s.parquet"
-        prune(
-            "select", f"{place}/ab.parquet", "--method", "random", "--count", "10,20", "-q", "-o", f"{place}/r.parquet"
-        )
+        prune("select", f"{place}/ab.parquet", "--method", "random", "--count", "10,20", "-q", "-o", f"{place}/r.parquet")
         prune(
             "manifest", "merge", f"{place}/s.parquet", f"{place}/r-20.parquet", "--how", "union", "-q", "-o", f"{place}/u.parquet",
         )  # fmt: skip
@@ -59,17 +55,7 @@ def test_scores_selections_and_merges_are_those_of_local_files(
             "-o", f"{place}/t.parquet",
         )  # fmt: skip
         prune("manifest", "export", f"{place}/s.parquet", "--data", data, "--to", "ids", "-q", "-o", f"{place}/ids.txt")
-        prune(
-            "select",
-            f"{place}/ab.parquet",
-            *SELECT,
-            "-p",
-            "key=cg",
-            "--keep",
-            f"{place}/ids.txt",
-            "-o",
-            f"{place}/k.parquet",
-        )
+        prune("select", f"{place}/ab.parquet", *SELECT, "-p", "key=cg", "--keep", f"{place}/ids.txt", "-o", f"{place}/k.parquet")
         prune(
             "select", f"{place}/ab.parquet", *SELECT, "-p", "key=cg", "--drop", f"{place}/r-10.parquet", "-o", f"{place}/d.parquet"
         )  # fmt: skip
@@ -92,32 +78,17 @@ def test_training_and_comparing(prune: Any, bucket: Any, there: str, vectors: Pa
         run = "run-here" if place == "." else "run-there"
         (prune.folder / run).mkdir()
         prune("train", data, "--subset", f"{place}/s.parquet", "--epochs", "1", "-q", "-o", f"{run}/run")
-        prune(
-            "evaluate",
-            f"{run}/run",
-            data,
-            "--data",
-            data,
-            "--subset",
-            f"{place}/s.parquet",
-            "-q",
-            "-o",
-            f"{place}/e.parquet",
-        )
+        prune("evaluate", f"{run}/run", data, "--data", data, "--subset", f"{place}/s.parquet", "-q", "-o", f"{place}/e.parquet")
         prune(
             "compare", f"{place}/s.parquet", "--data", data, "--test", data, "--steps", "3", "--seeds", "1", "--jobs", "1", "-q",
             "-o", f"{place}/c.parquet",
         )  # fmt: skip
     for name in ("model.safetensors", "model.json"):
-        assert (prune.folder / "run-here" / "run" / name).read_bytes() == (
-            prune.folder / "run-there" / "run" / name
-        ).read_bytes()
+        assert (prune.folder / "run-here" / "run" / name).read_bytes() == (prune.folder / "run-there" / "run" / name).read_bytes()
     assert content(bucket, "e.parquet") == (prune.folder / "e.parquet").read_bytes()
     here, remote = pq.read_table(prune.folder / "c.parquet"), pq.read_table(io.BytesIO(content(bucket, "c.parquet")))
     timed = {"train_seconds", "break_even_runs", "cost_seconds", "seconds"}
-    assert [r for r in remote.to_pylist() if not timed & {r["metric"]}] == [
-        r for r in here.to_pylist() if not timed & {r["metric"]}
-    ]
+    assert [r for r in remote.to_pylist() if not timed & {r["metric"]}] == [r for r in here.to_pylist() if not timed & {r["metric"]}]
     assert remote.schema.metadata == here.schema.metadata
 
 
@@ -140,9 +111,7 @@ def test_stores_files_and_pipes_mix(prune: Any, bucket: Any, there: str, vectors
     prune("select", "-", *SELECT, "-o", "s.parquet", stdin=bytes_out)
     assert content(bucket, "s.parquet") == (prune.folder / "s.parquet").read_bytes()
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    prune(
-        "select", f"{there}/s.parquet", "--method", "random", "--count", "5", "-q", "-o", f"{there}/r.parquet", env=env
-    )
+    prune("select", f"{there}/s.parquet", "--method", "random", "--count", "5", "-q", "-o", f"{there}/r.parquet", env=env)
     assert pq.read_table(io.BytesIO(content(bucket, "r.parquet")))["selected"].to_pylist().count(True) == 5
 
 
@@ -204,10 +173,7 @@ def test_a_manifest_of_images_is_made_and_read_there(prune: Any, bucket: Any, th
         (("score", "v.parquet", "--root", "s3://bucket"), "--root s3:/bucket"),
         (("evaluate", "gs://bucket/run", "v.parquet"), "--run gs:/bucket/run"),
         (("compare", "s", "--data", "d", "--test", "t", "--costs", "s3://bucket/c.json"), "--costs s3://bucket/c.json"),
-        (
-            ("manifest", "import", "s3://bucket/i.csv", "--from", "csv", "--data", "v.parquet"),
-            "what another tool wrote",
-        ),
+        (("manifest", "import", "s3://bucket/i.csv", "--from", "csv", "--data", "v.parquet"), "what another tool wrote"),
         (("report", "v.parquet", "--plots", "s3://bucket/p"), "--plots s3:/bucket/p"),
     ],
 )
@@ -237,9 +203,7 @@ def test_errors_are_one_line_and_a_cure(prune: Any, small_store: SmallStore, vec
     assert small_store.objects == {}
 
 
-def test_a_kill_while_the_result_is_sent_leaves_nothing(
-    prune: Any, warm: WarmCommands, small_store: SmallStore, tmp_path: Path
-) -> None:
+def test_a_kill_while_the_result_is_sent_leaves_nothing(prune: Any, warm: WarmCommands, small_store: SmallStore, tmp_path: Path) -> None:
     scores = write(tmp_path / "scores.parquet", {"id": [f"r{i}" for i in range(500)], "el2n": np.linspace(0, 1, 500)})
     told = threading.Event()
     small_store.refuse = lambda method, path, query: told.wait(HANGS) and None if "partNumber" in query else None

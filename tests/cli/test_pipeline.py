@@ -22,23 +22,13 @@ TRAIN = ["--arch", "resnet9:4", "--batch-size", "16"]
 
 def test_score_select_train_evaluate(prune: Any, pictures: Path, tmp_path: Path) -> None:
     assert prune("score", pictures).stdout == b"pictures.scores.parquet\n"
-    assert (
-        prune("select", "pictures.scores.parquet", "--method", "top", "--fraction", "0.5").stdout
-        == b"pictures.selection.parquet\n"
-    )
-    assert (
-        prune("train", pictures, "--subset", "pictures.selection.parquet", "--steps", 30, *TRAIN).stdout
-        == b"pictures.train\n"
-    )
+    assert prune("select", "pictures.scores.parquet", "--method", "top", "--fraction", "0.5").stdout == b"pictures.selection.parquet\n"
+    assert prune("train", pictures, "--subset", "pictures.selection.parquet", "--steps", 30, *TRAIN).stdout == b"pictures.train\n"
     assert prune("evaluate", "pictures.train", pictures).stdout == b"pictures.train.evaluate.parquet\n"
     scores = pq.read_table(tmp_path / "pictures.scores.parquet")
     assert scores.schema.names == ["id", "label", "cg"] and scores.num_rows == 40
     assert pq.read_table(tmp_path / "pictures.selection.parquet").column("selected").to_pylist().count(True) == 20
-    assert {p.name for p in (tmp_path / "pictures.train").iterdir()} == {
-        "model.safetensors",
-        "model.json",
-        "history.parquet",
-    }
+    assert {p.name for p in (tmp_path / "pictures.train").iterdir()} == {"model.safetensors", "model.json", "history.parquet"}
     model = json.loads((tmp_path / "pictures.train" / "model.json").read_text())
     assert model["architecture"] == "resnet9:4" and model["input_size"] == [8, 8, 1] and model["classes"] == [0, 1]
     assert model["parameters"] > 0 and model["flops"] > 0 and model["metrics"]["step"] == 30
@@ -49,9 +39,7 @@ def test_score_select_train_evaluate(prune: Any, pictures: Path, tmp_path: Path)
     history = pq.read_table(tmp_path / "pictures.train" / "history.parquet")
     assert history.column("epoch").to_pylist() == list(range(1, 25))
     assert all((tmp_path / f).exists() for f in ("pictures.scores.parquet", "pictures.selection.parquet"))
-    assert (
-        not list(tmp_path.glob(".*")) and not list(tmp_path.glob("*.work")) and not list(tmp_path.glob("*.incomplete"))
-    )
+    assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("*.work")) and not list(tmp_path.glob("*.incomplete"))
 
 
 def test_a_pipe_gives_the_same_bytes_as_files(prune: Any, vectors: Path, tmp_path: Path) -> None:
@@ -64,9 +52,7 @@ def test_a_pipe_gives_the_same_bytes_as_files(prune: Any, vectors: Path, tmp_pat
     prune("train", vectors, "--subset", "-", "--steps", 5, "-o", "run", stdin=from_pipe)
     data = vectors.read_bytes()
     prune("evaluate", "run", "-", "-o", "report.parquet", stdin=data)
-    assert (
-        prune("select", "-", "--method", "top", "--fraction", "0.3", stdin=piped).stdout == b"stdin.selection.parquet\n"
-    )
+    assert prune("select", "-", "--method", "top", "--fraction", "0.3", stdin=piped).stdout == b"stdin.selection.parquet\n"
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_the_rows_stand(prune: Any, pictures: Path, tmp_path: Path) -> None:
@@ -77,18 +63,7 @@ def test_the_same_run_gives_the_same_bytes_wherever_the_rows_stand(prune: Any, p
         pq.write_table(table.take(pa.array(moved)), tmp_path / name / "d.parquet")
         prune("score", f"{name}/d.parquet", "-o", f"{name}/scores.parquet", "-p", "repeats=2")
         prune("select", f"{name}/scores.parquet", "--method", "top", "--count", 11, "-o", f"{name}/selection.parquet")
-        prune(
-            "train",
-            f"{name}/d.parquet",
-            "--subset",
-            f"{name}/selection.parquet",
-            "--steps",
-            6,
-            *TRAIN,
-            "-o",
-            f"{name}/run",
-            "-q",
-        )
+        prune("train", f"{name}/d.parquet", "--subset", f"{name}/selection.parquet", "--steps", 6, *TRAIN, "-o", f"{name}/run", "-q")
     for file in ("scores.parquet", "selection.parquet", "run/model.safetensors", "run/model.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
     for file in ("scores.parquet", "selection.parquet"):
@@ -123,9 +98,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     resumed = prune(*arguments, "--resume")
     assert b"resumed from the checkpoint" in resumed.stderr
     prune(*arguments[:-1], "whole")
-    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (
-        tmp_path / "whole" / "model.safetensors"
-    ).read_bytes()
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     columns = ["epoch", "step", "samples", "lr", "train_loss", "train_accuracy"]
     histories = [pq.read_table(tmp_path / n / "history.parquet", columns=columns) for n in ("run", "whole")]
     assert histories[0].equals(histories[1])
@@ -133,9 +106,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     assert b"whole already" in again.stderr and again.stdout == b"run\n"
 
 
-def test_a_killed_scoring_goes_on_from_its_finished_blocks(
-    prune: Any, warm: WarmCommands, vectors: Path, tmp_path: Path
-) -> None:
+def test_a_killed_scoring_goes_on_from_its_finished_blocks(prune: Any, warm: WarmCommands, vectors: Path, tmp_path: Path) -> None:
     arguments = ["score", str(vectors), "-p", "repeats=20", "-o", "out.parquet"]
     process = warm.held("prune_cli.io.runs.finished:BlockFolder.put", 20, *arguments, cwd=tmp_path)
     work = tmp_path / "out.parquet.work"
@@ -154,11 +125,7 @@ def test_huggingface_data_trains_and_keeps_its_class_names(prune: Any, tmp_path:
     pixels = np.random.default_rng(0).integers(0, 255, (24, 8, 8, 3)).astype(np.uint8)
     features = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
     images = [{"bytes": png(p), "path": None} for p in pixels]
-    write(
-        tmp_path / "hf.parquet",
-        {"image": images, "label": [0, 1] * 12},
-        {"huggingface": json.dumps({"info": {"features": features}})},
-    )
+    write(tmp_path / "hf.parquet", {"image": images, "label": [0, 1] * 12}, {"huggingface": json.dumps({"info": {"features": features}})})
     done = prune("score", "hf.parquet")
     assert b"ids are the positions" in done.stderr
     schema = pq.read_schema(tmp_path / "hf.scores.parquet")
@@ -180,9 +147,7 @@ def test_label_noise_is_reported_where_the_truth_is_known(prune: Any, vectors: P
     ids = table.column("id").to_pylist()
     write(tmp_path / "selection.parquet", {"id": ids, "selected": [6 <= i < 26 for i in range(60)]})
     prune("train", "noisy.parquet", "--subset", "selection.parquet", "--steps", 3, "-o", "run")
-    done = prune(
-        "evaluate", "run", "noisy.parquet", "--data", "noisy.parquet", "--subset", "selection.parquet", "--json"
-    )
+    done = prune("evaluate", "run", "noisy.parquet", "--data", "noisy.parquet", "--subset", "selection.parquet", "--json")
     summary = json.loads(done.stdout)
     assert summary["label_noise_data"] == pytest.approx(0.2) and summary["label_noise_subset"] == pytest.approx(0.3)
     assert "true_label_accuracy" in summary and summary["accuracy"] != summary["true_label_accuracy"]
@@ -239,15 +204,11 @@ def test_plans_say_what_a_run_needs_and_write_nothing(prune: Any, pictures: Path
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
-def test_data_larger_than_the_memory_limit_is_streamed_to_the_same_weights(
-    prune: Any, pictures: Path, tmp_path: Path
-) -> None:
+def test_data_larger_than_the_memory_limit_is_streamed_to_the_same_weights(prune: Any, pictures: Path, tmp_path: Path) -> None:
     arguments = ["train", pictures, "--steps", 5, *TRAIN]
     prune(*arguments, "-o", "memory")
     plan = json.loads(prune(*arguments, "--memory-limit", "1KiB", "--plan", "--json").stdout)["plan"]
     assert "streamed" in plan["algorithm"]
     prune(*arguments, "-o", "streamed", "--memory-limit", "1KiB")
-    assert (tmp_path / "memory" / "model.safetensors").read_bytes() == (
-        tmp_path / "streamed" / "model.safetensors"
-    ).read_bytes()
+    assert (tmp_path / "memory" / "model.safetensors").read_bytes() == (tmp_path / "streamed" / "model.safetensors").read_bytes()
     assert not list(tmp_path.glob("*.incomplete"))

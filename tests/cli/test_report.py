@@ -33,16 +33,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def everything(prune: Prune, pictures: Path, tmp_path: Path, made_once: Path) -> list[str]:
     """One file of every kind, of 40 pictures."""
-    names = [
-        "s.parquet",
-        "k.parquet",
-        "k.curve.parquet",
-        "run",
-        "e.parquet",
-        "c.parquet",
-        "bad.errors.parquet",
-        "f.parquet",
-    ]
+    names = ["s.parquet", "k.parquet", "k.curve.parquet", "run", "e.parquet", "c.parquet", "bad.errors.parquet", "f.parquet"]
     if made_once.exists():
         shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
         return names
@@ -51,9 +42,7 @@ def everything(prune: Prune, pictures: Path, tmp_path: Path, made_once: Path) ->
     fast = ("--arch", "resnet9:4", "--batch-size", "8")
     prune("score", pictures, "--method", "forgetting,aum", "--epochs", "2", *fast, "--save-features", "f.parquet",
           "-o", "s.parquet")  # fmt: skip
-    prune(
-        "select", "s.parquet", "--features", "f.parquet", "-p", "key=forgetting", "--fraction", "0.5", "-o", "k.parquet"
-    )
+    prune("select", "s.parquet", "--features", "f.parquet", "-p", "key=forgetting", "--fraction", "0.5", "-o", "k.parquet")
     prune("train", pictures, "--epochs", "3", *fast, "--structure", "complexity_aware", "-p", "strength=1", "-o", "run")
     prune("evaluate", "run", "test.parquet", "-o", "e.parquet")
     prune("compare", "k.parquet", "--data", pictures, "--test", "test.parquet", "--epochs", "2", *fast, "--seeds", "2",
@@ -75,10 +64,7 @@ def table(page: str, caption: str) -> list[list[str]]:
     found = re.search(rf"<caption>{re.escape(caption)}</caption>(.*?)</table>", page, re.DOTALL)
     assert found is not None, caption
     body = found[1][found[1].index("<tbody>") :]
-    return [
-        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
-        for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
-    ]
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)]
 
 
 def test_every_part_is_there_and_the_numbers_are_those_of_the_files(
@@ -94,17 +80,13 @@ def test_every_part_is_there_and_the_numbers_are_those_of_the_files(
     assert table(page, "selections") == [["k.parquet", f"{sum(selected)}", "40", "50.00%"]]
     by_class = pq.read_table(tmp_path / "k.parquet").to_pylist()
     kept = [sum(r["selected"] for r in by_class if r["label"] == c) for c in (0, 1)]
-    assert table(page, "k.parquet: kept of each class") == [
-        [str(c), str(kept[c]), "20", f"{kept[c] / 20:.1%}"] for c in (0, 1)
-    ]
+    assert table(page, "k.parquet: kept of each class") == [[str(c), str(kept[c]), "20", f"{kept[c] / 20:.1%}"] for c in (0, 1)]
     scores = pq.read_table(tmp_path / "s.parquet")
     for row, name in zip(table(page, "scores in numbers"), ("forgetting", "aum"), strict=True):
         assert row[0] == name and row[2:4] == ["40", "0"]
         assert row[6] == f"{np.median(scores[name].to_numpy()):.4g}"
     accuracy = next(
-        r["value"]
-        for r in pq.read_table(tmp_path / "e.parquet").to_pylist()
-        if r["metric"] == "accuracy" and r["class"] is None
+        r["value"] for r in pq.read_table(tmp_path / "e.parquet").to_pylist() if r["metric"] == "accuracy" and r["class"] is None
     )
     assert ["accuracy", f"{accuracy:.4f}", "share"] in table(page, "e.parquet: figures")
     units = json.loads((tmp_path / "run" / "model.json").read_text())["structure"]["units"]
@@ -173,11 +155,7 @@ def hostile(tmp_path: Path) -> list[str]:
         "command": EVIL[0], "method": EVIL[1], "parameters": {EVIL[0]: EVIL[1]}, "inputs": [{"name": EVIL[1], "sha256": "x"}],
         "seed": 0, "rows_in": 1, "rows_out": 1, "versions": {EVIL[0]: "1"},
     })}  # fmt: skip
-    write(
-        tmp_path / "k.parquet",
-        {"id": list(EVIL), "label": list(EVIL), "selected": [i % 2 == 0 for i in range(n)]},
-        stated,
-    )
+    write(tmp_path / "k.parquet", {"id": list(EVIL), "label": list(EVIL), "selected": [i % 2 == 0 for i in range(n)]}, stated)
     write(tmp_path / "b.errors.parquet", {"id": list(EVIL), "path": list(EVIL), "reason": list(EVIL)})
     evaluation = {
         "metric": ["accuracy", *["accuracy"] * n, *["confusion"] * n], "value": [0.5] * (2 * n + 1), "unit": ["share"] * (2 * n + 1),
@@ -190,12 +168,7 @@ def hostile(tmp_path: Path) -> list[str]:
 def test_texts_of_the_data_stay_texts(prune: Prune, hostile: list[str], tmp_path: Path) -> None:
     prune("report", *hostile, "--title", EVIL[1], "-o", "r.html")
     page = (tmp_path / "r.html").read_text()
-    assert (
-        page.count("<script") == 1
-        and "<img src=x" not in page
-        and "<i>s" not in page
-        and "<b>" not in page.replace("<b title", "")
-    )
+    assert page.count("<script") == 1 and "<img src=x" not in page and "<i>s" not in page and "<b>" not in page.replace("<b title", "")
     assert "{{ 7 * 7 }}" in text_of(page) and "owned" in text_of(page)
     assert "default-src 'none'" in page and "http-equiv" in page
     for found in re.findall(r'(?:src|href)="([^"]*)"', page):
@@ -235,13 +208,9 @@ def test_one_file_by_standard_input(prune: Prune, tmp_path: Path) -> None:
     assert table(page, "scores in numbers")[0][:3] == ["el2n", "harder when high", "2"]
 
 
-def test_labels_whose_truth_is_not_known_are_neither_right_nor_wrong(
-    prune: Prune, pictures: Path, tmp_path: Path
-) -> None:
+def test_labels_whose_truth_is_not_known_are_neither_right_nor_wrong(prune: Prune, pictures: Path, tmp_path: Path) -> None:
     known = pq.read_table(pictures)
-    truth = [
-        None if i < 20 else int(i % 4 == 0) ^ (i % 2) for i in range(40)
-    ]  # of 20 known, the 5 of every fourth are wrong
+    truth = [None if i < 20 else int(i % 4 == 0) ^ (i % 2) for i in range(40)]  # of 20 known, the 5 of every fourth are wrong
     pq.write_table(known.append_column("true_label", pa.array(truth, pa.int64())), tmp_path / "d.parquet")
     write(tmp_path / "s.parquet", {"id": known["id"], "el2n": [float(i) for i in range(40)]})
     prune("report", "s.parquet", "--data", "d.parquet", "-o", "r.html")
@@ -289,9 +258,7 @@ def test_ten_thousand_thumbnails_are_light(prune: Prune, tmp_path: Path) -> None
     assert json.loads(done.stdout)["bytes"] < 15e6
 
 
-needs_browser = pytest.mark.skipif(
-    chromium() is None, reason="needs Chromium and its driver (Debian: chromium, chromium-driver)"
-)
+needs_browser = pytest.mark.skipif(chromium() is None, reason="needs Chromium and its driver (Debian: chromium, chromium-driver)")
 
 _OVERLAPS = """
 const found = [];
@@ -324,9 +291,7 @@ def test_in_a_browser(prune: Prune, everything: list[str], pictures: Path, tmp_p
         assert colours[0] != colours[1]
         driver.get((tmp_path / "r.html").as_uri())  # a click moves where Tab begins
         reached = _tabbed(driver, 400)
-        wanted = driver.execute_script(
-            "return document.querySelectorAll('a, button, summary, [tabindex=\"0\"]').length"
-        )
+        wanted = driver.execute_script("return document.querySelectorAll('a, button, summary, [tabindex=\"0\"]').length")
         assert len(reached) == wanted
         driver.set_window_size(360, 800)
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")

@@ -78,9 +78,7 @@ def test_a_network_that_shrinks_shows_its_size(prune: Prune, vectors: Path, tmp_
     assert last == model["flops"] < model["structure"]["whole"]["flops"]
 
 
-def test_a_resumed_run_goes_on_with_its_curve(
-    prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_goes_on_with_its_curve(prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """60 rows in batches of 20 are 3 steps a pass. Checkpoint after pass 1, death after pass 4: passes 2 to 4 are void."""
     from prune_cli.stages.train.observer import RunObserver
 

@@ -46,9 +46,7 @@ def test_the_nearer_goes_over_the_farther(
     prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, high: str, low: str
 ) -> None:
     given = {low: 7, high: 11}
-    (tmp_path / "c.toml").write_text(
-        "".join(f"[{name}]\nseed = {given[name]}\n" for name in ("score", "defaults") if name in given)
-    )
+    (tmp_path / "c.toml").write_text("".join(f"[{name}]\nseed = {given[name]}\n" for name in ("score", "defaults") if name in given))
     for name in ("PRUNE_SCORE_SEED", "PRUNE_SEED"):
         if name in given:
             monkeypatch.setenv(name, str(given[name]))
@@ -58,9 +56,7 @@ def test_the_nearer_goes_over_the_farther(
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_each_goes_over_the_default(
-    prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
+def test_each_goes_over_the_default(prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     if place.startswith("PRUNE_"):
         monkeypatch.setenv(place, "7")
     text = f"[{place}]\nseed = 7\n" if place in {"score", "defaults"} else ""
@@ -92,9 +88,7 @@ def test_a_file_and_flags_give_the_same_bytes(prune: Prune, vectors: Path, score
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-def test_a_budget_that_is_nearer_stands_alone(
-    prune: Prune, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_that_is_nearer_stands_alone(prune: Prune, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fraction 0.5 of 60 rows is 30; the other budgets say 10 and 12."""
     (tmp_path / "c.toml").write_text('[select]\nmethod = "top"\nfraction = 0.5\n')
     command = ["--config", "c.toml", "select", scores, "-o", "k.parquet", "--force"]
@@ -203,9 +197,7 @@ def test_a_file_that_is_not_there_or_no_text(prune: Prune, vectors: Path, tmp_pa
     assert b"it is not UTF-8 text" in prune("--config", "c.toml", "score", vectors, check=2).stderr
 
 
-def test_values_are_held_to_the_same_rules_and_their_origin_is_named(
-    prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_values_are_held_to_the_same_rules_and_their_origin_is_named(prune: Prune, vectors: Path, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "c.toml").write_text("[defaults]\nseed = -1\n")
     failed = prune("--config", "c.toml", "score", vectors, check=2).stderr
     assert b"'--seed'" in failed and b"(from c.toml)" in failed
@@ -216,9 +208,7 @@ def test_values_are_held_to_the_same_rules_and_their_origin_is_named(
     assert b"(from" not in prune("score", vectors, "--seed", "x", check=2).stderr
 
 
-def test_a_variable_that_sets_nothing_is_told_and_its_neighbour_named(
-    prune: Prune, vectors: Path, monkeypatch: Any
-) -> None:
+def test_a_variable_that_sets_nothing_is_told_and_its_neighbour_named(prune: Prune, vectors: Path, monkeypatch: Any) -> None:
     for name in ("PRUNE_SCORE_METHD", "PRUNE_DEVISE", "PRUNE_XYZZY_Q"):
         monkeypatch.setenv(name, "1")
     done = prune("score", vectors, "-o", "-")

@@ -27,9 +27,7 @@ def parts_of(prune: Prune, number: int, *arguments: object) -> list[str]:
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7])
-def test_parts_of_kernel_scores_are_joined_to_the_bytes_of_one_run(
-    prune: Prune, vectors: Path, tmp_path: Path, parts: int
-) -> None:
+def test_parts_of_kernel_scores_are_joined_to_the_bytes_of_one_run(prune: Prune, vectors: Path, tmp_path: Path, parts: int) -> None:
     prune("score", vectors, *KERNELS, "-o", "one.parquet")
     names = parts_of(prune, parts, vectors, *KERNELS)
     prune("manifest", "merge", *reversed(names), "-o", "joined.parquet")
@@ -103,9 +101,7 @@ def test_a_file_of_other_name_and_the_same_bytes_finds_its_blocks(prune: Prune, 
         (["part-1.parquet", "part-2.parquet", "one.parquet"], "is a part of a score, and not all files are parts"),
     ],
 )
-def test_what_does_not_belong_together_is_not_joined(
-    prune: Prune, vectors: Path, tmp_path: Path, files: list[str], said: str
-) -> None:
+def test_what_does_not_belong_together_is_not_joined(prune: Prune, vectors: Path, tmp_path: Path, files: list[str], said: str) -> None:
     parts_of(prune, 3, vectors)
     prune("score", vectors, "-p", "ridge=0.5", "--shard", "3/3", "-o", "other.parquet")
     prune("score", vectors, "-o", "one.parquet")
@@ -149,18 +145,13 @@ def larger(tmp_path: Path) -> Path:
     """4,000 vectors, of which a block of 200 takes some milliseconds."""
     rng = np.random.default_rng(1)
     values = rng.normal(size=(4000, 16)).astype(np.float32)
-    return write(
-        tmp_path / "larger.parquet",
-        {"id": rng.permutation(4000), "label": rng.integers(0, 4, 4000), "embedding": list(values)},
-    )
+    return write(tmp_path / "larger.parquet", {"id": rng.permutation(4000), "label": rng.integers(0, 4, 4000), "embedding": list(values)})
 
 
 BLOCKS = ["larger.parquet", "-p", "mode=partition", "-p", "block_size=200", "--work-dir", "w"]
 
 
-def check_kills(
-    prune: Prune, warm: WarmCommands, folder: Path, more: list[str], blocks: int, moments: list[int]
-) -> None:
+def check_kills(prune: Prune, warm: WarmCommands, folder: Path, more: list[str], blocks: int, moments: list[int]) -> None:
     """Kill at every moment, and see that nothing finished is computed again and that the end is the same."""
     prune("score", *BLOCKS[:-1], "elsewhere", *more, "-o", "whole.parquet")
     before = 0
@@ -181,9 +172,7 @@ def test_a_killed_run_goes_on(prune: Prune, warm: WarmCommands, larger: Path, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--shard", "1/2"]])
-def test_a_run_killed_ten_times_goes_on(
-    prune: Prune, warm: WarmCommands, larger: Path, tmp_path: Path, more: list[str]
-) -> None:
+def test_a_run_killed_ten_times_goes_on(prune: Prune, warm: WarmCommands, larger: Path, tmp_path: Path, more: list[str]) -> None:
     check_kills(prune, warm, tmp_path, more, 10 if more else 20, [0, 0, 1, 2, 3, 4, 5, 7, 8, 9])
 
 

@@ -29,11 +29,7 @@ def old(tmp_path: Path) -> str:
 @pytest.fixture
 def new(tmp_path: Path) -> str:
     """Scores of rows a to h, in another order."""
-    columns = {
-        "id": list("hgfedcba"),
-        "label": [1, 1, 0, 0, 1, 0, 1, 0],
-        "cg": [0.0, 9.0, 4.0, 3.0, 2.0, 5.0, 0.0, 1.0],
-    }
+    columns = {"id": list("hgfedcba"), "label": [1, 1, 0, 0, 1, 0, 1, 0], "cg": [0.0, 9.0, 4.0, 3.0, 2.0, 5.0, 0.0, 1.0]}
     write(tmp_path / "new.scores.parquet", columns)
     return "new.scores.parquet"
 
@@ -102,22 +98,8 @@ def test_what_was_kept_keeps_its_rank_whatever_the_method(prune: Prune, method: 
     columns = {"id": known, "selected": [i in place for i in known], "rank": [place.get(i) for i in known]}
     write(tmp_path / "o.parquet", columns)
     uses = methods_of("selection")[method].uses
-    more = [
-        *(["-p", "key=dual"] if "score" in uses else []),
-        *(["--features", "f.parquet"] if "features" in uses else []),
-    ]
-    arguments = [
-        "manifest",
-        "top-up",
-        "o.parquet",
-        "--scores",
-        "s.parquet",
-        "--method",
-        method,
-        "--device",
-        "cpu",
-        *more,
-    ]
+    more = [*(["-p", "key=dual"] if "score" in uses else []), *(["--features", "f.parquet"] if "features" in uses else [])]
+    arguments = ["manifest", "top-up", "o.parquet", "--scores", "s.parquet", "--method", method, "--device", "cpu", *more]
     prune(*arguments, "--count", "25", "-o", "t.parquet")
     found = kept(tmp_path / "t.parquet")
     assert len(found) == len(set(found)) == 25 and found[:10] == before
@@ -173,10 +155,7 @@ def test_what_cannot_be_is_refused(prune: Prune, old: str, new: str, tmp_path: P
     done = prune("manifest", "top-up", old, "--scores", "gone.parquet", "--count", "3", "-o", "t.parquet")
     assert b"3 row(s) that old.selection.parquet leaves out are not in gone.parquet" in done.stderr
     assert kept(tmp_path / "t.parquet") == ["d", "b", "h"]
-    assert (
-        b"exists already"
-        in prune("manifest", "top-up", old, "--scores", new, *count, "-o", "t.parquet", check=2).stderr
-    )
+    assert b"exists already" in prune("manifest", "top-up", old, "--scores", new, *count, "-o", "t.parquet", check=2).stderr
 
 
 def test_numbers_and_texts_as_ids_meet(prune: Prune, tmp_path: Path) -> None:

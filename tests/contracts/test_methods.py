@@ -160,9 +160,7 @@ def test_a_score_of_a_record_is_content_with_what_it_says_it_needs(method: Metho
     needs = params.needs(epochs)
     if needs.watches and not epochs:
         return
-    lacks = {
-        name for name, there in (("prob_change", needs.prob_change), ("gradient_norm", needs.gradients)) if not there
-    }
+    lacks = {name for name, there in (("prob_change", needs.prob_change), ("gradient_norm", needs.gradients)) if not there}
     train = {name: values[: needs.epochs] for name, values in whole.train.items() if name not in lacks}
     looks = {*needs.looks, *([epochs] if needs.at_end else [])}
     found = whole.evaluations[1]
@@ -195,9 +193,7 @@ def all_candidates(kept: int = 0, moved: np.ndarray | None = None) -> Candidates
 
 
 def chosen_by(method: Method, candidates: Candidates, per_class: bool = False) -> Choice:
-    return choose(
-        method.name, candidates, method.params_class()(), Run(COUNTS, per_class=per_class, seed=1, device="cpu")
-    )
+    return choose(method.name, candidates, method.params_class()(), Run(COUNTS, per_class=per_class, seed=1, device="cpu"))
 
 
 @pytest.mark.parametrize("kept", [0, 3])
@@ -237,10 +233,7 @@ def test_a_selection_goes_by_ids_and_not_by_rows(method: Method, per_class: bool
 @pytest.mark.parametrize("method", SELECTIONS, ids=lambda m: m.name)
 def test_another_seed_draws_other_samples_where_the_registry_says_so(method: Method) -> None:
     """Where it says no, a seed decides at most which class gets the odd sample."""
-    answers = [
-        choose(method.name, all_candidates(), method.params_class()(), Run([20], seed=seed, device="cpu"))
-        for seed in range(4)
-    ]
+    answers = [choose(method.name, all_candidates(), method.params_class()(), Run([20], seed=seed, device="cpu")) for seed in range(4)]
     sets = [set(choice.rankings[0].order_n[:20].tolist()) for choice in answers]
     differing = max(len(sets[0] - other) for other in sets[1:])
     if method.name == "best":
@@ -264,9 +257,7 @@ def test_selections_are_the_same_on_one_thread_and_on_two(warm: WarmCommands) ->
     )
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
-    found = subprocess.run(
-        [warm.python, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=HANGS
-    )
+    found = subprocess.run([warm.python, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=HANGS)
     assert json.loads(found.stdout) == []
 
 

@@ -27,23 +27,13 @@ def test_nothing_given_is_the_defaults() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(
-        InputError, match=r"no parameter 'ratoi'(?s:.)*ratio \(float, default 1.0\)(?s:.)*hardest\|easiest"
-    ):
+    with pytest.raises(InputError, match=r"no parameter 'ratoi'(?s:.)*ratio \(float, default 1.0\)(?s:.)*hardest\|easiest"):
         build_params(Example, {"ratoi": "1"}, "m")
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [
-        ("repeats", "4.5"),
-        ("repeats", "many"),
-        ("ratio", "nan"),
-        ("ratio", "inf"),
-        ("center", "maybe"),
-        ("order", "middle"),
-        ("ratio", ""),
-    ],
+    [("repeats", "4.5"), ("repeats", "many"), ("ratio", "nan"), ("ratio", "inf"), ("center", "maybe"), ("order", "middle"), ("ratio", "")],
 )
 def test_a_text_that_does_not_parse_is_refused(name: str, text: str) -> None:
     with pytest.raises(InputError, match="does not parse"):
@@ -51,8 +41,7 @@ def test_a_text_that_does_not_parse_is_refused(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "wanted"),
-    [("ratio", "-1", "between 0 and 2"), ("ratio", "2.5", "between"), ("repeats", "0", "at least 1")],
+    ("name", "text", "wanted"), [("ratio", "-1", "between 0 and 2"), ("ratio", "2.5", "between"), ("repeats", "0", "at least 1")]
 )
 def test_a_value_out_of_range_says_the_range(name: str, text: str, wanted: str) -> None:
     with pytest.raises(InputError, match=wanted):

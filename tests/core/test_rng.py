@@ -9,14 +9,7 @@ def test_streams_are_stable_across_machines() -> None:
 
 
 def test_streams_with_other_names_differ() -> None:
-    seeds = {
-        stream_seed(0),
-        stream_seed(1),
-        stream_seed(0, "a", "bc"),
-        stream_seed(0, "ab", "c"),
-        stream_seed(0, 1),
-        stream_seed(0, "1"),
-    }
+    seeds = {stream_seed(0), stream_seed(1), stream_seed(0, "a", "bc"), stream_seed(0, "ab", "c"), stream_seed(0, 1), stream_seed(0, "1")}
     assert len(seeds) == 6
 
 

@@ -4,9 +4,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime, available_memory, parse_size, peak_memory
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("4GiB", 2**32), ("4g", 4 * 10**9), ("100", 100), ("1.5 MB", 1_500_000), ("2kib", 2048)]
-)
+@pytest.mark.parametrize(("text", "size"), [("4GiB", 2**32), ("4g", 4 * 10**9), ("100", 100), ("1.5 MB", 1_500_000), ("2kib", 2048)])
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 

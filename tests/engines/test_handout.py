@@ -73,13 +73,7 @@ def test_results_are_kept_as_they_come(tmp_path: Path) -> None:
         elsewhere = False
 
         def run(
-            self,
-            function: str,
-            blocks: Sequence[Block],
-            shared: Arrays,
-            progress: Progress,
-            *,
-            in_threads: bool = False,
+            self, function: str, blocks: Sequence[Block], shared: Arrays, progress: Progress, *, in_threads: bool = False
         ) -> Generator[tuple[int, Arrays], None, None]:
             yield 1, {"a": np.ones(1)}
             raise InputError("the rest is lost")

@@ -80,9 +80,7 @@ def test_workers_leave_their_work_with_their_parent(tmp_path: Path) -> None:
         "list(processes.map_jobs('prune_cli.made:sleep', [sys.argv[1]] * 2, workers=2))\n"
     )
     tests = str(Path(__file__).parents[1])
-    parent = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path.append({tests!r})\n{script}", str(tmp_path)]
-    )
+    parent = subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.append({tests!r})\n{script}", str(tmp_path)])
     try:
         wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
     finally:

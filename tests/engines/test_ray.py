@@ -34,10 +34,7 @@ def many(tmp_path: Path) -> Path:
     """1,200 vectors in four classes."""
     rng = np.random.default_rng(1)
     values = rng.normal(size=(1200, 16)).astype(np.float32)
-    return write(
-        tmp_path / "many.parquet",
-        {"id": rng.permutation(1200), "label": rng.integers(0, 4, 1200), "embedding": list(values)},
-    )
+    return write(tmp_path / "many.parquet", {"id": rng.permutation(1200), "label": rng.integers(0, 4, 1200), "embedding": list(values)})
 
 
 def test_a_cluster_of_its_own_gives_the_same_bytes_and_listens_to_nobody(prune: Prune, vectors: Path) -> None:
@@ -89,9 +86,7 @@ sys.exit(invoke(sys.argv[1:]))
         ("no-such-host.invalid:6379", "no Ray cluster answers at no-such-host.invalid:6379"),
     ],
 )
-def test_a_wrong_address_is_told_at_once(
-    prune: Prune, vectors: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
-) -> None:
+def test_a_wrong_address_is_told_at_once(prune: Prune, vectors: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str) -> None:
     monkeypatch.setattr(ray, "init", None)  # which would try for minutes
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -177,9 +172,7 @@ def test_a_node_that_is_lost_costs_its_blocks_alone(cluster: LocalCluster, prune
     assert (folder / "there.parquet").read_bytes() == (folder / "here.parquet").read_bytes()
 
 
-def test_a_block_that_no_node_has_the_memory_for_is_refused(
-    cluster: LocalCluster, warm: WarmCommands, many: Path
-) -> None:
+def test_a_block_that_no_node_has_the_memory_for_is_refused(cluster: LocalCluster, warm: WarmCommands, many: Path) -> None:
     words = ["score", many, "-p", "mode=partition", "--engine", "ray", "--address", cluster.address]
     script = (
         "import sys\nfrom prune_cli.stages.score.sources.kernel import work\nfrom prune_cli.cli.app import invoke\n"
@@ -219,15 +212,9 @@ def test_a_token_that_is_not_that_of_the_cluster_is_told(cluster: LocalCluster, 
 
 
 @pytest.mark.parametrize(
-    ("stated", "said"),
-    [
-        ({"ray_version": "2.1.0"}, "runs Ray 2.1.0"),
-        ({"python_version": "3.10.4"}, "and Python 3.10.4, and here is Ray"),
-    ],
+    ("stated", "said"), [({"ray_version": "2.1.0"}, "runs Ray 2.1.0"), ({"python_version": "3.10.4"}, "and Python 3.10.4, and here is Ray")]
 )
-def test_a_cluster_of_another_version_is_told(
-    cluster: LocalCluster, many: Path, stated: dict[str, str], said: str
-) -> None:
+def test_a_cluster_of_another_version_is_told(cluster: LocalCluster, many: Path, stated: dict[str, str], said: str) -> None:
     cluster.pretend(**stated)
     try:
         done = cluster.run(["score", many, "-o", "s.parquet"], many.parent)
@@ -259,9 +246,7 @@ def test_a_network_looks_at_pictures_on_the_cluster(cluster: LocalCluster, prune
 def scored(tmp_path: Path) -> list[object]:
     """1,000 vectors around twenty centres with probabilities, and the words that select of them by partitions."""
     rng = np.random.default_rng(3)
-    values = (rng.normal(size=(20, 16))[rng.integers(0, 20, 1000)] + 0.1 * rng.normal(size=(1000, 16))).astype(
-        np.float32
-    )
+    values = (rng.normal(size=(20, 16))[rng.integers(0, 20, 1000)] + 0.1 * rng.normal(size=(1000, 16))).astype(np.float32)
     probs = rng.dirichlet(np.ones(4), 1000).astype(np.float32)
     table = {
         "id": rng.permutation(1000),
@@ -275,9 +260,7 @@ def scored(tmp_path: Path) -> list[object]:
 
 
 @pytest.mark.slow
-def test_a_selection_by_partitions_survives_a_lost_node(
-    cluster: LocalCluster, prune: Prune, scored: list[object], tmp_path: Path
-) -> None:
+def test_a_selection_by_partitions_survives_a_lost_node(cluster: LocalCluster, prune: Prune, scored: list[object], tmp_path: Path) -> None:
     prune(*scored, "-o", "here.parquet")
     cluster.add("third")
     cluster.hold("third")
@@ -290,11 +273,7 @@ def test_a_selection_by_partitions_survives_a_lost_node(
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ["--method", "window", "-p", "key=loss"],
-        ["--method", "neighbor_confidence"],
-        ["--method", "d2", "-p", "key=loss", "--per-class"],
-    ],
+    [["--method", "window", "-p", "key=loss"], ["--method", "neighbor_confidence"], ["--method", "d2", "-p", "key=loss", "--per-class"]],
 )
 def test_a_selection_at_once_has_blocks_too(
     cluster: LocalCluster, prune: Prune, scored: list[object], tmp_path: Path, words: list[object]

@@ -18,9 +18,7 @@ from prune_cli.engines.threads import in_order
 
 
 @pytest.mark.parametrize(("in_threads", "on_threads"), [(False, True), (True, True), (True, False)])
-def test_every_block_computes_on_one_thread(
-    in_threads: bool, on_threads: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_block_computes_on_one_thread(in_threads: bool, on_threads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(2, timeout=HANGS)
 
     def look(values: Any, arrays: Any, progress: Any) -> dict[str, np.ndarray]:

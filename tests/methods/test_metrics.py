@@ -50,14 +50,7 @@ def slow_metrics(logits: np.ndarray, labels: np.ndarray, n_classes: int) -> dict
         bins.setdefault(int(p.max() * 15), []).append((p.max(), guess == y))
     ece = sum(len(b) / n * abs(np.mean([c for c, _ in b]) - np.mean([r for _, r in b])) for b in bins.values())
     per_class = [confusion[c, c] / confusion[c].sum() for c in range(n_classes)]
-    return {
-        "loss": loss,
-        "accuracy": right / n,
-        "top5": top5 / n,
-        "ece": ece,
-        "confusion": confusion,
-        "class_accuracy": per_class,
-    }
+    return {"loss": loss, "accuracy": right / n, "top5": top5 / n, "ece": ece, "confusion": confusion, "class_accuracy": per_class}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -17,9 +17,7 @@ DATA = typer.Argument(metavar="DATA", help="Parquet file, folder of them, or - f
 
 EmbeddingColumn = Annotated[str, typer.Option("--embedding-column", metavar="NAME", help="Column with the vectors.")]
 MaxErrors = Annotated[
-    str,
-    typer.Option("--max-errors", metavar="N|P%", help="How many bad rows the run may have."),
-    As(read=parse_allowance),
+    str, typer.Option("--max-errors", metavar="N|P%", help="How many bad rows the run may have."), As(read=parse_allowance)
 ]
 
 
@@ -27,17 +25,13 @@ class IdColumns(Flags):
     """The columns that name a row and its class."""
 
     id_column: Annotated[str, typer.Option("--id-column", metavar="NAME", help="Column with the ids.")] = "id"
-    label_column: Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column with the labels.")] = (
-        "label"
-    )
+    label_column: Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column with the labels.")] = "label"
 
 
 class DataFlags(IdColumns):
     """Where a data manifest's columns and images are, which of its rows are read, and how many bad ones it may have."""
 
-    image_column: Annotated[str, typer.Option("--image-column", metavar="NAME", help="Column with the images.")] = (
-        "image"
-    )
+    image_column: Annotated[str, typer.Option("--image-column", metavar="NAME", help="Column with the images.")] = "image"
     embedding_column: EmbeddingColumn = "embedding"
     input: Annotated[
         str | None,
@@ -52,30 +46,19 @@ class DataFlags(IdColumns):
     root: Annotated[
         Path | None,
         typer.Option(
-            "--root",
-            metavar="DIR",
-            help="Folder that image paths are relative to; nothing outside is opened.",
-            show_default="the file's",
+            "--root", metavar="DIR", help="Folder that image paths are relative to; nothing outside is opened.", show_default="the file's"
         ),
     ] = None
     split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="NAME", help="Only rows whose 'split' column says so.", show_default=False),
+        str | None, typer.Option("--split", metavar="NAME", help="Only rows whose 'split' column says so.", show_default=False)
     ] = None
-    max_pixels: Annotated[
-        int, typer.Option("--max-pixels", min=1, metavar="N", help="Larger images are bad rows, unopened.")
-    ] = 100_000_000
-    true_label_column: Annotated[
-        str, typer.Option("--true-label-column", metavar="NAME", help="Column with the known true labels.")
-    ] = "true_label"
+    max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, metavar="N", help="Larger images are bad rows, unopened.")] = 100_000_000
+    true_label_column: Annotated[str, typer.Option("--true-label-column", metavar="NAME", help="Column with the known true labels.")] = (
+        "true_label"
+    )
     image_size: Annotated[
         str | None,
-        typer.Option(
-            "--image-size",
-            metavar="N|HxW",
-            help="Resize images (shorter side, then centre crop).",
-            show_default="as they are",
-        ),
+        typer.Option("--image-size", metavar="N|HxW", help="Resize images (shorter side, then centre crop).", show_default="as they are"),
         As(read=parse_image_size),
     ] = None
     max_errors: MaxErrors = "0"

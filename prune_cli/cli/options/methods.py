@@ -1,4 +1,4 @@
-"""Options of methods, and of the trainings that they do."""
+"""Options of methods, of the trainings that they do, and of choosing rows by one."""
 
 from functools import partial
 from typing import Annotated
@@ -29,22 +29,14 @@ class MethodFlags(Flags):
     param: Annotated[
         list[str] | None,
         typer.Option(
-            "-p",
-            "--param",
-            metavar="NAME=VALUE",
-            help="A parameter of the method; repeatable. See --list-methods.",
-            show_default=False,
+            "-p", "--param", metavar="NAME=VALUE", help="A parameter of the method; repeatable. See --list-methods.", show_default=False
         ),
         As("params"),
     ] = None
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset",
-            metavar="NAME",
-            help="The parameters of a published table.",
-            show_default=False,
-            autocompletion=choices.presets,
+            "--preset", metavar="NAME", help="The parameters of a published table.", show_default=False, autocompletion=choices.presets
         ),
     ] = None
 
@@ -76,10 +68,7 @@ class VectorFlags(Flags):
     features: Annotated[
         str | None,
         typer.Option(
-            "--features",
-            metavar="FILE",
-            help="Vectors of the rows, joined by id, for methods that need them.",
-            show_default=False,
+            "--features", metavar="FILE", help="Vectors of the rows, joined by id, for methods that need them.", show_default=False
         ),
     ] = None
     probabilities: Annotated[
@@ -111,17 +100,10 @@ class BudgetFlags(Flags):
 class ChoiceFlags(Flags):
     """Which rows may be kept, which way scores go, and what is written of the others."""
 
-    drop: Annotated[
-        str | None, typer.Option("--drop", metavar="FILE", help="Ids that must not be kept.", show_default=False)
-    ] = None
+    drop: Annotated[str | None, typer.Option("--drop", metavar="FILE", help="Ids that must not be kept.", show_default=False)] = None
     direction: Annotated[
         list[str] | None,
-        typer.Option(
-            "--direction",
-            metavar="NAME=harder|easier",
-            help="What a high value of a foreign score means.",
-            show_default=False,
-        ),
+        typer.Option("--direction", metavar="NAME=harder|easier", help="What a high value of a foreign score means.", show_default=False),
         As("directions"),
     ] = None
     selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False
@@ -131,7 +113,5 @@ class ScoreColumns(IdColumns):
     """The columns of scores and vectors, and how many bad rows they may have."""
 
     embedding_column: EmbeddingColumn = "embedding"
-    prob_column: Annotated[
-        str, typer.Option("--prob-column", metavar="NAME", help="Column with the probabilities, one a class.")
-    ] = "prob"
+    prob_column: Annotated[str, typer.Option("--prob-column", metavar="NAME", help="Column with the probabilities, one a class.")] = "prob"
     max_errors: MaxErrors = "0"

@@ -1,4 +1,4 @@
-"""Options of what a command writes and prints."""
+"""Options of where and how a run goes, and of what it writes and prints."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,17 +18,11 @@ class OutputFlags(Flags):
     output: Annotated[
         str | None,
         typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="Where the result goes; - is standard output.",
-            show_default="from the input's name",
+            "-o", "--output", metavar="PATH", help="Where the result goes; - is standard output.", show_default="from the input's name"
         ),
     ] = None
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print rows, passes, peak memory, disk and algorithm, then stop.")
-    ] = False
+    plan: Annotated[bool, typer.Option("--plan", help="Print rows, passes, peak memory, disk and algorithm, then stop.")] = False
 
 
 class WorkFlags(OutputFlags):
@@ -37,10 +31,7 @@ class WorkFlags(OutputFlags):
     work_dir: Annotated[
         Path | None,
         typer.Option(
-            "--work-dir",
-            metavar="DIR",
-            help="Keeps finished blocks for a re-run after a kill.",
-            show_default="beside the output",
+            "--work-dir", metavar="DIR", help="Keeps finished blocks for a re-run after a kill.", show_default="beside the output"
         ),
     ] = None
 
@@ -48,13 +39,9 @@ class WorkFlags(OutputFlags):
 class PrintFlags(Flags):
     """What is printed; every command has these."""
 
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on standard output.")] = (
-        False
-    )
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on standard output.")] = False
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Results and errors alone.")] = False
-    verbose: Annotated[
-        int, typer.Option("-v", "--verbose", count=True, help="More; -vv shows tracebacks.", show_default=False)
-    ] = 0
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="More; -vv shows tracebacks.", show_default=False)] = 0
 
     @property
     def level(self) -> int:
@@ -62,18 +49,10 @@ class PrintFlags(Flags):
         return -1 if self.quiet else self.verbose
 
 
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=1, metavar="N", help="Samples a step.", show_default="the method's")
-]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, metavar="N", help="Samples a step.", show_default="the method's")]
 
 Workers = Annotated[
-    int,
-    typer.Option(
-        "--workers",
-        min=0,
-        metavar="N",
-        help="Processes or threads that decode, or compute blocks of work; 0 is one a core.",
-    ),
+    int, typer.Option("--workers", min=0, metavar="N", help="Processes or threads that decode, or compute blocks of work; 0 is one a core.")
 ]
 
 
@@ -81,27 +60,18 @@ class RuntimeFlags(Flags):
     """The machine, the precision and the seed of a run."""
 
     device: Annotated[
-        str,
-        typer.Option("--device", metavar="auto|cpu|cuda|cuda:1", help="Where it runs.", autocompletion=choices.devices),
+        str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:1", help="Where it runs.", autocompletion=choices.devices)
     ] = "auto"
     precision: Annotated[
         str,
         typer.Option(
-            "--precision",
-            metavar="NAME",
-            help="float32, float64 or bfloat16, as the method takes.",
-            autocompletion=choices.precisions,
+            "--precision", metavar="NAME", help="float32, float64 or bfloat16, as the method takes.", autocompletion=choices.precisions
         ),
     ] = "auto"
     workers: Workers = 0
     memory_limit: Annotated[
         str | None,
-        typer.Option(
-            "--memory-limit",
-            metavar="SIZE",
-            help="Memory the run may use, as 4GiB.",
-            show_default="3/4 of what is free",
-        ),
+        typer.Option("--memory-limit", metavar="SIZE", help="Memory the run may use, as 4GiB.", show_default="3/4 of what is free"),
         As(read=parse_limit),
     ] = None
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="INT", help="Seed of every random draw.")] = 0
@@ -127,10 +97,7 @@ class BlockFlags(RuntimeFlags):
     address: Annotated[
         str | None,
         typer.Option(
-            "--address",
-            metavar="HOST:PORT",
-            help="The Ray cluster to join.",
-            show_default="RAY_ADDRESS, else one of this machine alone",
+            "--address", metavar="HOST:PORT", help="The Ray cluster to join.", show_default="RAY_ADDRESS, else one of this machine alone"
         ),
     ] = None
 

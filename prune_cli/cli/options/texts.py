@@ -34,9 +34,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     number, slash, of = text.partition("/")
-    if not (slash and number.isascii() and number.isdigit() and of.isascii() and of.isdigit()) or not (
-        1 <= int(number) <= int(of)
-    ):
+    if not (slash and number.isascii() and number.isdigit() and of.isascii() and of.isdigit()) or not (1 <= int(number) <= int(of)):
         raise InputError(f"--shard {text!r} is not one of so many parts", "write 3/16 for the third of sixteen")
     return int(number), int(of)
 

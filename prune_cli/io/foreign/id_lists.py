@@ -43,9 +43,7 @@ def read_uids(path: Path) -> pa.Array:
     """
     halves = read_vector(path, "uids")
     if halves.dtype != UID:
-        raise InputError(
-            f"{path} holds {halves.dtype}, and DataComp's uids are '{UID}'", "import it --from indices or ids"
-        )
+        raise InputError(f"{path} holds {halves.dtype}, and DataComp's uids are '{UID}'", "import it --from indices or ids")
     first, second = halves.dtype.names or ()
     digits = np.stack([halves[first], halves[second]], axis=1).astype(">u8").tobytes().hex().encode()
     offsets = np.arange(len(halves) + 1, dtype=np.int64) * _DIGITS
@@ -69,9 +67,7 @@ def _array_ids(path: Path) -> pa.Array:
     ids = read_vector(path, "ids")
     if ids.dtype.kind in "iu":
         if ids.dtype.kind == "u" and len(ids) and int(ids.max()) > np.iinfo(np.int64).max:
-            raise InputError(
-                f"{path} has the id {int(ids.max())}, which is beyond 64 bits with a sign", "save them as strings"
-            )
+            raise InputError(f"{path} has the id {int(ids.max())}, which is beyond 64 bits with a sign", "save them as strings")
         return pa.array(ids.astype(np.int64))
     if ids.dtype.kind == "U":
         return pa.array(ids, pa.string())
@@ -80,9 +76,7 @@ def _array_ids(path: Path) -> pa.Array:
             return pa.array(np.char.decode(ids, "utf-8"), pa.string())
         except UnicodeDecodeError:
             raise InputError(f"{path} holds bytes that are not UTF-8", "save the ids as strings") from None
-    raise InputError(
-        f"{path} holds {ids.dtype}, and ids are strings or whole numbers", "np.save(file, ids.astype(str))"
-    )
+    raise InputError(f"{path} holds {ids.dtype}, and ids are strings or whole numbers", "np.save(file, ids.astype(str))")
 
 
 def _checked(ids: pa.Array, path: Path) -> pa.Array:

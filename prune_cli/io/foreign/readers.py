@@ -24,8 +24,6 @@ _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 class CsvFile:
     """A CSV file with a heading, UTF-8, commas between values.
 
-    Args:
-        path: the file.
     Raises:
         InputError: no such file, no text, or a heading that has a name twice.
     """
@@ -71,9 +69,7 @@ class CsvFile:
                 ),
             )
         except pa.ArrowInvalid as error:
-            raise InputError(
-                f"{self.path} is not sound CSV: {str(error).splitlines()[0]}", "save it with to_csv"
-            ) from None
+            raise InputError(f"{self.path} is not sound CSV: {str(error).splitlines()[0]}", "save it with to_csv") from None
         if not table.num_rows:
             raise InputError(f"{self.path} has no rows", "check the file")
         return {name: pa.concat_arrays(table.column(name).chunks) for name in wanted}
@@ -90,9 +86,7 @@ def numbers(texts: pa.Array, column: str, path: Path) -> pa.Array:
         return pc.if_else(known, None, texts).cast(pa.float64())
     except pa.ArrowInvalid:
         row, text = _first(texts, known, float)
-        raise InputError(
-            f"{path}: column '{column}' has {text!r} in row {row}, which is no number", "correct it"
-        ) from None
+        raise InputError(f"{path}: column '{column}' has {text!r} in row {row}, which is no number", "correct it") from None
 
 
 def truths(texts: pa.Array, column: str, path: Path) -> pa.Array:
@@ -104,10 +98,7 @@ def truths(texts: pa.Array, column: str, path: Path) -> pa.Array:
     places = pc.index_in(pc.utf8_lower(texts), value_set=pa.array(list(_TRUTH)))
     if places.null_count:
         row = pc.index(places.is_null(), True).as_py()
-        raise InputError(
-            f"{path}: column '{column}' has {texts[row].as_py()!r} in row {row}, and True or False is wanted",
-            "correct it",
-        )
+        raise InputError(f"{path}: column '{column}' has {texts[row].as_py()!r} in row {row}, and True or False is wanted", "correct it")
     return pa.array(list(_TRUTH.values())).take(places)
 
 
@@ -143,14 +134,12 @@ def read_vector(path: Path, what: str) -> np.ndarray:
                 )
             if len(shape) != 1:
                 raise InputError(
-                    f"{path} has the shape {shape}, and one dimension is wanted",
-                    f"save it flat: np.save(file, {what}.ravel())",
+                    f"{path} has the shape {shape}, and one dimension is wanted", f"save it flat: np.save(file, {what}.ravel())"
                 )
             there, wanted = path.stat().st_size - file.tell(), math.prod(shape) * dtype.itemsize
             if there < wanted:
                 raise InputError(
-                    f"{path} is cut short: {there:,} bytes of {shape[0]:,} {what}, {wanted:,} wanted",
-                    "make or fetch the file again",
+                    f"{path} is cut short: {there:,} bytes of {shape[0]:,} {what}, {wanted:,} wanted", "make or fetch the file again"
                 )
             file.seek(0)
             values: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
@@ -164,7 +153,5 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]
         version = np.lib.format.read_magic(file)
         shape, _, dtype = _HEADERS[version](file)
     except (ValueError, KeyError):
-        raise InputError(
-            f"{path} is no array of numpy.save", "save it with np.save; .npz, .pt and .pkl are not read"
-        ) from None
+        raise InputError(f"{path} is no array of numpy.save", "save it with np.save; .npz, .pt and .pkl are not read") from None
     return shape, dtype

@@ -35,16 +35,10 @@ def read_ids(source: ParquetSource, column: str = ID) -> tuple[pa.Array, bool]:
     ids = pa.concat_arrays([none, *(cast_ids(batch.column(0)) for batch in source.batches([column]))])
     if ids.null_count:
         where = pc.index(ids.is_null(), True).as_py()
-        raise InputError(
-            f"{source.location}: {ids.null_count} null id(s) in '{column}', the first in row {where}",
-            "give every row an id",
-        )
+        raise InputError(f"{source.location}: {ids.null_count} null id(s) in '{column}', the first in row {where}", "give every row an id")
     twice = repeated(ids)
     if len(twice):
-        raise InputError(
-            f"{source.location}: {len(twice)} id(s) stand more than once in '{column}': {some(twice)}",
-            "make the ids unique",
-        )
+        raise InputError(f"{source.location}: {len(twice)} id(s) stand more than once in '{column}': {some(twice)}", "make the ids unique")
     return ids, False
 
 
@@ -72,9 +66,7 @@ def id_type(source: ParquetSource, column: str) -> pa.DataType:
         return pa.string()
     if pa.types.is_integer(kind):
         return pa.int64()
-    raise InputError(
-        f"{source.location}: column '{column}' is {kind}, not a string or an integer", "name the ids with --id-column"
-    )
+    raise InputError(f"{source.location}: column '{column}' is {kind}, not a string or an integer", "name the ids with --id-column")
 
 
 def cast_ids(ids: pa.Array) -> pa.Array:
@@ -125,14 +117,10 @@ def as_type(wanted: pa.Array, kind: pa.DataType, wanted_in: str, ids_in: str) ->
         try:
             return wanted.cast(pa.int64())
         except pa.ArrowInvalid:
-            raise InputError(
-                f"{wanted_in} has string ids, {ids_in} has integers", "use files of the same dataset"
-            ) from None
+            raise InputError(f"{wanted_in} has string ids, {ids_in} has integers", "use files of the same dataset") from None
     wanted = wanted.cast(pa.string())
     if wanted.type != kind:
-        raise InputError(
-            f"{wanted_in} has ids of type {wanted.type}, {ids_in} of {kind}", "use files of the same dataset"
-        )
+        raise InputError(f"{wanted_in} has ids of type {wanted.type}, {ids_in} of {kind}", "use files of the same dataset")
     return wanted
 
 
@@ -141,13 +129,10 @@ def refuse_missing(missing: pa.Array, count: int, wanted_in: str, ids_in: str) -
 
     Args:
         missing: the first of them, one more than are named where there are more.
-        count: how many they are.
         wanted_in, ids_in: what to call the ids, and those that they are not among.
     """
     if count:
-        raise InputError(
-            f"{count} id(s) of {wanted_in} are not in {ids_in}: {some(missing)}", "use files of the same dataset"
-        )
+        raise InputError(f"{count} id(s) of {wanted_in} are not in {ids_in}: {some(missing)}", "use files of the same dataset")
 
 
 @dataclass(frozen=True)
@@ -209,7 +194,6 @@ def read_labels(source: ParquetSource, column: str, option: str = "--label-colum
     Null labels, and -1 where class names are known (unlabeled, as Hugging Face writes it), are missing.
 
     Args:
-        source: the file.
         column, option: name of the labels, and the option that says it.
         compact: codes of the smallest type that holds them, instead of int64.
     Raises:
@@ -259,8 +243,7 @@ def _refuse_unknown(source: ParquetSource, column: str, array: pa.Array, codes: 
     if outside.any():
         place = int(outside.argmax())
         raise InputError(
-            f"{source.location}: row {row + place} has the unknown class {array[place]}; "
-            f"the metadata names {n} classes, 0 to {n - 1}",
+            f"{source.location}: row {row + place} has the unknown class {array[place]}; the metadata names {n} classes, 0 to {n - 1}",
             "correct the labels or the class names",
         )
 

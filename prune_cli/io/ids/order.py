@@ -29,7 +29,6 @@ def order_of(read: Read, rows: int, memory: int | None = None) -> tuple[np.ndarr
 
     Args:
         read: see `Read`.
-        rows: how many ids there are.
         memory: bytes that it may take beside what it returns; None for as many as it wants.
     Returns:
         (N,) positions, int32 where that is enough; (N,) bool, False where an id stands again. Of equal ids any may come first.
@@ -107,7 +106,6 @@ def keys_of(read: Read, rows: int) -> Iterator[np.ndarray]:
 
     Args:
         read: see `Read`.
-        rows: how many ids there are.
     Yields:
         The same array every time, with other keys: int64 of integers, uint64 of strings.
     """

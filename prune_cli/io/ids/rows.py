@@ -27,7 +27,6 @@ class RowIds:
     """The ids of a manifest's rows, unique and not null: strings or int64.
 
     Args:
-        source: the file.
         column: name of the ids; without a column ``id`` they are made up, ``row-00000000`` and on.
         memory: bytes that sorting and looking up may take beside arrays by position; None for as many as they want.
     Raises:
@@ -70,8 +69,7 @@ class RowIds:
             yield ids
         if nulls:
             raise InputError(
-                f"{self.location}: {nulls} null id(s) in '{self.column}', the first in row {first_null}",
-                "give every row an id",
+                f"{self.location}: {nulls} null id(s) in '{self.column}', the first in row {first_null}", "give every row an id"
             )
 
     @cached_property

@@ -130,9 +130,7 @@ def answer_chunks(settings: Any) -> Callable[[Any, Sequence[bytearray]], Parcel]
     Args:
         settings: ``plan`` as a JSON value, and ``descriptor`` of the memory for pixels, -1 for none.
     """
-    stated: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in settings["plan"].items()
-    }
+    stated: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings["plan"].items()}
     plan = PixelPlan(**stated)
     pixels = None if settings["descriptor"] < 0 else mmap.mmap(settings["descriptor"], 0)
 

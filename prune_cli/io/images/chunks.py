@@ -55,8 +55,7 @@ def _encoded_rows(batch: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
         files = batch
     if not known or not _is_binary(files.type) or not (names is None or _is_text(names.type)):
         raise InputError(
-            f"an image column of type {batch.type} holds no images",
-            "give struct<bytes, path>, binary or string: see the data manifest",
+            f"an image column of type {batch.type} holds no images", "give struct<bytes, path>, binary or string: see the data manifest"
         )
     content = files.cast(pa.large_binary())
     kinds = np.where(_is_valid(content), BYTES, NO_IMAGE).astype(np.uint8)

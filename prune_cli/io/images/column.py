@@ -142,11 +142,7 @@ class ColumnDecoder:
         return sorted(bad), coloured
 
     def _decoded(
-        self,
-        plan: PixelPlan,
-        memory: PixelMemory | None,
-        stop: Callable[[], bool],
-        keep: Callable[[Chunk], None] | None,
+        self, plan: PixelPlan, memory: PixelMemory | None, stop: Callable[[], bool], keep: Callable[[Chunk], None] | None
     ) -> Generator[tuple[Chunk, Found], None, None]:
         """Yield every chunk with what came to light in it: here as long as that is quick enough, then in workers."""
         rows, done, seconds = _FIRST_ROWS, 0, 0.0
@@ -166,9 +162,7 @@ class ColumnDecoder:
                 yield from decode_in_workers(min(self.workers, 1 + int(ahead / _WORKERS_PAY)), chunks, plan, memory)
                 return
 
-    def _chunks(
-        self, rows: Callable[[], int], stop: Callable[[], bool], keep: Callable[[Chunk], None] | None
-    ) -> Iterator[Chunk]:
+    def _chunks(self, rows: Callable[[], int], stop: Callable[[], bool], keep: Callable[[Chunk], None] | None) -> Iterator[Chunk]:
         """Yield the chunks until ``stop`` says that no more shall be begun."""
         for chunk in image_chunks(self.batches(), rows):
             if stop():
@@ -230,7 +224,6 @@ def decode_images(
         settings: limits, root folder, size, channels; None for the defaults.
         workers: processes that decode; fewer, or none beside this one, where so little is to be done that they would
             not pay.
-        progress: told after every chunk.
         name_row: what a message calls the row at a position.
         memory_limit: bytes that the array may take, or None.
     Returns:

@@ -89,9 +89,7 @@ class ImageSettings:
     channels: Channels = "auto"
 
 
-def decode_image(
-    encoded: Encoded | None, settings: ImageSettings | None = None, channels: Channels | None = None
-) -> npt.NDArray[np.uint8]:
+def decode_image(encoded: Encoded | None, settings: ImageSettings | None = None, channels: Channels | None = None) -> npt.NDArray[np.uint8]:
     """Return the pixels of one image.
 
     What comes back for which kind of picture: `read_picture`; how it is brought to a size: `fit_picture`.
@@ -152,7 +150,6 @@ def read_picture(data: bytes, max_pixels: int) -> Image.Image:
     whatever that decoder refuses, goes through Pillow's reader of the format. Both give the same pixels.
 
     Args:
-        data: the whole file.
         max_pixels: largest width x height, compared before anything is allocated for the pixels. Beyond 178,956,970
             Pillow still refuses TIFF, GIF and WebP by a limit of its own.
     Raises:

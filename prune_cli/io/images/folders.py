@@ -65,7 +65,6 @@ def discover_folder(folder: Path, label_column: str = "label") -> FolderListing:
     folders are passed over; which and how many is in ``skipped``.
 
     Args:
-        folder: the folder.
         label_column: name of the label's column in metadata files.
     Raises:
         InputError: no folder, no images, no classes, a name that is not UTF-8, splits beside other folders; a metadata
@@ -224,9 +223,7 @@ def _listed(folder: Path, places: Sequence[str], label_column: str) -> FolderLis
                 raise InputError(f"{where} has no file_name", "name the image, relative to the metadata file")
             path = _listed_path(folder, place, name, where)
             if path in seen:
-                raise InputError(
-                    f"{where} lists '{path}', which {seen[path]} lists already", "keep one of the two rows"
-                )
+                raise InputError(f"{where} lists '{path}', which {seen[path]} lists already", "keep one of the two rows")
             seen[path] = where
             paths.append(path)
             texts.append(_label_text(row[label_column], where))

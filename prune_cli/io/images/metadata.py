@@ -39,10 +39,7 @@ def read_metadata(table: Path, label_column: str) -> Iterator[tuple[str, dict[st
                 for column in ("file_name", label_column):
                     if column not in row:
                         found = ", ".join(map(str, row)) or "nothing"
-                        cures = {
-                            "file_name": "name the column of the paths file_name",
-                            label_column: "give --label-column",
-                        }
+                        cures = {"file_name": "name the column of the paths file_name", label_column: "give --label-column"}
                         raise InputError(f"{table} line {number} has no '{column}'; it has {found}", cures[column])
                 yield f"{table} line {number}", row
     except UnicodeDecodeError as error:
@@ -63,8 +60,7 @@ def _csv_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         if len(cells) != len(header):
             raise InputError(
-                f"{table} line {reader.line_num} has {len(cells)} cells and the header {len(header)}",
-                "quote cells that hold commas",
+                f"{table} line {reader.line_num} has {len(cells)} cells and the header {len(header)}", "quote cells that hold commas"
             )
         yield reader.line_num, dict(zip(header, cells, strict=True))
 

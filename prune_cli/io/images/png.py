@@ -134,11 +134,7 @@ _checksum = struct.Struct(">I").unpack_from
 
 
 class PngBatch:
-    """Plain PNG files (8 bit grey or RGB, neither interlaced nor transparent nor turned) of one size, in small numbers.
-
-    Args:
-        height, width, channels: of every picture.
-    """
+    """Plain PNG files (8 bit grey or RGB, neither interlaced nor transparent nor turned) of one size, in small numbers."""
 
     def __init__(self, height: int, width: int, channels: int) -> None:
         self._mode = "L" if channels == 1 else "RGB"

@@ -78,13 +78,9 @@ class EncodedImages:
                 continue
             piece = self._data[self._offsets[position] : self._offsets[position + 1]]
             try:
-                images_bhwc[place] = decode_image(
-                    piece if kind == BYTES else piece.decode("utf-8", "surrogateescape"), fixed
-                )
+                images_bhwc[place] = decode_image(piece if kind == BYTES else piece.decode("utf-8", "surrogateescape"), fixed)
             except BadImage as reason:
-                raise InputError(
-                    f"the image at position {position} could be read before and cannot now: {reason}", "start again"
-                ) from None
+                raise InputError(f"the image at position {position} could be read before and cannot now: {reason}", "start again") from None
         return images_bhwc
 
 

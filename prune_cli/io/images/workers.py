@@ -70,9 +70,7 @@ def decode_in_workers(
                 misfit = found["misfit"] and tuple(found["misfit"])
                 yield chunk, Found(bad, found["coloured"], misfit)
     except NoWorker as reason:
-        raise PruneError(
-            f"decoding processes cannot be started: {reason}", "decode in this one with --workers 1"
-        ) from None
+        raise PruneError(f"decoding processes cannot be started: {reason}", "decode in this one with --workers 1") from None
     except LostWorker as lost:
         raise _lost(lost, lost.task) from None
 
@@ -86,8 +84,7 @@ def _lost(worker: LostWorker, chunk: Chunk) -> PruneError:
             "happens again, one of these rows makes the decoder crash",
         )
     return PruneError(
-        f"a decoding process ended with code {worker.code} while it had {rows}: {worker.said}",
-        "decode in this process with --workers 1",
+        f"a decoding process ended with code {worker.code} while it had {rows}: {worker.said}", "decode in this process with --workers 1"
     )
 
 

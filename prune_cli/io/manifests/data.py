@@ -160,7 +160,6 @@ class Dataset:
             channels: 1, 3, or what the images have.
             as_float32: whether embeddings stored as float64 come as float32.
             spool: a file that embeddings are memory-mapped from, for those that do not fit into memory.
-            progress: told about rows.
         Returns:
             (M, H, W, C) uint8 for images, (M, D) float32 (float64 where stored so) for embeddings; bad rows hold
             zeros, see `drop_rows`.
@@ -197,7 +196,6 @@ class Dataset:
             rows: (M,) int64 ascending positions.
             workers: decoding processes.
             channels: of the images; ``auto``: 1 where all are grey.
-            progress: told about rows.
         """
         images, bad = spool_images(
             lambda: self.image_batches(rows),
@@ -227,9 +225,7 @@ class Dataset:
     def image_settings(self, channels: Literal["auto", 1, 3] = "auto") -> ImageSettings:
         """Return how the images of this dataset are decoded."""
         root = self.options.root if self.options.root is not None else self.source.folder
-        return ImageSettings(
-            max_pixels=self.options.max_pixels, root=root, size=self.options.image_size, channels=channels
-        )
+        return ImageSettings(max_pixels=self.options.max_pixels, root=root, size=self.options.image_size, channels=channels)
 
     def image_batches(self, positions: np.ndarray) -> Iterator[pa.Array]:
         """Yield the image column of some rows, by row group."""
@@ -253,15 +249,12 @@ class Dataset:
         """The column of embeddings, and the option that names it."""
         return self.options.embedding_column, "--embedding-column"
 
-    def load_probabilities(
-        self, ledger: Ledger, *, rows: np.ndarray | None = None, progress: Progress = silent
-    ) -> np.ndarray:
+    def load_probabilities(self, ledger: Ledger, *, rows: np.ndarray | None = None, progress: Progress = silent) -> np.ndarray:
         """Return the ``prob`` column of the rows, (M, C) float64, a column for each class of the labels in their order.
 
         Args:
             ledger: receives rows that are no probabilities: outside 0 to 1, or with a sum that is not 1 to 1e-3.
             rows: (M,) int64 ascending positions, or None for all.
-            progress: told about rows.
         Raises:
             InputError: as many numbers as there are no classes.
         """
@@ -305,9 +298,7 @@ class Dataset:
         """Return (N,) int64, the row of each position in the files: all rows, or those of ``--split``."""
         return np.arange(self.source.rows) if self._split_mask is None else np.flatnonzero(self._split_mask)
 
-    def batches(
-        self, columns: Sequence[str], positions: np.ndarray, rows: int
-    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    def batches(self, columns: Sequence[str], positions: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield some positions, ascending, and their rows with these columns, from so many rows of the files at a time."""
         in_file = self.rows_in_file()[positions]
         start = done = 0
@@ -331,9 +322,7 @@ class Dataset:
         mask: np.ndarray = pc.equal(column, split).fill_null(False).to_numpy()
         if not mask.any():
             there = ", ".join(str(v) for v in pc.unique(column).to_pylist()[:10])
-            raise InputError(
-                f"{self.options.location}: no row of --split {split}; it has {there}", "name a split that is there"
-            )
+            raise InputError(f"{self.options.location}: no row of --split {split}; it has {there}", "name a split that is there")
         return mask
 
     def _read_labels(self, column: str, option: str) -> Labels:

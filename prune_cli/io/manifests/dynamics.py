@@ -236,8 +236,7 @@ class RecordFile:
 
     def _unsorted(self) -> InputError:
         return InputError(
-            f"{self.source.location}: the rows of an epoch do not stand together, epochs rising",
-            "sort the file by run and epoch",
+            f"{self.source.location}: the rows of an epoch do not stand together, epochs rising", "sort the file by run and epoch"
         )
 
 

@@ -1,4 +1,4 @@
-"""Columns of vectors: a list of floats a row, as an array, with what is wrong with a row told apart from what is right."""
+"""Columns of vectors, and a file of them beside a manifest: read by the manifest's rows, at once or block by block."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def vector_type(field: pa.Field, where: str, option: str) -> pa.DataType:
     kind = field.type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        raise InputError(
-            f"{where}: column '{field.name}' is {kind}, not a list of floats", f"name the vectors with {option}"
-        )
+        raise InputError(f"{where}: column '{field.name}' is {kind}, not a list of floats", f"name the vectors with {option}")
     return kind.value_type
 
 
@@ -72,17 +70,12 @@ def vector_blocks(
 
 
 def fill_vectors(
-    blocks: Iterator[tuple[np.ndarray, np.ndarray]],
-    rows: int,
-    dtype: type[np.floating],
-    absent: InputError,
-    spool: Path | None = None,
+    blocks: Iterator[tuple[np.ndarray, np.ndarray]], rows: int, dtype: type[np.floating], absent: InputError, spool: Path | None = None
 ) -> np.ndarray:
     """Return (rows, D) vectors by position, 0 where there is none.
 
     Args:
         blocks: positions and their vectors.
-        rows, dtype: of the array.
         absent: see `no_vectors`, raised where no block comes.
         spool: a file that the array is memory-mapped from, for vectors that do not fit into memory; None: it is in memory.
     """
@@ -107,8 +100,6 @@ def check_probabilities(probs_bc: np.ndarray, positions: np.ndarray, ledger: Led
     Args:
         probs_bc: (B, C) numbers.
         positions: (B,) of the rows.
-        ledger: receives the bad ones.
-        prefix: of the reason.
     """
     outside = ((probs_bc < -1e-6) | (probs_bc > 1 + 1e-6)).any(axis=1)
     ledger.add_all(positions[outside], f"{prefix}a probability below 0 or above 1")

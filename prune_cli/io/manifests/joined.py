@@ -1,4 +1,4 @@
-"""Several manifests of the same samples, joined by id: scores, and selections."""
+"""Several manifests of the same samples, joined by id: of scores, and of selections."""
 
 from __future__ import annotations
 
@@ -120,9 +120,7 @@ class Joined:
             if found is None:
                 found = labels
                 continue
-            differ = np.flatnonzero(
-                labels.recoded(found.classes, found.names, source.location).codes_n != found.codes_n
-            )
+            differ = np.flatnonzero(labels.recoded(found.classes, found.names, source.location).codes_n != found.codes_n)
             if len(differ):
                 one = self.ids.take(differ[:1])[0]
                 raise InputError(
@@ -199,7 +197,6 @@ class JoinedSelections:
     are all that are named, in the order in which they first are.
 
     Args:
-        locations: the files.
         id_column, label_column: names of the columns.
     Raises:
         InputError: an id that one has and another has not, as told above; see `read_selection`.
@@ -263,9 +260,7 @@ class JoinedSelections:
         Raises:
             InputError: labels of a row that differ.
         """
-        labeled = [
-            (s, s.labels, rows) for s, rows in zip(self.selections, self._rows_f, strict=True) if s.labels is not None
-        ]
+        labeled = [(s, s.labels, rows) for s, rows in zip(self.selections, self._rows_f, strict=True) if s.labels is not None]
         if not labeled:
             return None
         named = next((labels for _, labels, _ in labeled if labels.names is not None), None)

@@ -42,9 +42,7 @@ class ErrorAllowance:
                 raise ValueError
             return cls(count=count)
         except ValueError:
-            raise InputError(
-                f"--max-errors {text!r} is neither a number nor a percentage", "write 10 or 0.5%"
-            ) from None
+            raise InputError(f"--max-errors {text!r} is neither a number nor a percentage", "write 10 or 0.5%") from None
 
     def allows(self, bad: int, rows: int) -> bool:
         """Return whether that many bad rows are within it."""

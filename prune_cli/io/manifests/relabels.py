@@ -20,22 +20,14 @@ GIVEN = "given_label"
 
 
 def write_relabels(
-    path: str,
-    ids: pa.Array,
-    labels: Labels,
-    codes_m: np.ndarray,
-    p_clean_m: np.ndarray,
-    confidence_m: np.ndarray,
-    provenance: Provenance,
+    path: str, ids: pa.Array, labels: Labels, codes_m: np.ndarray, p_clean_m: np.ndarray, confidence_m: np.ndarray, provenance: Provenance
 ) -> None:
     """Write ``id``, ``label`` as given, ``new_label``, ``p_clean`` and ``confidence``.
 
     Args:
         path: where.
-        ids, labels: of the rows.
         codes_m: (M,) int64 classes of the new labels.
         p_clean_m, confidence_m: (M,) float64, 0 to 1.
-        provenance: how they were made.
     """
     new = Labels(codes_m, labels.classes, labels.names, labels.type)
     table = pa.table(
@@ -55,7 +47,6 @@ class RelabelFile:
     """A file of new labels.
 
     Args:
-        source: the file.
         ids: (M,) ids, in its order.
         given, new: labels as codes, each of its own classes.
         p_clean: (M,) float64.

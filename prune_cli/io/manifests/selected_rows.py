@@ -28,7 +28,6 @@ class Sample:
     """One selected row.
 
     Args:
-        id: of the row.
         label: as it is stored, and its class's code and name; None, -1 and None where it has none.
         weight: what the selection weighs it with, or None.
         image: its bytes, or None.
@@ -50,10 +49,8 @@ class SelectedRows:
     """The rows of the data that a selection keeps, batch by batch, in the order of the data; nothing here holds them all.
 
     Args:
-        dataset: the data.
         selection: the file that says what is kept, and its weights.
         places: (M,) positions in the data of what it keeps, in its order.
-        progress: told about rows.
     """
 
     def __init__(self, dataset: Dataset, selection: ParquetSource, places: np.ndarray, progress: Progress) -> None:
@@ -105,9 +102,7 @@ class SelectedRows:
             here = pa.array(positions)
             ids, labels = self._dataset.ids.take(here).to_pylist(), values.take(here).to_pylist()
             codes, weights = self.labels.codes_n[positions].tolist(), self._weights[positions].tolist()
-            for row_id, label, code, weight, content, before in zip(
-                ids, labels, codes, weights, contents, given, strict=True
-            ):
+            for row_id, label, code, weight, content, before in zip(ids, labels, codes, weights, contents, given, strict=True):
                 yield Sample(
                     id=row_id,
                     label=label,

@@ -23,7 +23,6 @@ class Selection:
     """A selection manifest in memory.
 
     Args:
-        source: the file.
         ids: (N,) unique.
         selected_n: (N,) bool.
         rank_n: (N,) int64, 1 = kept first, 0 where there is none.
@@ -53,20 +52,16 @@ def read_selection(location: str, *, id_column: str = ID, label_column: str = "l
     """Return a selection manifest.
 
     Args:
-        location: the file.
         id_column, label_column: names of the columns, as they are in the data; ``id`` and ``label``, as we write them, serve as well.
     Raises:
         InputError: no ids, no column ``selected``, no rows, a column of another type, or a rank below 1.
     """
     source = ParquetSource(location)
-    id_column, label_column = (
-        name if name in source.schema.names else ours for name, ours in ((id_column, ID), (label_column, "label"))
-    )
+    id_column, label_column = (name if name in source.schema.names else ours for name, ours in ((id_column, ID), (label_column, "label")))
     source.require(id_column, "--id-column")
     if SELECTED not in source.schema.names:
         raise InputError(
-            f"{location} has no column '{SELECTED}' and is no selection manifest",
-            "make one: prune select, prune manifest import",
+            f"{location} has no column '{SELECTED}' and is no selection manifest", "make one: prune select, prune manifest import"
         )
     ids, _ = read_ids(source, id_column)
     if not len(ids):
@@ -91,9 +86,7 @@ def read_selected(source: ParquetSource) -> pa.Array:
     column = source.read([SELECTED]).column(0).combine_chunks()
     if not pa.types.is_boolean(column.type) or column.null_count:
         found = f"{column.type}" if not pa.types.is_boolean(column.type) else f"{column.null_count} null(s)"
-        raise InputError(
-            f"{source.location}: column '{SELECTED}' has {found}, and true or false is wanted", "correct it"
-        )
+        raise InputError(f"{source.location}: column '{SELECTED}' has {found}, and true or false is wanted", "correct it")
     return column
 
 
@@ -101,9 +94,7 @@ def _read_ranks(source: ParquetSource) -> np.ndarray:
     if RANK not in source.schema.names:
         return np.zeros(source.rows, np.int64)
     if not pa.types.is_integer(source.schema.field(RANK).type):
-        raise InputError(
-            f"{source.location}: column '{RANK}' is {source.schema.field(RANK).type}, not whole numbers", "correct it"
-        )
+        raise InputError(f"{source.location}: column '{RANK}' is {source.schema.field(RANK).type}, not whole numbers", "correct it")
     ranks = _read_column(source, RANK, pa.int64())
     least = pc.min(ranks).as_py()
     if least is not None and least < 1:
@@ -116,9 +107,7 @@ def _read_column(source: ParquetSource, name: str, kind: pa.DataType) -> pa.Chun
     try:
         return source.read([name]).column(0).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise InputError(
-            f"{source.location}: column '{name}' is {source.schema.field(name).type}, not {kind}", "correct it"
-        ) from None
+        raise InputError(f"{source.location}: column '{name}' is {source.schema.field(name).type}, not {kind}", "correct it") from None
 
 
 def selected_ids(source: ParquetSource) -> pa.Array:
@@ -141,7 +130,6 @@ def read_listed(file: str | None, ids: RowIds, ids_in: str) -> np.ndarray:
 
     Args:
         file: the file, or None.
-        ids: all ids.
         ids_in: where these are, for messages.
     Raises:
         InputError: no such file, no ids in it, or an id that is not among them.
@@ -160,9 +148,7 @@ def read_listed(file: str | None, ids: RowIds, ids_in: str) -> np.ndarray:
             with open_input(file) as handle, io.TextIOWrapper(handle, encoding="utf-8") as text:
                 lines = [line.strip() for line in text.read().splitlines()]
         except UnicodeDecodeError:
-            raise InputError(
-                f"{file} is neither Parquet nor text", "give a Parquet file with ids, or one id a line"
-            ) from None
+            raise InputError(f"{file} is neither Parquet nor text", "give a Parquet file with ids, or one id a line") from None
         wanted = pa.array([line for line in lines if line], pa.string())
     if len(wanted):
         listed[ids.locate(wanted, file, ids_in)] = True

@@ -26,7 +26,6 @@ class BlockRows:
     """What one block found of its samples.
 
     Args:
-        piece, block: its numbers.
         positions: (B,) int64, its samples.
         values_bk: (B, K) float64.
         facts: what it says of itself, JSON values.
@@ -44,7 +43,6 @@ class ShardFile:
     """A part that was read.
 
     Args:
-        source: the file.
         number, of: it is the number-th of so many.
         plan: what all parts are made of, JSON values.
         stated: its provenance, without the above.
@@ -85,8 +83,6 @@ def write_shard(
         plan: what all parts are made of.
         blocks: of this part; may be none.
         ids, labels, codes_n: of all samples, by position.
-        provenance: of the whole run.
-        source: the data.
     """
     positions = np.concatenate([b.positions for b in blocks]) if blocks else np.zeros(0, np.int64)
     sizes = np.array([b.values_bk.shape[1] for b in blocks], np.int64)
@@ -105,12 +101,7 @@ def write_shard(
             "values": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.float64())),
         }
     )
-    told = {
-        "number": shard[0],
-        "of": shard[1],
-        "plan": plan,
-        "blocks": [[b.piece, b.block, len(b.positions), b.facts] for b in blocks],
-    }
+    told = {"number": shard[0], "of": shard[1], "plan": plan, "blocks": [[b.piece, b.block, len(b.positions), b.facts] for b in blocks]}
     provenance = dataclasses.replace(provenance, parameters={**provenance.parameters, SHARD: told})
     write_table(output, table, provenance, source)
 

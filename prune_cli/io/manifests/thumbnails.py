@@ -23,7 +23,6 @@ class Thumbnail:
 
     Args:
         uri: the picture as a ``data:`` address, or empty where it cannot be read.
-        width, height: in pixels.
         reason: why it cannot be read.
     """
 
@@ -37,7 +36,6 @@ def thumbnails(dataset: Dataset, rows: Sequence[int], side: int = SIDE) -> dict[
     """Return a thumbnail of each row, WebP, by position.
 
     Args:
-        dataset: of images.
         rows: positions, in any order, each once.
         side: longest side in pixels.
     Cost:

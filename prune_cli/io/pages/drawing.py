@@ -39,9 +39,7 @@ def inline_svg(plot: Plot | HeatMap) -> str:
         text = text.replace(colour, f"var(--series-{number})")
     # what a style attribute names by var() is heeded there, in an attribute of its own it is not
     text = re.sub(r' (fill|stroke|stop-color)="(var\([^"]*\))"', r' style="\1: \2"', text)
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
-    )
+    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
 
 
 def write_plot(plot: Plot | HeatMap, output: str | Path) -> None:

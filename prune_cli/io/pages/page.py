@@ -24,11 +24,7 @@ def page_html(values: Mapping[str, Any]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     return environment.from_string(template).render(
-        **values,
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-        version=__version__,
+        **values, style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}", version=__version__
     )
 
 

@@ -38,8 +38,6 @@ class Provenance:
         command: ``score``, ``select``, ...
         method: the method or methods, comma-separated.
         parameters: every parameter with its value, defaults included.
-        seed: the run's seed.
-        inputs: the files read.
         device: ``cpu`` or the CUDA device's name.
         packages: distributions whose version can change the numbers.
         score_direction: score column -> ``harder`` or ``easier`` when high.

@@ -1,4 +1,4 @@
-"""Arrays cut anew, so that several readings go side by side."""
+"""Parquet in and out: opening files, folders and standard input; writing whole files with a stated schema."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def regrouped(arrays: Iterable[pa.Array], sizes: Iterable[int]) -> Iterator[pa.A
     """Yield the same values in arrays of these sizes, the last one of as many as are left.
 
     Args:
-        arrays: all of one type.
         sizes: values of each array, above 0; no more are asked for than are needed.
 
     >>> [array.to_pylist() for array in regrouped([pa.array([1]), pa.array([2, 3, 4]), pa.array([5])], [2, 1, 9])]
@@ -149,26 +148,18 @@ class ParquetSource:
 
 
 def write_table(
-    output: str,
-    table: pa.Table,
-    provenance: Provenance,
-    source: ParquetSource | None = None,
-    *,
-    row_group_rows: int = ROW_GROUP_ROWS,
+    output: str, table: pa.Table, provenance: Provenance, source: ParquetSource | None = None, *, row_group_rows: int = ROW_GROUP_ROWS
 ) -> None:
     """Write one Parquet file, whole or not at all, with the provenance in its metadata.
 
     Args:
         output: a path, or ``-`` for standard output.
         table: the rows; its schema is written as it is.
-        provenance: how it was made.
         source: where it came from; what that says of its classes is kept.
         row_group_rows: rows a row group.
     """
     metadata = source.schema.metadata if source is not None else None
-    write_batches(
-        output, table.schema, table.to_batches(row_group_rows), provenance, metadata, row_group_rows=row_group_rows
-    )
+    write_batches(output, table.schema, table.to_batches(row_group_rows), provenance, metadata, row_group_rows=row_group_rows)
 
 
 def write_batches(
@@ -208,10 +199,7 @@ def open_output(output: str) -> Iterator[BinaryIO]:
 
 def _spool_stdin() -> BinaryIO:
     if sys.stdin is None or sys.stdin.isatty():
-        raise InputError(
-            "standard input is a terminal, not Parquet bytes",
-            "pipe a file into it: prune score ... -o - | prune select -",
-        )
+        raise InputError("standard input is a terminal, not Parquet bytes", "pipe a file into it: prune score ... -o - | prune select -")
     spool = tempfile.TemporaryFile()  # noqa: SIM115
     shutil.copyfileobj(sys.stdin.buffer, spool)
     if spool.tell() == 0:
@@ -224,9 +212,7 @@ def _parquet_paths(place: Path) -> list[Path]:
     if place.is_dir():
         paths = sorted(p for p in place.iterdir() if p.suffix == ".parquet" and not p.name.startswith("."))
         if not paths:
-            raise InputError(
-                f"{place} is a folder without *.parquet files", f"for a folder of images: prune manifest create {place}"
-            )
+            raise InputError(f"{place} is a folder without *.parquet files", f"for a folder of images: prune manifest create {place}")
         return paths
     if not place.exists():
         raise InputError(f"{place} does not exist", "check the path")
@@ -239,9 +225,7 @@ def _open_parquet(place: Path | BinaryIO, name: str) -> pq.ParquetFile:
     except PermissionError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}", "check its permissions") from error
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{name} is not a whole Parquet file: {_first_line(error)}", "make or fetch the file again"
-        ) from error
+        raise InputError(f"{name} is not a whole Parquet file: {_first_line(error)}", "make or fetch the file again") from error
 
 
 def _columns(schema: pa.Schema) -> str:

@@ -29,8 +29,7 @@ def require() -> None:
         import tensorboard.summary.writer.record_writer  # noqa: F401
     except (ImportError, TypeError) as error:
         raise UnavailableError(
-            f"event files are written by tensorboard, which cannot be imported: {error}",
-            "pip install 'prune-cli[tensorboard]'",
+            f"event files are written by tensorboard, which cannot be imported: {error}", "pip install 'prune-cli[tensorboard]'"
         ) from error
 
 
@@ -56,8 +55,7 @@ class EventFolder:
             raise InputError(f"{self.path} is not a folder", "name another: --report-to tensorboard:DIR")
         if not replace and any(self.path.glob(f"**/{_PREFIX}*{_SUFFIX}")):
             raise InputError(
-                f"{self.path} has events already",
-                "pass --force to replace them, or name another folder: --report-to tensorboard:DIR",
+                f"{self.path} has events already", "pass --force to replace them, or name another folder: --report-to tensorboard:DIR"
             )
 
     @contextlib.contextmanager
@@ -94,7 +92,6 @@ class EventWriter:
     """Writes one event file; each row is there for a reader as soon as it is added.
 
     Args:
-        stream: the file.
         void_from: step from which on earlier files of the folder do not count; None where there are none.
     """
 

@@ -28,7 +28,6 @@ def locked_folder(folder: Path, patience: float = 20.0) -> Iterator[int]:
     The lock is gone with the last process that has the descriptor, however that ends: nothing is left to clean up after a kill.
 
     Args:
-        folder: to hold.
         patience: seconds to wait for another to leave, as processes of a run that was killed do.
     Raises:
         InputError: another run works there.
@@ -54,9 +53,7 @@ def _acquire(descriptor: int, folder: Path, patience: float) -> None:
             return
         except OSError:
             if time.monotonic() > until:
-                raise InputError(
-                    f"another run works in {folder}", "wait for it, or name another folder with --work-dir"
-                ) from None
+                raise InputError(f"another run works in {folder}", "wait for it, or name another folder with --work-dir") from None
             time.sleep(0.2)
 
 

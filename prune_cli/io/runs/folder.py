@@ -41,7 +41,6 @@ class RunBuilder:
     """Builds ``<name>.incomplete`` and renames it to ``<name>`` when it is whole.
 
     Args:
-        final: the folder to make.
         force: replace a finished one.
         resume: go on from the checkpoint that an interrupted run left; without it what that run left is removed.
         settings: everything the weights depend on; a checkpoint of other settings is refused.
@@ -104,15 +103,9 @@ class RunBuilder:
             with atomic_file(self.building / name) as file:
                 file.write(content)
         with atomic_file(self.building / WEIGHTS) as file:
-            file.write(
-                save(
-                    {k: np.asarray(v, order="C") for k, v in tensors.items()}, metadata={"prune": provenance.to_json()}
-                )
-            )
+            file.write(save({k: np.asarray(v, order="C") for k, v in tensors.items()}, metadata={"prune": provenance.to_json()}))
         with atomic_file(self.building / MODEL) as file:
-            file.write(
-                (json.dumps({**model, "provenance": provenance.to_dict()}, sort_keys=True, indent=1) + "\n").encode()
-            )
+            file.write((json.dumps({**model, "provenance": provenance.to_dict()}, sort_keys=True, indent=1) + "\n").encode())
         write_table(str(self.building / HISTORY), history, provenance)
         shutil.rmtree(self.building / SPOOL, ignore_errors=True)
         publish_folder(self.building, self.final)
@@ -197,11 +190,7 @@ def read_run(path: Path) -> FinishedRun:
     if not path.is_dir():
         raise InputError(f"{path} is not a run folder", "give the folder that prune train wrote")
     if not (path / MODEL).is_file():
-        cure = (
-            "finish it: prune train ... --resume"
-            if path.name.endswith(".incomplete")
-            else "give the folder that prune train wrote"
-        )
+        cure = "finish it: prune train ... --resume" if path.name.endswith(".incomplete") else "give the folder that prune train wrote"
         raise InputError(f"{path} has no {MODEL}", cure)
     try:
         model = json.loads((path / MODEL).read_text())

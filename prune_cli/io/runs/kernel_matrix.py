@@ -33,7 +33,6 @@ class KernelFile:
     Args:
         matrix_mm: (M, M), memory-mapped.
         ids: of its rows, as text.
-        provenance: how it was made.
     """
 
     matrix_mm: np.ndarray
@@ -57,12 +56,7 @@ class KernelFile:
 
 
 def write_kernel(
-    path: Path,
-    ids: pa.Array,
-    dtype: str,
-    provenance: Provenance,
-    fill: Callable[[np.ndarray, int, int], None],
-    rows: int,
+    path: Path, ids: pa.Array, dtype: str, provenance: Provenance, fill: Callable[[np.ndarray, int, int], None], rows: int
 ) -> None:
     """Write a kernel file, tile row by tile row.
 
@@ -70,7 +64,6 @@ def write_kernel(
         ids: of the rows, in the order of the matrix.
         dtype: ``float32`` or ``float64``.
         fill: (matrix, first, last) fills rows first to last up to the diagonal, and their mirror image.
-        rows: of a tile row.
     """
     stated = provenance.to_json()
     header, start = _header(ids, dtype, stated)
@@ -95,9 +88,7 @@ def write_kernel(
         del matrix
         publish_file(building, path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}", "free disk space, or name another place"
-        ) from error
+        raise InputError(f"cannot write {path}: {error.strerror or error}", "free disk space, or name another place") from error
     marker.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Writing to object stores: an object is there whole or not at all."""
+"""Files, objects and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -206,9 +206,7 @@ def atomic_file(output: str | Path) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}", "free disk space or name another place with -o"
-        ) from error
+        raise InputError(f"cannot write {path}: {error.strerror or error}", "free disk space or name another place with -o") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -219,7 +217,6 @@ def atomic_folder(final: Path, marker: str, force: bool) -> Iterator[Path]:
     """Yield a folder that becomes ``final`` when the block ends well, and vanishes when it does not.
 
     Args:
-        final: the folder to make.
         marker: name of a file that tells a folder of ours: one without it is never replaced.
         force: replace a finished one.
     Raises:

@@ -1,4 +1,4 @@
-"""What went wrong at an object store, in one line with its cure."""
+"""Object stores as pyarrow's file systems, ``s3://bucket/key``, ``gs://``, ``hf://``; and what went wrong at one, with its cure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from prune_cli.io.stores.locations import split_options
 _DENIED = "access is denied"
 _RENEW_S3 = "renew them: aws sso login, or set AWS_PROFILE, or a new AWS_SESSION_TOKEN"
 _CHECK_S3 = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or aws sso login"
-_LOGIN_GS = (
-    "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS; gs://anonymous@BUCKET for what is public"
-)
+_LOGIN_GS = "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS; gs://anonymous@BUCKET for what is public"
 
 _RULES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "s3": (
@@ -88,7 +86,6 @@ def explained(error: BaseException, location: str, doing: str) -> InputError:
 
     Args:
         error: of the store's library; what it says is searched for the store's own codes.
-        location: as it was given.
         doing: ``read``, ``write``.
     """
     text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
@@ -144,10 +141,7 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     user, at, rest = path.partition("@")
     if at and "/" not in user:
         if scheme != "gs" or user != "anonymous":
-            raise InputError(
-                f"{scheme}://...@{rest}: credentials in a location end up in logs",
-                "leave them out, and set AWS_PROFILE",
-            )
+            raise InputError(f"{scheme}://...@{rest}: credentials in a location end up in logs", "leave them out, and set AWS_PROFILE")
         path = rest
         options["anonymous"] = "true"
     bucket = path.partition("/")[0]
@@ -205,11 +199,7 @@ def _gcs(bucket: str, stated: tuple[tuple[str, str], ...]) -> Any:
         raise UnavailableError("this pyarrow knows no gs://", "pip install pyarrow (its wheels for Linux do)") from None
     options: dict[str, Any] = {name: value for name, value in stated if value}
     seconds = float(options.pop("retry_limit_seconds", _RETRY_SECONDS))
-    return GcsFileSystem(
-        anonymous=options.pop("anonymous", "") == "true",
-        retry_time_limit=datetime.timedelta(seconds=seconds),
-        **options,
-    )
+    return GcsFileSystem(anonymous=options.pop("anonymous", "") == "true", retry_time_limit=datetime.timedelta(seconds=seconds), **options)
 
 
 def _hub(location: str) -> Any:
@@ -217,9 +207,7 @@ def _hub(location: str) -> Any:
     try:
         from huggingface_hub import HfFileSystem
     except ImportError:
-        raise UnavailableError(
-            f"{location} is read by huggingface_hub, which is not installed", "pip install 'prune-cli[hub]'"
-        ) from None
+        raise UnavailableError(f"{location} is read by huggingface_hub, which is not installed", "pip install 'prune-cli[hub]'") from None
     return _hub_files(HfFileSystem)
 
 

@@ -51,9 +51,7 @@ def read_inside(root: Path, path: str, limit: int) -> bytes:
             if not stat.S_ISREG(facts.st_mode):
                 raise BadFile(f"{_shown(path)} is {_kind_of_file(facts.st_mode)}, not a file")
             if facts.st_size > limit:
-                raise BadFile(
-                    f"{_shown(path)} has {facts.st_size} bytes, more than the {limit} that a picture can need"
-                )
+                raise BadFile(f"{_shown(path)} has {facts.st_size} bytes, more than the {limit} that a picture can need")
             return file.read()
     except OSError as error:
         raise BadFile(f"{_shown(path)}: {trouble_of(error)}") from None

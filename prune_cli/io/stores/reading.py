@@ -1,4 +1,4 @@
-"""Bytes of an object in a store, read by ranges, each of them fetched once."""
+"""Reading by location: files of this machine and objects of a store alike, bytes of these by ranges, each fetched once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class StoredObject:
     nothing is kept. In memory are the ranges asked for alone.
 
     Args:
-        location: as it was given.
         source: pyarrow's file.
         size: bytes.
         first: what the store said of the object when it was opened.

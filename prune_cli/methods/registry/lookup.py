@@ -1,4 +1,4 @@
-"""Presets: the parameters of published tables."""
+"""Methods, presets and exporters, found by the name that the user types."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
         "selection": {"neighbor_confidence": {"tau": 0.8, "eta": 1.0}},
         "recipe": {"dividemix": {**_DIVIDEMIX, "warmup": 1, "lambda_u": 0.1, "mixup": 0.5}},
     },
-    "prune4rel-imagenet": {
-        "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}},
-    },
+    "prune4rel-imagenet": {"selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}}},
     "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10"}}},
     "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100"}}},
 }

@@ -27,7 +27,6 @@ def random_order(candidates: Candidates, params: RandomParams = RandomParams(), 
 
     Args:
         candidates: the samples; of them ``order_n``, and with ``balanced`` ``codes_n``.
-        params: see `RandomParams`.
         run: of it ``seed``; the order holds for all counts.
     Returns:
         Choice of one ranking of all samples that are free.
@@ -126,7 +125,6 @@ def moderate_order(candidates: Candidates, params: ModerateParams = ModeratePara
 
     Args:
         candidates: the samples; of them ``features`` and ``codes_n``.
-        params: none.
         run: of it ``progress``, told of each class; the order holds for all counts. Ties of the distance go by id.
     Returns:
         Choice of one ranking of all samples that are free.

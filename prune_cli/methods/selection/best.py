@@ -9,7 +9,8 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.engines.engine import BlockWork
-from prune_cli.methods.selection.contract import Candidates, Choice, Curve, ProblemSize, Ranking, Run
+from prune_cli.methods.selection.capabilities import ProblemSize
+from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking, Run
 from prune_cli.methods.selection.proxy.accuracy import Proxy, proxy_work, ridge_right_counts
 from prune_cli.methods.selection.proxy.samples import LabelledVectors, subsets_of
 
@@ -43,7 +44,6 @@ def select_best(candidates: Candidates, params: BestParams = BestParams(), run: 
 
     Args:
         candidates: the samples, with all that the methods need, and ``features`` and ``codes_n``.
-        params: see `BestParams`.
         run: given to every method and to the proxy; ``choose`` is what runs a method by its name.
     Returns:
         Choice of one ranking a count, and a curve with one row for each count and method.
@@ -56,9 +56,7 @@ def select_best(candidates: Candidates, params: BestParams = BestParams(), run: 
     """
     names = params.names()
     if not names or "best" in names or len(set(names)) < len(names):
-        raise InputError(
-            f"best compares other methods, each once; methods={params.methods}", "pass -p methods=window+random"
-        )
+        raise InputError(f"best compares other methods, each once; methods={params.methods}", "pass -p methods=window+random")
     choices = {name: run.choose(name, candidates, run.named(f"{name}: ")) for name in names}
     features, codes = candidates.vectors("best"), candidates.codes("best")
     member_wn = np.zeros((len(run.counts) * len(names), len(candidates)), bool)
@@ -74,9 +72,7 @@ def select_best(candidates: Candidates, params: BestParams = BestParams(), run: 
     rankings = []
     for budget, count in enumerate(run.counts):
         ranking = choices[names[taken[budget]]].rankings[budget]
-        rankings.append(
-            Ranking(ranking.order_n[:count], reason=f"not selected by {names[taken[budget]]}, the best of {len(names)}")
-        )
+        rankings.append(Ranking(ranking.order_n[:count], reason=f"not selected by {names[taken[budget]]}, the best of {len(names)}"))
     curve = Curve(
         budget=np.repeat(np.arange(len(run.counts)), len(names)),
         start=np.full(right_w.shape, np.nan),

@@ -11,8 +11,9 @@ import numpy as np
 from prune_cli.core.rng import stream_seed
 from prune_cli.engines.engine import BlockWork
 from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.selection.capabilities import InBlocks, ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
-from prune_cli.methods.selection.contract import Candidates, Choice, InBlocks, ProblemSize, Ranking, Run
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run
 
 
 def choose(method: str, candidates: Candidates, params: Any, run: Run) -> Choice:
@@ -24,7 +25,6 @@ def choose(method: str, candidates: Candidates, params: Any, run: Run) -> Choice
     Args:
         method: a selection of the registry.
         candidates: N samples, of which ``kept`` are taken already.
-        params: the method's parameters.
         run: counts, seed and what else there is to know.
     Returns:
         Choice with one ranking a count, of at least that many positions.
@@ -43,9 +43,7 @@ def choose(method: str, candidates: Candidates, params: Any, run: Run) -> Choice
     members = [np.flatnonzero(codes == code) for code in range(quotas.shape[1])]
     choices: list[Choice] = []
     for code, mine in enumerate(members):
-        own = dataclasses.replace(
-            run, counts=quotas[:, code].tolist(), seed=stream_seed(run.seed, "class", code), per_class=False
-        )
+        own = dataclasses.replace(run, counts=quotas[:, code].tolist(), seed=stream_seed(run.seed, "class", code), per_class=False)
         choices.append(function(candidates.take(mine), params, own.named(f"class {code}: ")))
     rankings: list[Ranking] = []
     for i, count in enumerate(run.counts):
@@ -86,10 +84,4 @@ def _take_turns(of_classes: Sequence[Ranking], members: Sequence[np.ndarray], tu
             gains[mine] = ranking.gain_n[: len(mine)]
     last = np.argsort(skipped, kind="stable")
     first = of_classes[0]
-    return Ranking(
-        order[last],
-        int(skipped.sum()),
-        gains[last] if first.gain_n is not None else None,
-        first.reason,
-        first.skipped_reason,
-    )
+    return Ranking(order[last], int(skipped.sum()), gains[last] if first.gain_n is not None else None, first.reason, first.skipped_reason)

@@ -21,7 +21,6 @@ def class_turns(sizes_c: np.ndarray, taken_c: np.ndarray, seed: int) -> np.ndarr
     Args:
         sizes_c: (C,) int64 samples of each class.
         taken_c: (C,) int64 how many of these are taken already, at the front.
-        seed: the run's seed.
     Returns:
         (sum of sizes less taken,) int64 class of each turn.
     Cost:
@@ -47,15 +46,12 @@ def in_each_class(candidates: Candidates, counts: Sequence[int], seed: int) -> t
     Args:
         candidates: with labels; a sample without one belongs to a class of its own, -1.
         counts: how many samples are chosen in all.
-        seed: the run's seed.
     Returns:
         (F,) int64 turns of the F free samples, as codes of `class_numbers`; (len(counts), C) int64 quotas.
     """
     codes = class_numbers(candidates)
     n_classes = int(codes.max()) + 1 if len(codes) else 0
-    turns = class_turns(
-        np.bincount(codes, minlength=n_classes), np.bincount(codes[candidates.kept], minlength=n_classes), seed
-    )
+    turns = class_turns(np.bincount(codes, minlength=n_classes), np.bincount(codes[candidates.kept], minlength=n_classes), seed)
     quotas = np.stack([np.bincount(turns[:count], minlength=n_classes) for count in counts])
     return turns, quotas
 

@@ -63,9 +63,7 @@ def intersect(selected_fn: np.ndarray, rank_fn: np.ndarray, place_n: np.ndarray,
     kept = np.logical_and.reduce(selected_fn)
     ranks = np.where(selected_fn, rank_fn, 0)
     rank_n = _ranked(kept, ranks.max(axis=0), ranks.argmax(axis=0), ranks.max(axis=0) > 0, place_n)
-    return Combination(
-        kept, rank_n, np.where(kept, -1, selected_fn.argmin(axis=0)), tuple(f"not in {n}" for n in names)
-    )
+    return Combination(kept, rank_n, np.where(kept, -1, selected_fn.argmin(axis=0)), tuple(f"not in {n}" for n in names))
 
 
 def subtract(selected_fn: np.ndarray, rank_fn: np.ndarray, place_n: np.ndarray, names: Sequence[str]) -> Combination:
@@ -78,9 +76,7 @@ def subtract(selected_fn: np.ndarray, rank_fn: np.ndarray, place_n: np.ndarray, 
     kept = selected_fn[0] & ~selected_fn[1:].any(axis=0)
     rank_n = _ranked(kept, rank_fn[0], np.zeros_like(place_n), rank_fn[0] > 0, place_n)
     reason_n = np.where(selected_fn[0], 1 + selected_fn[1:].argmax(axis=0), 0)
-    return Combination(
-        kept, rank_n, np.where(kept, -1, reason_n), (f"not in {names[0]}", *(f"in {n}" for n in names[1:]))
-    )
+    return Combination(kept, rank_n, np.where(kept, -1, reason_n), (f"not in {names[0]}", *(f"in {n}" for n in names[1:])))
 
 
 def fill_quotas(
@@ -122,9 +118,7 @@ def _in_turn(selected_fn: np.ndarray, rank_fn: np.ndarray, place_n: np.ndarray) 
     return np.concatenate(parts)
 
 
-def _ranked(
-    kept: np.ndarray, rank_n: np.ndarray, giver_n: np.ndarray, known: np.ndarray, place_n: np.ndarray
-) -> np.ndarray:
+def _ranked(kept: np.ndarray, rank_n: np.ndarray, giver_n: np.ndarray, known: np.ndarray, place_n: np.ndarray) -> np.ndarray:
     """Return (N,) int64 ranks without gaps of the kept rows whose rank is known: by rank, then who gave it, then id."""
     rows = np.flatnonzero(kept & known)
     order = rows[np.lexsort((place_n[rows], giver_n[rows], rank_n[rows]))]

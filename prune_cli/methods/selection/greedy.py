@@ -52,7 +52,6 @@ class Division:
     """Partitions of near samples that are picked from on their own at first.
 
     Args:
-        count: of the partitions.
         overlap: samples of others that count in a partition, a share of its own for each level of cuts.
         oversample: how many times its share of the budget a partition picks.
     """
@@ -161,7 +160,6 @@ def cut(candidates: Candidates, features: Features, division: Division, run: Run
 
     Args:
         candidates: N samples.
-        features: their vectors.
         division: how many partitions, but no more than leave each two samples, and how large their halos are.
         run: of it ``seed``, which draws the rows that centres are fitted to, and ``progress``.
         unit: whether near means in direction.
@@ -247,9 +245,7 @@ class SecondRound:
     way: str
 
 
-def second_round(
-    regions: Sequence[Region], answers: list[dict[str, np.ndarray]], picks: Sequence[np.ndarray]
-) -> SecondRound:
+def second_round(regions: Sequence[Region], answers: list[dict[str, np.ndarray]], picks: Sequence[np.ndarray]) -> SecondRound:
     """Return what the second round goes over; the edges are taken out of the answers.
 
     Args:
@@ -261,8 +257,7 @@ def second_round(
     picked = np.sort(np.concatenate([r.members[mine] for r, mine in zip(regions, picks, strict=True)]))
     found = sum(int(answer["counts"].sum()) for answer in answers)
     way = (
-        f"{len(regions)} partitions, {len(picked):,} picks in all, then one greedy run over these; edges are those from all samples "
-        "to them"
+        f"{len(regions)} partitions, {len(picked):,} picks in all, then one greedy run over these; edges are those from all samples to them"
     )
     figures = {"edges": float(found), "partitions": float(len(regions))}
     return SecondRound(_joined(regions, answers), picked, figures, way)

@@ -53,7 +53,6 @@ def stratified_order(candidates: Candidates, params: StratifiedParams = Stratifi
 
     Args:
         candidates: the samples; of them ``difficulty_n``. The paper drops and cuts by AUM.
-        params: see `StratifiedParams`.
         run: of it ``counts``, each of which has an answer of its own, and ``seed``: a sample's draw is the same for every budget.
     Returns:
         Choice of one ranking a count: the count chosen, hardest first. Where fewer than the count are not dropped, fewer are
@@ -91,9 +90,7 @@ def stratified_order(candidates: Candidates, params: StratifiedParams = Stratifi
     return Choice(tuple(rankings))
 
 
-def _draw_from_strata(
-    difficulty: np.ndarray, draw: np.ndarray, hardest_first: np.ndarray, strata: int, count: int
-) -> np.ndarray:
+def _draw_from_strata(difficulty: np.ndarray, draw: np.ndarray, hardest_first: np.ndarray, strata: int, count: int) -> np.ndarray:
     """Return the count drawn, hardest first.
 
     Since the samples come by difficulty, a stratum is a part of them without gaps.
@@ -124,9 +121,7 @@ def _draw_from_strata(
 class DualParams:
     """Parameters of ``dual``."""
 
-    complexity: float = param(
-        4.0, "how late the draw turns to the easy samples as less is kept (c_D; 4: CIFAR-100)", low=0.0
-    )
+    complexity: float = param(4.0, "how late the draw turns to the easy samples as less is kept (c_D; 4: CIFAR-100)", low=0.0)
     concentration: float = param(15.0, "how narrow the Beta distribution is (C)", low=0.1)
     anchors: int = param(10, "hardest samples whose mean probability the distribution starts from", low=1)
 
@@ -140,7 +135,6 @@ def dual_order(candidates: Candidates, params: DualParams = DualParams(), run: R
 
     Args:
         candidates: the samples; of them ``difficulty_n`` (the score ``dual``) and the column ``dual_mean``.
-        params: see `DualParams`.
         run: of it ``counts``, each of which has an answer of its own, and ``seed``: a sample's draw is the same for every budget.
     Returns:
         Choice of one ranking a count, over all samples: drawn first to drawn last.
@@ -161,8 +155,7 @@ def dual_order(candidates: Candidates, params: DualParams = DualParams(), run: R
     mean_n = candidates.columns.get("dual_mean")
     if mean_n is None:
         raise InputError(
-            "dual needs the column 'dual_mean' beside the score",
-            "score with: prune score DATA --method dual -p dual.terms=true",
+            "dual needs the column 'dual_mean' beside the score", "score with: prune score DATA --method dual -p dual.terms=true"
         )
     hardest_first = candidates.hardest_first("dual")
     score_n = candidates.difficulty("dual")

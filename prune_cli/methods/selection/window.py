@@ -1,4 +1,4 @@
-"""Windows of difficulty over ranked samples, one after the other, of several sizes."""
+"""Best window selection (BWS): of the difficulty-ranked samples, the window that a linear proxy learns most from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.engines.engine import BlockWork
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
-from prune_cli.methods.selection.contract import Candidates, Choice, Curve, ProblemSize, Ranking, Run
+from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking, Run
 from prune_cli.methods.selection.proxy.accuracy import Proxy, proxy_work, ridge_right_counts
 from prune_cli.methods.selection.proxy.samples import LabelledVectors, Subsets
 
@@ -62,7 +63,6 @@ def cut_windows(candidates: Candidates, counts: Sequence[int], step: float, per_
     """Return the windows that start at 0, step, 2 step, ... of the samples, and the one that ends at the easiest.
 
     Args:
-        candidates: the samples.
         counts: how many samples a window holds.
         step: share between two starts.
         per_class: cut inside each class, each with its share of the count.
@@ -100,9 +100,7 @@ class WindowParams:
     """Parameters of ``window``."""
 
     step: float = param(0.05, "how far apart the windows start, as a share of the samples", low=1e-4, high=1.0)
-    ridge: float = param(
-        1.0, "penalty of the proxy's squared weights (ours: the paper's value is not confirmed)", low=0.0
-    )
+    ridge: float = param(1.0, "penalty of the proxy's squared weights (ours: the paper's value is not confirmed)", low=0.0)
     bias: bool = param(False, "give the proxy a feature that is 1 everywhere")
     scope: Literal["class", "global"] = param(
         "class", "cut the window inside each class (as --per-class does), or rank all samples together, as published"
@@ -129,7 +127,6 @@ def select_window(candidates: Candidates, params: WindowParams = WindowParams(),
     Args:
         candidates: the samples; of them ``difficulty_n``, ``tie_n``, ``features``, ``codes_n``. Samples kept already are part of
             every window.
-        params: see `WindowParams`.
         run: of it ``counts``, all windows of which share one pass over the features, ``seed``, which orders classes of equal
             shares, ``per_class``, which cuts the windows inside each class, and what the proxy takes.
     Returns:

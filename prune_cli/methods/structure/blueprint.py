@@ -41,7 +41,6 @@ class Space:
 
     Args:
         name: the module whose outputs they first are.
-        size: how many.
         members: every place of them.
         readers: of these, the weights that take them as inputs; a unit that is multiplied by 0 there is as good as gone.
     """
@@ -120,15 +119,12 @@ class Blueprint:
         """Return it with other numbers of units and without some branches, and the numbers of the spaces that are left.
 
         Args:
-            sizes: of each space.
             removed: numbers of branches; spaces that are all inside them are gone as well.
         """
         gone = {tensor for k in removed for tensor in self.branches[k].tensors}
         left, spaces = [], []
         for k, (space, size) in enumerate(zip(self.spaces, sizes, strict=True)):
-            members, readers = (
-                tuple(m for m in part if m.tensor not in gone) for part in (space.members, space.readers)
-            )
+            members, readers = (tuple(m for m in part if m.tensor not in gone) for part in (space.members, space.readers))
             if members:
                 left.append(k)
                 spaces.append(Space(space.name, size, members, readers))
@@ -232,12 +228,7 @@ class _Walk:
             units.members += [Member(tensor, 0) for tensor in tensors]
             self.costs.append((tensors[0], 0.0, 2.0 if len(tensors) == 4 else 0.0, units, None))
             self._values[node.name] = values[0]
-        elif (
-            name == "flatten"
-            and len(values) == 1
-            and node.args[1:] == (1,)
-            and self._has(node.args[0], values[0], (2, 4))
-        ):
+        elif name == "flatten" and len(values) == 1 and node.args[1:] == (1,) and self._has(node.args[0], values[0], (2, 4)):
             size = int(node.meta["val"].shape[1])
             self._values[node.name] = _Value(values[0].units, size // values[0].units.found().size)
         elif name in _SAME_UNITS and len(values) == 1 and self._over_maps(name, node):
@@ -263,9 +254,7 @@ class _Walk:
     @staticmethod
     def _over_maps(name: str, node: Any) -> bool:
         if name in {"mean", "amax"}:
-            return (
-                len(node.args) > 1 and {d % 4 for d in node.args[1]} <= {2, 3} and node.args[0].meta["val"].dim() == 4
-            )
+            return len(node.args) > 1 and {d % 4 for d in node.args[1]} <= {2, 3} and node.args[0].meta["val"].dim() == 4
         return name != "pad" or len(node.args[1]) <= 4
 
     def _join(self, node: Any, values: list[_Value]) -> None:

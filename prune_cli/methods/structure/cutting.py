@@ -1,4 +1,4 @@
-"""Expected cost of a network whose units and layers are there with some probability: FLOPs and parameters, multilinear in them.
+"""The structure of networks as it shrinks: which units and branches are left, what they cost, and how that is kept.
 
 This module imports torch, so it is imported inside functions only.
 """
@@ -22,7 +22,6 @@ class CostModel:
     """FLOPs and parameters of a network as functions of the keep probabilities.
 
     Args:
-        blueprint: of the network.
         device: where the probabilities are.
     """
 
@@ -33,9 +32,7 @@ class CostModel:
         self._space_u = torch.repeat_interleave(torch.arange(n_spaces, device=device), sizes)
         self._one = torch.ones(1, device=device, dtype=torch.float64)
         terms = blueprint.terms
-        self._costs_2t = torch.tensor(
-            [[t.flops for t in terms], [t.parameters for t in terms]], dtype=torch.float64, device=device
-        )
+        self._costs_2t = torch.tensor([[t.flops for t in terms], [t.parameters for t in terms]], dtype=torch.float64, device=device)
         self._first_t, self._second_t, self._branch_t = (
             torch.tensor([k if k >= 0 else absent for k in numbers], device=device)
             for numbers, absent in (
@@ -138,9 +135,7 @@ class Shape:
         return {space.name: [live.get(space.name, 0), space.size] for space in self.whole.spaces}
 
 
-def whole_shapes(
-    networks: Sequence[Network], input_shape: tuple[int, ...], device: torch.device, start: float, end: float
-) -> list[Shape]:
+def whole_shapes(networks: Sequence[Network], input_shape: tuple[int, ...], device: torch.device, start: float, end: float) -> list[Shape]:
     """Return the shapes of networks that are whole, all of one architecture.
 
     Args:

@@ -48,10 +48,7 @@ class Gates:
             for reader in space.readers
         }
         branches = {tensor: n_units + k for k, branch in enumerate(blueprint.branches) for tensor in branch.scaled}
-        self._gated = [
-            _Gated(*_split(name), units.get(name), branches.get(name, -1))
-            for name in dict.fromkeys([*units, *branches])
-        ]
+        self._gated = [_Gated(*_split(name), units.get(name), branches.get(name, -1)) for name in dict.fromkeys([*units, *branches])]
 
     @contextlib.contextmanager
     def applied(self, network: Network, gates_g: Tensor) -> Iterator[None]:

@@ -1,94 +1,17 @@
-"""Units of the smallest L1 norm, cut at fixed times.
-
-This module imports torch, so it is imported inside functions only.
-"""
+"""Magnitude pruning of units: those with the smallest weights go, at fixed times; the plain way, to compare with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from prune_cli.methods.structure.cutting import Shape, ShrinkingStructure
 from prune_cli.methods.structure.params import MagnitudeParams
-from prune_cli.methods.training.loop.contract import Change, Structure, StructureMaker
-from prune_cli.methods.training.networks.network import Network
+from prune_cli.methods.training.loop.contract import Structure, StructureMaker
 
+if TYPE_CHECKING:
+    import torch
 
-class SmallestNorms(ShrinkingStructure):
-    """What `prune_cli.methods.structure.magnitude.magnitude` does, step by step.
-
-    Args:
-        shapes: one for each network.
-        params: see `MagnitudeParams`.
-        n_steps: of the whole budget.
-        device: where the networks train.
-    """
-
-    def __init__(self, shapes: Sequence[Shape], params: MagnitudeParams, n_steps: int, device: torch.device) -> None:
-        super().__init__(shapes)
-        self._device = device
-        first, last = params.start * n_steps, params.end * n_steps
-        rounds = range(1, params.rounds + 1)
-        self._targets = {
-            max(1, round(first + (last - first) * k / params.rounds)): 1 - (1 - params.target_flops) * k / params.rounds
-            for k in rounds
-        }
-        """Steps done -> share of the FLOPs that is left then."""
-        self.done = [0] * len(shapes)
-
-    def update(self, turn: int, step: int, network: Network) -> Change | None:
-        """Cut, where it is time to."""
-        return self._cut(turn, network, self._targets[step + 1]) if step + 1 in self._targets else None
-
-    def finish(self, turn: int, network: Network) -> Change | None:
-        """Cut to the last target, where training ended before its time."""
-        if self.done[turn] == len(self._targets):
-            return None
-        self.done[turn] = len(self._targets) - 1
-        return self._cut(turn, network, self._targets[max(self._targets)])
-
-    def _cut(self, turn: int, network: Network, target: float) -> Change | None:
-        self.done[turn] += 1
-        shape = self.shapes[turn]
-        ranks = []
-        for space in shape.blueprint.spaces:
-            norm_u = torch.zeros(space.size, device=self._device)
-            for member in space.members:
-                tensor = network.state_dict()[member.tensor]
-                if member.dim == 0 and tensor.dim() > 1:
-                    norm_u += tensor.abs().flatten(1).sum(1)
-            place_u = torch.empty(space.size, device=self._device)
-            place_u[norm_u.argsort(descending=True)] = torch.arange(
-                space.size, device=self._device, dtype=torch.float32
-            )
-            ranks.append(place_u / space.size)  # 0: the largest
-        rank_u = torch.cat(ranks)
-
-        def live(share: float) -> Tensor:
-            branches = torch.ones(len(shape.blueprint.branches), dtype=torch.bool, device=self._device)
-            return torch.cat([(rank_u < share) | (rank_u == 0), branches])
-
-        low, high = 0.0, 1.0
-        for _ in range(40):
-            middle = (low + high) / 2
-            within = float((shape.cost(live(middle).float()) / shape.whole_cost_2)[0]) <= target
-            low, high = (middle, high) if within else (low, middle)
-        found = shape.keep(live(low))
-        return None if found is None else found[0]
-
-    def state(self) -> Any:
-        """Return the branches that are gone, and how many cuts are made."""
-        return {**super().state(), "done": list(self.done)}
-
-    def restore(
-        self, turn: int, network: Network, arrays: Mapping[str, Tensor], state: Any, shapes: Mapping[str, Sequence[int]]
-    ) -> Change | None:
-        """Take up what `state` returned."""
-        self.done[turn] = int(state["done"][turn])
-        return self.shapes[turn].restore(state["removed"][turn], shapes)
+    from prune_cli.methods.training.networks.network import Network
 
 
 def magnitude(params: MagnitudeParams) -> StructureMaker:
@@ -96,8 +19,6 @@ def magnitude(params: MagnitudeParams) -> StructureMaker:
 
     A unit's norm is that of all weights that write it, those of every layer that is added to it among them. Residual blocks stay.
 
-    Args:
-        params: see `MagnitudeParams`.
     Returns:
         What makes a `Structure` for the networks of a training.
     Cost:
@@ -106,10 +27,9 @@ def magnitude(params: MagnitudeParams) -> StructureMaker:
         Li, Kadav, Durdanovic, Samet, Graf, ICLR 2017, arXiv:1608.08710. Deviation: one share for all layers, found by bisection.
     """
 
-    def make(
-        networks: Sequence[Network], input_shape: tuple[int, ...], n_steps: int, seed: int, device: torch.device
-    ) -> Structure:
+    def make(networks: Sequence[Network], input_shape: tuple[int, ...], n_steps: int, seed: int, device: torch.device) -> Structure:
         from prune_cli.methods.structure.cutting import whole_shapes
+        from prune_cli.methods.structure.smallest_norms import SmallestNorms
 
         shapes = whole_shapes(networks, input_shape, device, params.start, params.end)
         return SmallestNorms(shapes, params, n_steps, device)

@@ -15,12 +15,8 @@ class ComplexityAwareParams:
     strength: float = param(0.3, "price of the whole network, in units of the loss: higher prunes more", low=0.0)
     layer_weight: float = param(1.0, "price of a layer, against that of its units; 0: layers stay", low=0.0)
     unit_weight: float = param(1.0, "price of a unit; 0: units stay", low=0.0)
-    flops_weight: float = param(
-        0.5, "share of the price that goes by FLOPs; the rest goes by parameters", low=0.0, high=1.0
-    )
-    target_flops: float | None = param(
-        None, "share of the FLOPs to end with, to which strength is steered", low=0.0, high=1.0
-    )
+    flops_weight: float = param(0.5, "share of the price that goes by FLOPs; the rest goes by parameters", low=0.0, high=1.0)
+    target_flops: float | None = param(None, "share of the FLOPs to end with, to which strength is steered", low=0.0, high=1.0)
     start: float = param(0.05, "share of the steps before gates are learned", low=0.0, high=1.0)
     end: float = param(0.6, "share of the steps after which every gate is decided", low=0.0, high=1.0)
     patience: float = param(0.2, "share of the time between in which a structure of no use goes", low=0.001, high=1.0)

@@ -43,7 +43,6 @@ class Cell:
         file: the selection, or None for all rows.
         digest: of the rows that are trained on.
         budget: ``steps`` or ``epochs``.
-        amount: how many of them.
         seed: of first weights and order.
     """
 
@@ -137,7 +136,6 @@ def run_cells(
     """Yield every cell with its result, training those that are not there; cells with the same rows are trained once.
 
     Args:
-        cells, settings: of the comparison.
         jobs: trainings at a time.
         threads: of each, or None.
         keep_open: descriptors that the processes share.
@@ -153,9 +151,7 @@ def run_cells(
     stated = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
     tasks = [{"settings": stated, "cell": dataclasses.asdict(cell)} for cell in missing]
     ended = len(by_path) - len(missing)
-    for _ in map_jobs(
-        "prune_cli.stages.compare.cells:run_task", tasks, workers=jobs, threads=threads, keep_open=keep_open
-    ):
+    for _ in map_jobs("prune_cli.stages.compare.cells:run_task", tasks, workers=jobs, threads=threads, keep_open=keep_open):
         ended += 1
         done(ended, len(by_path))
     for cell in cells:
@@ -192,13 +188,7 @@ def run_cell(cell: Cell, settings: CellSettings) -> CellResult:
         raise NumericalError(f"{cell.subset}, seed {cell.seed}: {error.message}", error.cure) from error
     report = run.with_name(f"{run.name}.evaluate.parquet")
     tested = evaluate(
-        EvaluateOptions(
-            run,
-            dataclasses.replace(settings.test, max_errors=_EVERY_ROW),
-            output=str(report),
-            force=True,
-            runtime=runtime,
-        )
+        EvaluateOptions(run, dataclasses.replace(settings.test, max_errors=_EVERY_ROW), output=str(report), force=True, runtime=runtime)
     )
     result = _result(run, report, int(tested.summary["rows_out"]))
     with atomic_file(path) as file:

@@ -25,21 +25,8 @@ from prune_cli.stages.compare.cells import Cell, CellResult, CellSettings, cell_
 from prune_cli.stages.compare.costs import Spent, costs_of, read_costs
 from prune_cli.stages.compare.findings import OTHERS, SHARES, Findings, Judged, judge
 from prune_cli.stages.compare.inputs import Sets, at_hand, open_sets, verify_rows
-from prune_cli.stages.compare.jobs import (
-    check_jobs,
-    jobs_at_a_time,
-    one_training,
-    plan_figures,
-    steps_of,
-)
-from prune_cli.stages.compare.options import (
-    CompareOptions,
-    budgets_of,
-    check_options,
-    check_params,
-    seeds_of,
-    split_params,
-)
+from prune_cli.stages.compare.jobs import check_jobs, jobs_at_a_time, one_training, plan_figures, steps_of
+from prune_cli.stages.compare.options import CompareOptions, budgets_of, check_options, check_params, seeds_of, split_params
 from prune_cli.stages.compare.output import report_rows, summary, tables
 from prune_cli.stages.compare.subsets import FULL, Grid, Subset, SubsetMaker
 from prune_cli.stages.evaluate.relabels import wrong_labels
@@ -58,7 +45,6 @@ class Asked:
     """What is asked for, its texts read.
 
     Args:
-        options: of the command.
         train_params: assignments of the training.
         grid_params: selection method -> assignments.
         gates: claims to be judged.
@@ -192,8 +178,7 @@ def _trials(options: CompareOptions, subsets: Sequence[Subset], rows: int) -> Tr
     """Return all trainings of a comparison on so many good rows."""
     return {
         (subset.name, budget): [
-            Cell(subset.name, subset.files[seed], subset.digests[seed], budget, amount, seed)
-            for seed in seeds_of(options)
+            Cell(subset.name, subset.files[seed], subset.digests[seed], budget, amount, seed) for seed in seeds_of(options)
         ]
         for budget, amount in budgets_of(options, rows).items()
         for subset in subsets
@@ -220,9 +205,7 @@ def _cell_settings(asked: Asked, sets: Sets, architecture: str, few: str, work: 
     )
 
 
-def _train(
-    trials: Trials, settings: CellSettings, jobs: int, descriptor: int, progress: Progress
-) -> dict[Cell, CellResult]:
+def _train(trials: Trials, settings: CellSettings, jobs: int, descriptor: int, progress: Progress) -> dict[Cell, CellResult]:
     """Return what every training gave, so many at a time; those that are there already are not done again."""
     threads = None
     if jobs > 1:
@@ -263,9 +246,7 @@ def _identity(asked: Asked, sets: Sets, architecture: str) -> dict[str, Any]:
     }
 
 
-def _provenance(
-    asked: Asked, identity: Mapping[str, Any], sets: Sets, selections: Sequence[InputFile], good: np.ndarray
-) -> Provenance:
+def _provenance(asked: Asked, identity: Mapping[str, Any], sets: Sets, selections: Sequence[InputFile], good: np.ndarray) -> Provenance:
     options = asked.options
     trained = {k: v for k, v in identity.items() if k not in {"data", "test", "device", "versions"}}
     stated = {

@@ -107,9 +107,7 @@ def cost_of(
         return None, counted
     flops = [one.flops for one in before]
     return Cost(
-        sum(one.seconds for one in before),
-        None if None in flops else sum(f for f in flops if f is not None),
-        select_seconds,
+        sum(one.seconds for one in before), None if None in flops else sum(f for f in flops if f is not None), select_seconds
     ), counted
 
 
@@ -143,9 +141,7 @@ def _spent(line: str, where: str, folder: Path) -> Spent:
         places = [said[name] for name in _WRITES if isinstance(said.get(name), str)]
         places += [one["output"] for one in said.get("outputs", [])]
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(
-            f"{where} is not what a command printed with --json", "prune score DATA --json > FILE writes it"
-        ) from None
+        raise InputError(f"{where} is not what a command printed with --json", "prune score DATA --json > FILE writes it") from None
     # as the command was told, or beside what it printed
     found = [place if is_remote(place) or Path(place).is_file() else str(folder / Path(place).name) for place in places]
     flops = said.get("flops")

@@ -25,11 +25,8 @@ class Findings:
         subsets: what was trained on, baselines among them.
         results: (subset, budget) -> one result a seed, in the order of the seeds.
         costs: subset -> what it cost to select, where that is known.
-        seeds: of the comparison.
-        class_names: of the data.
         codes_n: (N,) int64 class of each row, -1 where missing.
         wrong_n: (N,) float64, 1 where the label is known to be wrong, 0 where it is right, NaN where nobody knows; or None.
-        confidence: of all intervals.
     """
 
     subsets: Sequence[Subset]
@@ -70,11 +67,7 @@ class Findings:
 
     def baselines_of(self, subset: Subset) -> list[Subset]:
         """Return what a subset is compared with: draws of as many rows, and all rows."""
-        return [
-            b
-            for b in self.subsets
-            if b.baseline and b.name != subset.name and (b.method == FULL or b.rows == subset.rows)
-        ]
+        return [b for b in self.subsets if b.baseline and b.name != subset.name and (b.method == FULL or b.rows == subset.rows)]
 
 
 @dataclass(frozen=True)

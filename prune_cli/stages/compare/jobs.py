@@ -34,7 +34,6 @@ class OneTraining:
     """What one training on all the data takes.
 
     Args:
-        architecture: of the network.
         step: figures of one step; see `training_cost`.
         nbytes: memory of all of it.
     """
@@ -68,7 +67,6 @@ def jobs_at_a_time(options: CompareOptions, one: OneTraining, steps: int) -> int
 
     Args:
         one: training by itself.
-        steps: of all trainings.
     """
     if options.jobs > 0:
         return options.jobs

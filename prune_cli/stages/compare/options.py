@@ -76,16 +76,9 @@ def check_options(options: CompareOptions) -> None:
     """
     if not options.files:
         raise InputError("nothing to compare", "name selections, or score manifests with --methods and --fractions")
-    read_often: dict[str, tuple[str | None, ...]] = {
-        "--data": (options.data.location,),
-        "--test": (options.test.location,),
-    }
+    read_often: dict[str, tuple[str | None, ...]] = {"--data": (options.data.location,), "--test": (options.test.location,)}
     if options.methods:
-        read_often |= {
-            "scores": options.files,
-            "--features": (options.features,),
-            "--probabilities": (options.probabilities,),
-        }
+        read_often |= {"scores": options.files, "--features": (options.features,), "--probabilities": (options.probabilities,)}
     for name, files in read_often.items():
         if STDIN in files:
             raise InputError(f"{name} cannot come from standard input: it is read more than once", "name a file")
@@ -102,9 +95,7 @@ def check_options(options: CompareOptions) -> None:
     used = {use for name in options.methods for use in find_method("selection", name).uses}
     for name, file in (("features", options.features), ("probabilities", options.probabilities)):
         if file is not None and name not in used:
-            raise InputError(
-                f"--{name} is given, and none of {', '.join(options.methods)} goes by them", "leave it out"
-            )
+            raise InputError(f"--{name} is given, and none of {', '.join(options.methods)} goes by them", "leave it out")
     for fraction in options.fractions:
         if not 0 < fraction < 1:
             raise InputError(f"--fractions {fraction:g} is out of range", "give shares to KEEP, above 0 and below 1")
@@ -114,9 +105,7 @@ def check_options(options: CompareOptions) -> None:
     if options.budget not in EQUAL:
         raise InputError(f"--budget {options.budget!r} is none of {', '.join(EQUAL)}", "say what is to be equal")
     if options.steps is not None and options.epochs is not None:
-        raise InputError(
-            "--epochs and --steps are both given", "give one: it says how long all the data are trained on"
-        )
+        raise InputError("--epochs and --steps are both given", "give one: it says how long all the data are trained on")
     if options.steps is not None and options.budget != "steps":
         raise InputError(f"--steps has no meaning with --budget {options.budget}", "give --epochs")
     if not 0 < options.confidence < 1:
@@ -160,15 +149,7 @@ def split_params(options: CompareOptions) -> tuple[tuple[str, ...], dict[str, tu
 
 def check_params(options: CompareOptions, training: tuple[str, ...], methods: Mapping[str, tuple[str, ...]]) -> None:
     """Raise what trainings and selections would raise of their parameters, before any of them is begun."""
-    training_params(
-        TrainOptions(
-            options.data, recipe=options.recipe, structure=options.structure, params=training, preset=options.preset
-        )
-    )
+    training_params(TrainOptions(options.data, recipe=options.recipe, structure=options.structure, params=training, preset=options.preset))
     for name, texts in methods.items():
         given = split_assignments(texts, (name,))[name]
-        build_params(
-            find_method("selection", name).params_class(),
-            {k: v for k, v in given.items() if k not in _OF_SELECT},
-            name,
-        )
+        build_params(find_method("selection", name).params_class(), {k: v for k, v in given.items() if k not in _OF_SELECT}, name)

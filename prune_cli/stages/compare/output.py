@@ -11,16 +11,7 @@ import numpy as np
 
 from prune_cli.io.manifests.report import COMPARISON, ReportRows
 from prune_cli.methods.evidence import Interval
-from prune_cli.stages.compare.findings import (
-    OTHERS,
-    SHARES,
-    Findings,
-    Judged,
-    break_even,
-    class_means,
-    difference,
-    typical_seconds,
-)
+from prune_cli.stages.compare.findings import OTHERS, SHARES, Findings, Judged, break_even, class_means, difference, typical_seconds
 from prune_cli.stages.compare.subsets import FULL, Subset
 from prune_cli.stages.evaluate.relabels import noise_share
 
@@ -103,13 +94,7 @@ def _add_selection(rows: ReportRows, found: Findings, subset: Subset) -> None:
 
 
 def _common(subset: Subset, budget: str) -> dict[str, Any]:
-    return {
-        "subset": subset.name,
-        "method": subset.method,
-        "fraction": subset.fraction,
-        "rows": subset.rows,
-        "budget": budget,
-    }
+    return {"subset": subset.name, "method": subset.method, "fraction": subset.fraction, "rows": subset.rows, "budget": budget}
 
 
 def bounds(interval: Interval) -> dict[str, float | None]:
@@ -138,18 +123,14 @@ def tables(found: Findings, judged: Sequence[Judged]) -> dict[str, list[list[str
             row = [subset.name, f"{subset.rows:,}", _points(interval.mean, interval.std)]
             for name in against:
                 other = others.get(name)
-                row.append(
-                    "" if other is None else _signed(difference(found, subset.name, other.name, budget, "accuracy"))
-                )
+                row.append("" if other is None else _signed(difference(found, subset.name, other.name, budget, "accuracy")))
             row.append(f"{worst} {100 * by_class[worst]:.1f}")
             if noisy:
                 noise = noise_share(found.wrong_n, next(iter(subset.masks.values())))
                 row.append("" if noise is None else f"{noise:.1%}")
             rows.append(row)
         shown[f"test accuracy in percent, {len(found.seeds)} seed(s), {_equal(budget)}"] = rows
-    paying = [
-        ["trained on", "equal", "scoring s", "selecting s", "a training s", "all data s", "pays from", "by FLOPs"]
-    ]
+    paying = [["trained on", "equal", "scoring s", "selecting s", "a training s", "all data s", "pays from", "by FLOPs"]]
     for budget in found.budgets:
         paying += [paid for s in found.subsets if (paid := _paying_row(found, s, budget)) is not None]
     if len(paying) > 1:
@@ -157,8 +138,7 @@ def tables(found: Findings, judged: Sequence[Judged]) -> dict[str, list[list[str
     if judged:
         shown["gates"] = [["gate", "trained on", "equal", "difference to the bound", "verdict"]]
         shown["gates"] += [
-            [j.gate.text, j.subset, j.budget, _signed(j.ruling.interval, j.gate.metric in SHARES), j.ruling.state]
-            for j in judged
+            [j.gate.text, j.subset, j.budget, _signed(j.ruling.interval, j.gate.metric in SHARES), j.ruling.state] for j in judged
         ]
     return shown
 
@@ -166,13 +146,7 @@ def tables(found: Findings, judged: Sequence[Judged]) -> dict[str, list[list[str
 def summary(found: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
     """Return the figures of ``--json``: an object for each gate, and for each subset and budget."""
     gates = [
-        {
-            "gate": j.gate.text,
-            "subset": j.subset,
-            "budget": j.budget,
-            "state": j.ruling.state,
-            "difference": j.ruling.interval.mean,
-        }
+        {"gate": j.gate.text, "subset": j.subset, "budget": j.budget, "state": j.ruling.state, "difference": j.ruling.interval.mean}
         for j in judged
     ]
     return {"gates": gates, "results": _results(found)}

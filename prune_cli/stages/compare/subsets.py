@@ -101,17 +101,12 @@ class SubsetMaker:
     """Makes the subsets of one comparison.
 
     Args:
-        dataset: all rows.
         good: (N,) bool, rows that can be trained on.
-        seeds: of the comparison.
         work: folder that the selections made here are kept in.
         runtime: device and memory.
-        progress: told of selecting.
     """
 
-    def __init__(
-        self, dataset: Dataset, good: np.ndarray, seeds: Sequence[int], work: Path, runtime: Runtime, progress: Progress
-    ) -> None:
+    def __init__(self, dataset: Dataset, good: np.ndarray, seeds: Sequence[int], work: Path, runtime: Runtime, progress: Progress) -> None:
         self._dataset, self.good, self._seeds = dataset, good, tuple(seeds)
         self._work, self._runtime, self._progress = work / "selections", runtime, progress
         self.inputs: list[InputFile] = []
@@ -212,9 +207,7 @@ class SubsetMaker:
         shares = [f"{count / int(self.good.sum()):.3g}" for count in wanted]
         names = shares if len(set(shares)) == len(shares) else [f"{count} rows" for count in wanted]
         return [
-            self._subset(
-                f"{baseline}@{names[number]}", baseline, {s: made[s][number] for s in self._seeds}, baseline=True
-            )
+            self._subset(f"{baseline}@{names[number]}", baseline, {s: made[s][number] for s in self._seeds}, baseline=True)
             for number in range(len(wanted))
         ]
 
@@ -283,9 +276,7 @@ class SubsetMaker:
         mask[locate(selected_ids(source), self._dataset.ids, source.location, where)] = True
         mask &= self.good
         if not mask.any():
-            raise InputError(
-                f"{source.location} selects no row that can be trained on", "see the ledger of bad rows, or select more"
-            )
+            raise InputError(f"{source.location} selects no row that can be trained on", "see the ledger of bad rows, or select more")
         return mask
 
     def _rows_file(self, name: str, rows: np.ndarray) -> str:

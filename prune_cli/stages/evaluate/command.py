@@ -75,9 +75,7 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
     resolve_device(options.runtime.device)
     ledger = Ledger()
     ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
-    inputs = dataset.load_inputs(
-        ledger, workers=options.runtime.worker_count(), channels=channels, as_float32=True, progress=progress
-    )
+    inputs = dataset.load_inputs(ledger, workers=options.runtime.worker_count(), channels=channels, as_float32=True, progress=progress)
     _check_shape(inputs.shape, options, run)
     good = ledger.good(len(dataset))
     kept = np.flatnonzero(good)
@@ -142,20 +140,12 @@ def _plan(run: FinishedRun, dataset: Dataset) -> dict[str, Any]:
 
 
 def _provenance(
-    options: EvaluateOptions,
-    run: FinishedRun,
-    data: DataOptions,
-    sources: Sequence[InputFile],
-    counts: Mapping[str, int],
+    options: EvaluateOptions, run: FinishedRun, data: DataOptions, sources: Sequence[InputFile], counts: Mapping[str, int]
 ) -> Provenance:
     return Provenance(
         command="evaluate",
         method=run.model["recipe"],
-        parameters={
-            "data": data.identity(),
-            "precision": options.runtime.precision,
-            "architecture": run.model["architecture"],
-        },
+        parameters={"data": data.identity(), "precision": options.runtime.precision, "architecture": run.model["architecture"]},
         seed=run.model["seed"],
         inputs=sources,
         device=device_name(options.runtime.device),
@@ -168,10 +158,7 @@ def _tables(report: ReportRows, headline: dict[str, float], names: list[str]) ->
     tables = {"metrics": [["metric", "value"], *([k, f"{v:.4f}"] for k, v in headline.items())]}
     per_class = {r["class"]: r["value"] for r in report.select("accuracy") if r.get("class") is not None}
     worst = sorted(per_class.items(), key=lambda item: item[1])[:20]
-    tables["accuracy per class, worst first"] = [
-        ["class", "accuracy"],
-        *([name, f"{value:.4f}"] for name, value in worst),
-    ]
+    tables["accuracy per class, worst first"] = [["class", "accuracy"], *([name, f"{value:.4f}"] for name, value in worst)]
     if len(names) <= 12:
         cells = {(r["class"], r["predicted"]): r["value"] for r in report.select("confusion")}
         rows = [["true class", *names]]
@@ -181,12 +168,7 @@ def _tables(report: ReportRows, headline: dict[str, float], names: list[str]) ->
 
 
 def _measure(
-    report: ReportRows,
-    logits_nc: np.ndarray,
-    codes_n: np.ndarray,
-    names: list[str],
-    prefix: str,
-    confusion: bool = True,
+    report: ReportRows, logits_nc: np.ndarray, codes_n: np.ndarray, names: list[str], prefix: str, confusion: bool = True
 ) -> dict[str, float]:
     found = classification_metrics(logits_nc, codes_n, len(names))
     headline = {f"{prefix}{m}": float(found[m]) for m in ("accuracy", "top5", "loss", "ece") if m in found}
@@ -213,9 +195,7 @@ def _label_noise(options: EvaluateOptions, outcome: Outcome) -> tuple[dict[str, 
     """Return the share of wrong labels in the training data and in the selection, where true labels are known."""
     if options.trained_on is None:
         if options.subset is not None:
-            raise InputError(
-                "--subset is given without --data", "name what the run was trained on: --data DATA --subset SELECTION"
-            )
+            raise InputError("--subset is given without --data", "name what the run was trained on: --data DATA --subset SELECTION")
         return {}, []
     dataset = Dataset(dataclasses.replace(options.data, location=options.trained_on, split=None))
     true = dataset.true_labels

@@ -1,4 +1,4 @@
-"""Which labels are known to be wrong, where the data say what is true: for evaluation alone."""
+"""New labels put to use: a cleaned data manifest, what they got right, and the score they are."""
 
 from __future__ import annotations
 
@@ -132,16 +132,11 @@ def relabel(options: RelabelOptions) -> Outcome:
         "labels_changed": changed,
         **watch.figures(),
     }
-    outcome.tables["labels"] = [
-        ["rows", "seen by the run", "changed"],
-        [f"{len(ids):,}", f"{len(rows):,}", f"{changed:,}"],
-    ]
+    outcome.tables["labels"] = [["rows", "seen by the run", "changed"], [f"{len(ids):,}", f"{len(rows):,}", f"{changed:,}"]]
     return outcome
 
 
-def _cleaned_batches(
-    source: ParquetSource, schema: pa.Schema, label_column: str, cleaned: pa.Array
-) -> Iterator[pa.RecordBatch]:
+def _cleaned_batches(source: ParquetSource, schema: pa.Schema, label_column: str, cleaned: pa.Array) -> Iterator[pa.RecordBatch]:
     start = 0
     for batch in source.batches(source.schema.names, _BATCH_ROWS):
         here = cleaned.slice(start, len(batch)).cast(schema.field(label_column).type)
@@ -158,7 +153,6 @@ def relabeling_figures(location: str, ids: pa.Array, true_n: np.ndarray, where: 
     ones, the share that became wrong. ``changed``: share of labels changed; ``changed_right``: of these, the share now true.
 
     Args:
-        location: the file of new labels.
         ids: of the data, all of the file's among them.
         true_n: (N,) str, the true label of each row by name, empty where it is not known.
         where: what to call the data.
@@ -178,11 +172,7 @@ def relabeling_figures(location: str, ids: pa.Array, true_n: np.ndarray, where: 
         "label_noise_left": (~right).mean(),
         "changed": changed.mean(),
     }
-    for name, part, share in (
-        ("errors_corrected", wrong, right),
-        ("good_broken", ~wrong, ~right),
-        ("changed_right", changed, right),
-    ):
+    for name, part, share in (("errors_corrected", wrong, right), ("good_broken", ~wrong, ~right), ("changed_right", changed, right)):
         if part.any():
             figures[name] = share[part].mean()
     return {name: float(value) for name, value in figures.items()}

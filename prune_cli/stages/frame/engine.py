@@ -28,9 +28,7 @@ def workers_ahead(runtime: Runtime, held: int, n_blocks: int, nbytes: int, flops
     Args:
         runtime: says where blocks run; with a CUDA device processes are started when the device is known.
         held: bytes that this process will hold beside the blocks.
-        n_blocks: how many there will be.
         nbytes: memory of one, with its process.
-        flops: of all.
     """
     workers = 1
     if runtime.engine == "local" and (runtime.device == "cpu" or (runtime.device == "auto" and not _NVIDIA.exists())):
@@ -72,10 +70,7 @@ def minutes_of(blocks: int, flops: float, rate: float, at_a_time: int) -> float:
     """Return how long blocks of one size take.
 
     Args:
-        blocks: how many there are.
-        flops: of all of them.
         rate: flops a second of a block.
-        at_a_time: how many run together.
 
     >>> minutes_of(10, 6e12, 1e10, 4)  # three rounds of a minute each
     3.0
@@ -96,7 +91,6 @@ def machine_figures(
         blocks: that need nothing of one another; one block gains nothing from more machines.
         block_bytes: memory of one, with its process.
         held: bytes of the process that hands them out.
-        flops: of all.
         dtype: what is computed in.
         runtime: cores and memory of a machine.
         shards: how many machines are meant, or None.
@@ -117,7 +111,5 @@ def machine_figures(
         minutes = minutes_of(blocks, flops, rate, cores * machines)
         on_cards = minutes_of(blocks, flops, GPU_RATES[dtype], machines)
         name = f"minutes_on_{machines}_machine{'s' if machines > 1 else ''}"
-        figures[name] = (
-            f"{_shown(minutes)}; with a GPU each {_shown(on_cards)} (at {GPU_RATES[dtype] / 1e12:.0f} TFLOP/s, stated)"
-        )
+        figures[name] = f"{_shown(minutes)}; with a GPU each {_shown(on_cards)} (at {GPU_RATES[dtype] / 1e12:.0f} TFLOP/s, stated)"
     return figures

@@ -23,7 +23,6 @@ class RowMemory:
     """The memory of a command over many rows.
 
     Args:
-        rows: how many.
         row_bytes: the most that arrays by position take a row, once the ids are sorted.
         limit: bytes that the run may use.
     """

@@ -1,4 +1,4 @@
-"""What a high value of a score column means: as the user states it, or as it was published."""
+"""What a stage hands back to the command line, how long it took, and what a high value of a score means."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ def parse_directions(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         name, _, direction = text.partition("=")
         if direction not in {"harder", "easier"}:
-            raise InputError(
-                f"--direction {text!r} is not NAME=harder or NAME=easier", "write --direction margin=easier"
-            )
+            raise InputError(f"--direction {text!r} is not NAME=harder or NAME=easier", "write --direction margin=easier")
         found[name] = direction
     return found
 
@@ -38,9 +36,7 @@ def direction_of(name: str, *stated: Mapping[str, str]) -> Direction:
     """
     found = next((known[name] for known in stated if name in known), published_direction(name))
     if found not in {"harder", "easier"}:
-        raise InputError(
-            f"whether a high '{name}' is hard or easy is not known", f"say it: --direction {name}=harder (or easier)"
-        )
+        raise InputError(f"whether a high '{name}' is hard or easy is not known", f"say it: --direction {name}=harder (or easier)")
     return "harder" if found == "harder" else "easier"
 
 

@@ -26,9 +26,7 @@ def check(options: DataOptions, workers: int, progress: Progress = silent) -> Ou
     rows = len(dataset)
     facts: list[list[str]] = [["what", "found"], ["rows", f"{rows:,}"], ["input", dataset.kind]]
     if dataset.ids_made_up:
-        outcome.warnings.append(
-            f"no column '{options.id_column}': commands would use the positions, row-00000000 and on"
-        )
+        outcome.warnings.append(f"no column '{options.id_column}': commands would use the positions, row-00000000 and on")
     if options.label_column in dataset.source.schema.names:
         labels = dataset.labels
         ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
@@ -48,10 +46,7 @@ def check(options: DataOptions, workers: int, progress: Progress = silent) -> Ou
     bad = ledger.table(dataset.ids).to_pylist()
     if bad:
         heading = "bad rows" if len(ledger) <= 20 else f"bad rows, the first 20 of {len(ledger):,}"
-        outcome.tables[heading] = [
-            ["id", "path", "reason"],
-            *([str(r["id"]), r["path"] or "", r["reason"]] for r in bad[:20]),
-        ]
+        outcome.tables[heading] = [["id", "path", "reason"], *([str(r["id"]), r["path"] or "", r["reason"]] for r in bad[:20])]
     outcome.verdict = not len(ledger)
     outcome.summary = watch.summary(
         "manifest check",

@@ -61,12 +61,7 @@ def create(options: CreateOptions, progress: Progress = silent) -> Outcome:
         return plan_outcome("manifest create", plan)
     check_output(output, options.force)
     schema = pa.schema(
-        [
-            ("id", pa.string()),
-            ("image", IMAGE),
-            ("label", pa.int64()),
-            *([("split", pa.string())] if listing.splits is not None else []),
-        ],
+        [("id", pa.string()), ("image", IMAGE), ("label", pa.int64()), *([("split", pa.string())] if listing.splits is not None else [])],
         metadata=_features(listing),
     )
     provenance = Provenance(
@@ -81,19 +76,12 @@ def create(options: CreateOptions, progress: Progress = silent) -> Outcome:
     write_batches(output, schema, batches, provenance, schema.metadata, row_group_rows=_BATCH_ROWS)
     outcome.outputs = [output]
     counts = Counter(listing.labels)
-    outcome.summary = watch.summary(
-        provenance.command, output=output, classes=len(listing.class_names), **provenance.rows
-    )
-    outcome.tables["classes"] = [
-        ["class", "images"],
-        *([n, f"{counts[i]:,}"] for i, n in enumerate(listing.class_names)),
-    ][:51]
+    outcome.summary = watch.summary(provenance.command, output=output, classes=len(listing.class_names), **provenance.rows)
+    outcome.tables["classes"] = [["class", "images"], *([n, f"{counts[i]:,}"] for i, n in enumerate(listing.class_names))][:51]
     return outcome
 
 
-def _batches(
-    options: CreateOptions, listing: FolderListing, schema: pa.Schema, progress: Progress
-) -> Iterator[pa.RecordBatch]:
+def _batches(options: CreateOptions, listing: FolderListing, schema: pa.Schema, progress: Progress) -> Iterator[pa.RecordBatch]:
     start, size, images = 0, 0, []
     for position, path in enumerate(listing.paths):
         content = None if options.paths else _read(options.folder / path)
@@ -101,11 +89,7 @@ def _batches(
         images.append({"bytes": content, "path": path})
         if len(images) == _BATCH_ROWS or size >= _BATCH_BYTES or position == len(listing.paths) - 1:
             part = slice(start, position + 1)
-            columns = [
-                pa.array(listing.ids[part], pa.string()),
-                pa.array(images, IMAGE),
-                pa.array(listing.labels[part], pa.int64()),
-            ]
+            columns = [pa.array(listing.ids[part], pa.string()), pa.array(images, IMAGE), pa.array(listing.labels[part], pa.int64())]
             if listing.splits is not None:
                 columns.append(pa.array(listing.splits[part], pa.string()))
             yield pa.RecordBatch.from_arrays(columns, schema=schema)

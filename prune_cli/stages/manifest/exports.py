@@ -55,9 +55,7 @@ def export(options: ExportOptions, progress: Progress = silent) -> Outcome:
             "passes_over_data": 1,
             "algorithm": f"rows to {options.to}, as they come",
             "peak_memory_bytes": 300 * 2**20 + 100 * len(dataset),
-            "disk_bytes": 40 * len(places)
-            if isinstance(target, FileTarget)
-            else round(dataset.source.nbytes * len(places) / len(dataset)),
+            "disk_bytes": 40 * len(places) if isinstance(target, FileTarget) else round(dataset.source.nbytes * len(places) / len(dataset)),
         }
         return plan_outcome("manifest export", figures)
     rows = SelectedRows(dataset, selection, places, progress)

@@ -17,8 +17,9 @@ from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import require_local
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.manifest import readers
-from prune_cli.stages.manifest.options import ORIGINS, ImportOptions
+from prune_cli.stages.manifest.options import ImportOptions
 from prune_cli.stages.manifest.readers import KnownRows, rows_of_data
+from prune_cli.stages.manifest.tables import ORIGINS
 
 PROCESS_BYTES = 200 * 2**20
 ROW_BYTES, FILE_FACTOR = 400, 4
@@ -78,9 +79,7 @@ def import_file(options: ImportOptions) -> Outcome:
     outcome = Outcome(outputs=[output], warnings=found.notes)
     if rows.made_up:
         outcome.warnings.append(f"{rows.location} has no column '{ID}': ids are the positions, row-00000000 and on")
-    outcome.summary = watch.summary(
-        provenance.command, **{"from": options.origin, "output": output, **found.figures}, **provenance.rows
-    )
+    outcome.summary = watch.summary(provenance.command, **{"from": options.origin, "output": output, **found.figures}, **provenance.rows)
     return outcome
 
 

@@ -21,7 +21,8 @@ from prune_cli.io.stores.locations import STDIN
 from prune_cli.methods.selection.combining import Combination, fill_quotas, intersect, subtract, unite
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.manifest.options import HOWS, JOIN, SET_OPERATIONS, MergeOptions
+from prune_cli.stages.manifest.options import MergeOptions
+from prune_cli.stages.manifest.tables import HOWS, JOIN, SET_OPERATIONS
 from prune_cli.stages.score.shards import merge_shards
 from prune_cli.stages.select.request import row_count
 
@@ -60,8 +61,7 @@ def parse_quota(text: str) -> tuple[str | None, Quota]:
     if share is not None and 0 < float(share[1]) <= 100:
         return (name if equals else None), Quota(None, float(share[1]) / 100)
     raise InputError(
-        f"--quota {text!r} is not a number of rows, nor a share above 0% and up to 100%",
-        "write 500, 10%, CLASS=500 or CLASS=10%",
+        f"--quota {text!r} is not a number of rows, nor a share above 0% and up to 100%", "write 500, 10%, CLASS=500 or CLASS=10%"
     )
 
 
@@ -95,9 +95,7 @@ def quotas_of(texts: Sequence[str], labels: Labels) -> np.ndarray:
     without = [name for code, name in enumerate(names) if code not in wanted]
     if rest is None:
         if without:
-            raise InputError(
-                f"no quota for the class {some(without)}", "give one for the rest: --quota 500, or --quota 0"
-            )
+            raise InputError(f"no quota for the class {some(without)}", "give one for the rest: --quota 500, or --quota 0")
         rest = Quota(0)
     sizes = np.bincount(labels.codes_n[labels.codes_n >= 0], minlength=len(names))
     return np.array([wanted.get(code, rest).rows(int(size)) for code, size in enumerate(sizes)], np.int64)
@@ -155,9 +153,7 @@ def combine(options: MergeOptions) -> Outcome:
     write_table(output, table, provenance, joined.source)
     _tell(joined, found, quotas_c, outcome)
     kept = int(found.selected_n.sum())
-    outcome.summary = watch.summary(
-        provenance.command, how=options.how, output=output, rows_kept=kept, **provenance.rows
-    )
+    outcome.summary = watch.summary(provenance.command, how=options.how, output=output, rows_kept=kept, **provenance.rows)
     return outcome
 
 
@@ -233,9 +229,7 @@ def merge(options: MergeOptions) -> Outcome:
     if options.how != JOIN:
         return combine(options)
     if options.quotas or options.selected_only:
-        raise InputError(
-            f"{'--quota' if options.quotas else '--selected-only'} is of selections", "say --how they are combined"
-        )
+        raise InputError(f"{'--quota' if options.quotas else '--selected-only'} is of selections", "say --how they are combined")
     return join(options)
 
 
@@ -252,8 +246,7 @@ def join(options: MergeOptions) -> Outcome:
         return merge_shards(parts, options.output, force=options.force, plan=options.plan)
     if parts:
         raise InputError(
-            f"{parts[0].location} is a part of a score, and not all files are parts",
-            "join the parts first: prune manifest merge PART...",
+            f"{parts[0].location} is a part of a score, and not all files are parts", "join the parts first: prune manifest merge PART..."
         )
     if len(options.files) < 2:
         raise InputError("merge joins files, and one is given", "name two or more")
@@ -297,9 +290,6 @@ def join(options: MergeOptions) -> Outcome:
     )
     write_batches(output, joined.schema(), joined.batches(), provenance, joined.sources[0].schema.metadata)
     outcome = Outcome(outputs=[output])
-    outcome.tables["columns"] = [
-        ["column", "direction"],
-        *([name, joined.directions.get(name, "")] for name in joined.fields),
-    ]
+    outcome.tables["columns"] = [["column", "direction"], *([name, joined.directions.get(name, "")] for name in joined.fields)]
     outcome.summary = watch.summary(provenance.command, output=output, columns=list(joined.fields), **provenance.rows)
     return outcome

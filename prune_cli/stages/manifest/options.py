@@ -1,45 +1,12 @@
-"""The options of ``prune manifest merge`` and ``prune manifest import``, and the names they may take."""
+"""The options of ``prune manifest merge`` and ``prune manifest import``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
 
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.manifests.data import DataOptions
-
-JOIN = "join"
-SET_OPERATIONS = ("union", "intersect", "difference", "quota")
-"""Of selections; ``join`` is of scores."""
-
-HOWS = (JOIN, *SET_OPERATIONS)
-
-
-class Origin(NamedTuple):
-    """A kind of file that another tool writes.
-
-    Args:
-        summary: what help calls it.
-        makes: the manifest that becomes of it.
-        reader: name of the function in `prune_cli.stages.manifest.readers` that reads it.
-        options: options of ``prune manifest import`` that have a meaning with it, beside those that all share.
-    """
-
-    summary: str
-    makes: Literal["scores", "selection"]
-    reader: str
-    options: tuple[str, ...] = ()
-
-
-ORIGINS = {
-    "cleanlab": Origin("cleanlab (CSV)", "scores", "read_cleanlab", ("column", "selection")),
-    "scores": Origin("scores (.npy)", "scores", "read_scores", ("column", "direction", "ids")),
-    "indices": Origin("indices (.npy)", "selection", "read_indices", ("unordered",)),
-    "ids": Origin("ids (text)", "selection", "read_ids", ("unordered",)),
-    "csv": Origin("csv", "selection", "read_csv", ("unordered",)),
-    "uids": Origin("uids (DataComp)", "selection", "read_uids_file"),
-}
-"""What a manifest is made of: ``prune manifest import --from``."""
+from prune_cli.stages.manifest.tables import JOIN
 
 
 @dataclass(frozen=True)

@@ -54,15 +54,7 @@ def rows_of_data(options: DataOptions) -> KnownRows:
     dataset = Dataset(options)
     labeled = options.label_column in dataset.source.schema.names or options.label_column != "label"
     labels = dataset.labels if labeled else None
-    return KnownRows(
-        dataset.ids,
-        labels,
-        options.location,
-        dataset.source.inputs,
-        dataset.source,
-        dataset.ids_made_up,
-        options.id_column,
-    )
+    return KnownRows(dataset.ids, labels, options.location, dataset.source.inputs, dataset.source, dataset.ids_made_up, options.id_column)
 
 
 def check_positions(found: np.ndarray, rows: KnownRows, path: Path) -> np.ndarray:
@@ -101,7 +93,6 @@ def locate_lines(file: CsvFile, columns: dict[str, pa.Array], rows: KnownRows) -
     """Return (M,) int64, the row of each line: by its id, by pandas' index, which is the position, or by its place.
 
     Args:
-        file: a CSV file.
         columns: those of the file that `line_columns` names, as texts.
         rows: of the data; their column of ids is looked for in the file, and ``id`` serves as well.
     Raises:
@@ -124,9 +115,7 @@ def locate_lines(file: CsvFile, columns: dict[str, pa.Array], rows: KnownRows) -
 def _each_once(positions: np.ndarray, what: str, path: Path, named: Callable[[int], object]) -> np.ndarray:
     often = np.flatnonzero(np.bincount(positions, minlength=1) > 1)
     if len(often):
-        raise InputError(
-            f"{len(often)} {what}(s) of {path} stand more than once, such as {named(int(often[0]))}", "list each once"
-        )
+        raise InputError(f"{len(often)} {what}(s) of {path} stand more than once, such as {named(int(often[0]))}", "list each once")
     return positions
 
 
@@ -147,7 +136,6 @@ def compare_labels(texts: pa.Array, positions: np.ndarray, rows: KnownRows, path
         texts: (M,) labels as the file has them; empty ones say nothing.
         positions: (M,) int64 the rows they are of.
         rows: of the data; rows without a label say nothing.
-        path: the file.
     Returns:
         None, or a warning where the file calls the classes otherwise, so that nothing can be compared.
     Raises:
@@ -215,9 +203,7 @@ def read_scores(options: ImportOptions, path: Path, rows: KnownRows) -> ReadRows
     direction = direction_of(options.column, given)
     values = read_vector(path, "scores")
     if values.dtype.kind not in "iuf":
-        raise InputError(
-            f"{path} holds {values.dtype}, and scores are numbers", "np.save(file, scores.astype(np.float64))"
-        )
+        raise InputError(f"{path} holds {values.dtype}, and scores are numbers", "np.save(file, scores.astype(np.float64))")
     order = np.arange(len(rows.ids))
     if options.data is not None and options.ids is not None:
         ids = read_ids_file(Path(options.ids))
@@ -234,9 +220,7 @@ def _as_scores(name: str, direction: str, values_n: np.ndarray) -> ReadRows:
     found = ReadRows({name: pa.array(values_n, pa.float64(), mask=unknown)}, {name: direction})
     found.figures = {"column": name, "direction": direction, "null_scores": int(unknown.sum())}
     if unknown.any():
-        found.notes.append(
-            f"{int(unknown.sum()):,} of {len(unknown):,} scores are missing, NaN or infinite, and null in the manifest"
-        )
+        found.notes.append(f"{int(unknown.sum()):,} of {len(unknown):,} scores are missing, NaN or infinite, and null in the manifest")
     return found
 
 
@@ -292,13 +276,7 @@ def read_csv(options: ImportOptions, path: Path, rows: KnownRows) -> ReadRows:
 
 
 def _kept(
-    options: ImportOptions,
-    path: Path,
-    rows: KnownRows,
-    positions: np.ndarray,
-    weights: np.ndarray | None = None,
-    *,
-    ordered: bool = True,
+    options: ImportOptions, path: Path, rows: KnownRows, positions: np.ndarray, weights: np.ndarray | None = None, *, ordered: bool = True
 ) -> ReadRows:
     """Return the selection that keeps the rows at some positions, in their order where that says something."""
     kept, rank_n = np.zeros(len(rows.ids), bool), np.zeros(len(rows.ids), np.int64)

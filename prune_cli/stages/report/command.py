@@ -40,7 +40,6 @@ class ReportOptions:
         data: how the data manifest is read; its location is empty where none is named.
         samples: of each class and kind in the grids.
         plots: folder that every plot is also written to, as PNG and SVG.
-        title: of the page.
     """
 
     files: tuple[str, ...]
@@ -92,10 +91,7 @@ def report(options: ReportOptions, progress: Progress = silent) -> Outcome:
             "verdict": said,
             "verdict_class": "bad" if said and " 0 failed" not in said else "good" if " 0 undecided" in said else "",
             "figures": _figures(files, rows_found),
-            "sections": [
-                {"key": s.key, "title": s.title, "blocks": [_shown(block, progress) for block in s.blocks]}
-                for s in sections
-            ],
+            "sections": [{"key": s.key, "title": s.title, "blocks": [_shown(block, progress) for block in s.blocks]} for s in sections],
         }
     )
     content = page.encode()
@@ -133,19 +129,12 @@ def _dataset(options: ReportOptions, files: Sequence[ReportFile]) -> Dataset | N
         return Dataset(options.data)
     own = of_kind(files, "data")
     if len(own) > 1:
-        raise InputError(
-            f"{len(own)} data manifests: {', '.join(f.name for f in own)}",
-            "name the one that the others are of: --data",
-        )
+        raise InputError(f"{len(own)} data manifests: {', '.join(f.name for f in own)}", "name the one that the others are of: --data")
     return Dataset(dataclasses.replace(options.data, location=own[0].source.location)) if own else None
 
 
 def _sections(
-    files: Sequence[ReportFile],
-    rows: JoinedRows | None,
-    dataset: Dataset | None,
-    options: ReportOptions,
-    progress: Progress,
+    files: Sequence[ReportFile], rows: JoinedRows | None, dataset: Dataset | None, options: ReportOptions, progress: Progress
 ) -> list[Section]:
     made = [
         comparison_section(of_kind(files, "comparison")),

@@ -23,19 +23,7 @@ from prune_cli.io.stores.locations import is_remote, name_of
 from prune_cli.methods.registry.lookup import published_direction
 from prune_cli.stages.evaluate.relabels import wrong_labels
 
-FileKind = Literal[
-    "data",
-    "scores",
-    "features",
-    "selection",
-    "curve",
-    "dynamics",
-    "run",
-    "evaluation",
-    "comparison",
-    "ledger",
-    "relabels",
-]
+FileKind = Literal["data", "scores", "features", "selection", "curve", "dynamics", "run", "evaluation", "comparison", "ledger", "relabels"]
 
 
 @dataclass(frozen=True)
@@ -69,9 +57,7 @@ def read_file(location: str) -> ReportFile:
     if (path / MODEL).is_file():
         run = read_run(path)
         history = ParquetSource(str(path / HISTORY))
-        return ReportFile(
-            path.resolve().name, "run", history, run_files(run), read_provenance(history.schema) or {}, run
-        )
+        return ReportFile(path.resolve().name, "run", history, run_files(run), read_provenance(history.schema) or {}, run)
     source = ParquetSource(location)
     stated = read_provenance(source.schema) or {}
     kind = _kind(source.schema, stated)
@@ -80,9 +66,7 @@ def read_file(location: str) -> ReportFile:
             f"{location} is no file of prune: it has {', '.join(source.schema.names[:12])}",
             "give manifests, selections, reports, curves or run folders that prune wrote, or a data manifest",
         )
-    name = (
-        source.names[0] if len(source.names) == 1 else name_of(location) if is_remote(location) else path.resolve().name
-    )
+    name = source.names[0] if len(source.names) == 1 else name_of(location) if is_remote(location) else path.resolve().name
     return ReportFile(name, kind, source, source.inputs, stated)
 
 
@@ -127,7 +111,6 @@ class JoinedRows:
     """N rows by position.
 
     Args:
-        ids: of the rows.
         labels: their classes, or None where no file has any.
         scores: column -> (N,) float64, NaN where a row has no value; columns that two files have are named after the files too.
         directions: column -> ``harder`` or ``easier`` when high, where it is known.
@@ -211,9 +194,7 @@ def _add_scores(rows: JoinedRows, file: ReportFile, place: np.ndarray, there: np
             rows.directions[shown] = direction
 
 
-def _add_column(
-    rows: JoinedRows, file: ReportFile, name: str, shown: str, place: np.ndarray, there: np.ndarray
-) -> None:
+def _add_column(rows: JoinedRows, file: ReportFile, name: str, shown: str, place: np.ndarray, there: np.ndarray) -> None:
     values = file.source.read([name]).column(0).cast(pa.float64()).to_numpy(zero_copy_only=False)
     column = np.full(len(rows.ids), np.nan)
     column[place[there]] = values[there]

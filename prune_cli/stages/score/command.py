@@ -1,4 +1,4 @@
-"""What a command comes to: the data, the sources of its scores, and what is refused before anything is computed."""
+"""``prune score``: a data manifest in, a score manifest out."""
 
 from __future__ import annotations
 
@@ -36,14 +36,10 @@ from prune_cli.stages.score.stated import provenance_of, with_stated
 from prune_cli.stages.train.observer import event_folder
 
 
-def open_job(
-    options: ScoreOptions, params: Mapping[str, Any], note: Callable[[str], None]
-) -> tuple[Job, list[Source[Any]]]:
+def open_job(options: ScoreOptions, params: Mapping[str, Any], note: Callable[[str], None]) -> tuple[Job, list[Source[Any]]]:
     """Return what is scored, and from where: kernels first, then what gives records and features.
 
     Args:
-        options: of the command.
-        params: of every owner.
         note: told what the user should know.
     Raises:
         InputError: bad input, or options that do not go together.
@@ -132,9 +128,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         started = next((pool for pool in ready if pool is not None), None)
         resolve_device(options.runtime.device)  # which loads torch, as the processes do meanwhile
         scoring, scored = _score_rows(job, sources, folder, started, outcome, progress)
-        provenance = dataclasses.replace(
-            scoring.provenance, parameters=with_stated(scoring.provenance.parameters, scored.stated)
-        )
+        provenance = dataclasses.replace(scoring.provenance, parameters=with_stated(scoring.provenance.parameters, scored.stated))
         for write in scored.files:
             write(provenance)
         if options.shard is None:
@@ -161,26 +155,14 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
 
 
 def _score_rows(
-    job: Job,
-    sources: Sequence[Source[Any]],
-    folder: Path,
-    started: Pool | None,
-    outcome: Outcome,
-    progress: Progress,
+    job: Job, sources: Sequence[Source[Any]], folder: Path, started: Pool | None, outcome: Outcome, progress: Progress
 ) -> tuple[Scoring, Scored]:
     """Read the rows, leave out the bad ones, and score the others."""
     dataset, options = job.dataset, job.options
     within, ledger = _rows_meant(job), Ledger()
     ledger.add_all(within[dataset.labels.codes_n[within] < 0], "missing label")
     reading = Reading(
-        dataset,
-        within,
-        ledger,
-        folder,
-        options.runtime,
-        progress,
-        channels=job.channels,
-        as_stored=bool(job.request.kernels),
+        dataset, within, ledger, folder, options.runtime, progress, channels=job.channels, as_stored=bool(job.request.kernels)
     )
     loaded = [source.load(reading) for source in reversed(sources)]  # columns are read first
     reading.settle()

@@ -34,11 +34,9 @@ class Job:
     """What one command scores.
 
     Args:
-        options: of the command.
         request: what they come to.
         dataset: what is scored.
         output: where the scores go.
-        channels: of pictures.
         events: where the history of trainings also goes.
     """
 
@@ -76,7 +74,6 @@ class Scoring:
         provenance: of the scores, so far as it is known before they are computed.
         started: processes that are ready for blocks, None for none.
         note: told what the user should know.
-        progress: told how far it is.
     """
 
     rows: np.ndarray

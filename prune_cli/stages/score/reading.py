@@ -42,13 +42,9 @@ class Reading:
     """Reads what scores are computed from.
 
     Args:
-        dataset: all rows.
         within: (M,) int64, the rows that are meant, ascending.
-        ledger: receives the bad ones.
         folder: where what does not fit into memory goes.
         runtime: memory and decoding processes.
-        progress: told of rows.
-        channels: of pictures.
         as_stored: whether numbers stay of the type they have; else they come as float32.
     """
 
@@ -105,9 +101,7 @@ class Reading:
             return self.array()
         spool = self.folder / SPOOL
         spool.mkdir(parents=True, exist_ok=True)
-        found, self.rows = load_inputs(
-            self.dataset, self.rows, self.ledger, spool, self.runtime, self.progress, self._channels
-        )
+        found, self.rows = load_inputs(self.dataset, self.rows, self.ledger, spool, self.runtime, self.progress, self._channels)
         return Column(found)
 
     def looked_at(self, rows: np.ndarray) -> None:

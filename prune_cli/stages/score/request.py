@@ -1,4 +1,4 @@
-"""The options of ``prune score``."""
+"""What ``prune score`` is asked for: its options, which scores under which parameters, and which source serves each."""
 
 from __future__ import annotations
 
@@ -94,9 +94,7 @@ def parameters_of(options: ScoreOptions) -> dict[str, Any]:
     methods = {name: find_method("score", name) for name in options.methods}
     owners: dict[str, type] = {name: method.params_class() for name, method in methods.items()}
     by_prefix: list[str] = []
-    if options.from_dynamics is None and (
-        options.save_features is not None or any(m.needs != "kernel" for m in methods.values())
-    ):
+    if options.from_dynamics is None and (options.save_features is not None or any(m.needs != "kernel" for m in methods.values())):
         owners |= {TRAINING: training_params(), RECIPE: StandardParams}
         by_prefix = [RECIPE]
     given = split_assignments(options.params, owners, by_prefix=by_prefix)
@@ -124,9 +122,7 @@ def request_of(options: ScoreOptions, params: Mapping[str, Any], dataset: Datase
     if (options.save_kernel is not None or options.load_kernel is not None) and not asked.kernels:
         raise InputError("--save-kernel and --load-kernel are for scores that go by a kernel", "leave them out")
     if TRAINING in params and asked.training.augment != "none" and features not in {"model", "training"}:
-        raise InputError(
-            "augment is given and no features are taken of pictures", "add --save-features FILE, or leave it out"
-        )
+        raise InputError("augment is given and no features are taken of pictures", "add --save-features FILE, or leave it out")
     if record == "training":  # what a score leaves to the training is told, wherever that stops
         told = {name: given.resolved(asked.training.epochs) for name, given in asked.records.items()}
         params = {**params, **told}
@@ -149,9 +145,7 @@ def _record_from(options: ScoreOptions, asked: Request, dataset: Dataset) -> Rec
             f"leave out --model, or score with {', '.join(others)}",
         )
     if wants_training:
-        raise InputError(
-            "--model names a network that is trained already", "leave out --epochs, --arch and --save-dynamics"
-        )
+        raise InputError("--model names a network that is trained already", "leave out --epochs, --arch and --save-dynamics")
     return "model"
 
 

@@ -60,7 +60,6 @@ def rows_of_shard(shard: tuple[int, int], rows: int, batch: int) -> np.ndarray:
 
     Args:
         shard: (I, N).
-        rows: of the data.
         batch: samples that go through a network together.
     """
     unit = batch * max(1, min(_UNIT, -(-rows // shard[1])) // batch)

@@ -1,4 +1,4 @@
-"""What ``prune select --plan`` says: memory, passes, blocks of work and how long they take."""
+"""``prune select``: score manifests and features in, one selection manifest a budget out. ``prune manifest top-up`` adds to one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.io.stores.locations import STDIN, stem_of, work_folder
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry.selections import DEFAULT_BY_SCORE
+from prune_cli.methods.selection.capabilities import Explained, HoldsMemory, InBlocks, ProblemSize
 from prune_cli.methods.selection.choosing import block_work, choose
-from prune_cli.methods.selection.contract import Explained, HoldsMemory, InBlocks, ProblemSize, Run
+from prune_cli.methods.selection.contract import Run
 from prune_cli.stages.frame.engine import machine_figures, open_engine
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.select.eligible import EligibleRows, eligible_rows
@@ -140,18 +141,14 @@ def _warnings(request: Request, rows: SelectionRows, bad: int, errors: str) -> l
 
 
 @contextlib.contextmanager
-def _engine(
-    request: Request, vectors: VectorMemory, provenance: Provenance, base: str, progress: Progress
-) -> Iterator[MapBlocks | None]:
+def _engine(request: Request, vectors: VectorMemory, provenance: Provenance, base: str, progress: Progress) -> Iterator[MapBlocks | None]:
     """Yield what hands out the blocks of a method that has some, which are kept until the selection is whole; else None."""
     options = request.options
     if not isinstance(request.params, InBlocks) or vectors.features is None:
         yield None
         return
     stated = provenance.to_dict()
-    identity = {
-        name: stated[name] for name in ("method", "parameters", "score_direction", "seed", "device", "versions")
-    }
+    identity = {name: stated[name] for name in ("method", "parameters", "score_direction", "seed", "device", "versions")}
     read = {
         "inputs": [i["sha256"] for i in stated["inputs"]],
         "rows": [stated[name] for name in ("rows_in", "rows_bad")],
@@ -206,17 +203,14 @@ def top_up(before: str, options: SelectOptions, progress: Progress = silent) -> 
     rows that the older selection left out and rows that it did not know.
 
     Args:
-        before: the older selection.
         options: of ``prune select``, with a budget of rows kept in all.
-        progress: told how far it is.
     Raises:
         InputError: a row that was kept and has no score, must be dropped, or is beyond the budget; see `select`.
         BadRowsError: see `select`.
     """
     if not options.fractions and not options.counts:
         raise InputError(
-            "top-up needs a budget",
-            "give --count 1200 or --fraction 0.3: the rows kept in all, those that were kept before among them",
+            "top-up needs a budget", "give --count 1200 or --fraction 0.3: the rows kept in all, those that were kept before among them"
         )
     output = options.output or f"{stem_of(before).removesuffix('.selection')}.top-up.parquet"
     adding = dataclasses.replace(options, before=before, method=options.method or DEFAULT_BY_SCORE, output=output)

@@ -16,7 +16,7 @@ from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.manifests.selection import Selection, read_listed, read_selection
 from prune_cli.io.parquet.provenance import InputFile, hash_file, read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
-from prune_cli.methods.selection.contract import ByThreshold
+from prune_cli.methods.selection.capabilities import ByThreshold
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import parse_directions
 from prune_cli.stages.select.key import Key, read_key, read_tie
@@ -34,7 +34,6 @@ class Wishes:
         before: the selection that is topped up, or None; its kept rows are those of ``keep``.
         place_n: (N,) int64 place of each of these in the order of that selection, 1 = first, 0 = not kept; None without it.
         weight_n: (N,) float64 weights of these, NaN where there is none; None where it has no weights.
-        inputs: the files.
         notes: what the user should know.
     """
 
@@ -53,8 +52,7 @@ class Wishes:
         if both.any():
             kept = f"are kept by {self.before.location}" if self.before is not None else "are in --keep"
             raise InputError(
-                f"{int(both.sum())} id(s) {kept} and in --drop, such as {scores.ids.take([both.argmax()])[0]}",
-                "take them out of one",
+                f"{int(both.sum())} id(s) {kept} and in --drop, such as {scores.ids.take([both.argmax()])[0]}", "take them out of one"
             )
 
     def check_kept(self, ledger: Ledger, scores: Joined) -> None:
@@ -103,9 +101,7 @@ def _topping_up(before: Selection, scores: Joined, drop: np.ndarray, listed: tup
         raise InputError(error.message, "score old and new rows together: prune score of all the data") from None
     gone = int(np.count_nonzero(scores.ids.find(before.ids) < 0))
     if gone:
-        notes.append(
-            f"{gone:,} row(s) that {before.location} leaves out are not in {scores.location}, nor in the result"
-        )
+        notes.append(f"{gone:,} row(s) that {before.location} leaves out are not in {scores.location}, nor in the result")
     place_n = np.zeros(len(scores.ids), np.int64)
     place_n[rows] = np.arange(1, len(rows) + 1)
     weight_n = None
@@ -114,9 +110,7 @@ def _topping_up(before: Selection, scores: Joined, drop: np.ndarray, listed: tup
         weight_n[rows] = before.weight_n[order]
         notes.append("rows that are added have no weight")
     if not np.array_equal(before.rank_n[order], np.arange(1, len(order) + 1)):
-        notes.append(
-            f"ranks in {before.location} have gaps or are missing: its rows keep their order and are ranked anew"
-        )
+        notes.append(f"ranks in {before.location} have gaps or are missing: its rows keep their order and are ranked anew")
     return Wishes(
         place_n > 0, drop, f"{before.location} keeps", before, place_n, weight_n,
         (*before.source.inputs, *listed), tuple(notes),
@@ -135,9 +129,7 @@ def feature_file(request: Request, scores: Joined, key: Key | None) -> FeatureFi
     else:
         own = [s for s in scores.sources if options.embedding_column in s.schema.names]
         if not own:
-            data = next(
-                (i["name"] for s in scores.sources for i in (read_provenance(s.schema) or {}).get("inputs", [])), "DATA"
-            )
+            data = next((i["name"] for s in scores.sources for i in (read_provenance(s.schema) or {}).get("inputs", [])), "DATA")
             raise InputError(
                 f"{method.name} needs features, and {scores.location} has no column '{options.embedding_column}'",
                 f"make them: prune score {data} --method {key.name if key and key.name != 'cg' else 'loss'} --epochs 1 "
@@ -199,8 +191,6 @@ class Threshold:
     """A threshold of a score that takes the place of a budget.
 
     Args:
-        value: of the score.
-        key: the score.
         params: of the method that says which rows are beyond it.
     """
 

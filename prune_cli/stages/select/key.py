@@ -40,7 +40,6 @@ class Key:
     """A score column.
 
     Args:
-        name: of the column.
         direction: what a high value means.
         scores: the file that has it.
     """
@@ -100,11 +99,7 @@ def read_tie(scores: Joined, key: Key, wanted: str | None, directions: Mapping[s
 
 def sub_terms(scores: Joined, key: str) -> dict[str, np.ndarray]:
     """Return the columns whose names go on after the key's: ``cg_ab`` of ``cg``, ``dual_mean`` of ``dual``."""
-    return {
-        name: scores.numbers(name)
-        for name, field in scores.fields.items()
-        if name.startswith(f"{key}_") and _numeric(field)
-    }
+    return {name: scores.numbers(name) for name, field in scores.fields.items() if name.startswith(f"{key}_") and _numeric(field)}
 
 
 def _only_column(scores: Joined, directions: Mapping[str, str]) -> str:
@@ -119,9 +114,7 @@ def _only_column(scores: Joined, directions: Mapping[str, str]) -> str:
             "make one with prune score, or use --method random",
         )
     if len(main) > 1:
-        raise InputError(
-            f"{scores.location} has several score columns: {', '.join(main)}", f"name one: -p key={main[0]}"
-        )
+        raise InputError(f"{scores.location} has several score columns: {', '.join(main)}", f"name one: -p key={main[0]}")
     return main[0]
 
 

@@ -1,4 +1,4 @@
-"""The curve of what a selection tried, as a plot: beside the selection, and on a report's page."""
+"""Where the answers go: a file a budget, and the curve of what was tried, as a plot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ def curve_plot(rows: Sequence[Mapping[str, Any]], key: str, title: str) -> Curve
 
     Args:
         rows: with ``count``, ``fraction``, ``method``, ``start``, ``proxy_accuracy``, ``best``.
-        key, title: of the plot.
     """
     by_start = all(row["start"] is not None for row in rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -74,10 +73,7 @@ class Outputs:
         outputs = [budget.output for budget in self.budgets]
         if options.plot and (not tries or self.curve is None):
             trying = " or ".join(f"--method {m.name}" for m in methods_of("selection").values() if m.tries)
-            raise InputError(
-                "--plot draws the curve of what a method tried, and there is none here",
-                f"use {trying}, and a file for -o",
-            )
+            raise InputError("--plot draws the curve of what a method tried, and there is none here", f"use {trying}, and a file for -o")
         if tries and self.curve is not None:
             outputs += [self.curve, *([beside(self.curve, ".png")] if options.plot else [])]
         for output in outputs:

@@ -1,4 +1,4 @@
-"""The options of ``prune select``."""
+"""What is asked for: the options of ``prune select``, how many rows that comes to, and the method that they name with its parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prune_cli.io.stores.locations import STDIN, beside
 from prune_cli.methods.registry.lookup import find_method, methods_of, preset_params
 from prune_cli.methods.registry.method import Method
 from prune_cli.methods.registry.selections import DEFAULT, DEFAULT_BY_SCORE
-from prune_cli.methods.selection.contract import ByThreshold, InBlocks
+from prune_cli.methods.selection.capabilities import ByThreshold, InBlocks
 from prune_cli.stages.select.key import WantedKeys
 
 
@@ -99,9 +99,7 @@ def check_stated(options: SelectOptions, method: Method) -> None:
         )
     for fraction in fractions:
         if not 0 < fraction <= 1:
-            raise InputError(
-                f"--fraction {fraction:g} is out of range", "give the share to KEEP, above 0 and at most 1"
-            )
+            raise InputError(f"--fraction {fraction:g} is out of range", "give the share to KEEP, above 0 and at most 1")
     for count in counts:
         if count < 1:
             raise InputError(f"--count {count} is out of range", "give the number of rows to keep, at least 1")
@@ -110,10 +108,7 @@ def check_stated(options: SelectOptions, method: Method) -> None:
             raise InputError(f"{name} names a budget twice", "name each once")
     if threshold is not None:
         if not issubclass(method.params_class(), ByThreshold):
-            raise InputError(
-                f"--threshold has no meaning for {method.name}",
-                f"use --fraction or --count, or --method {DEFAULT_BY_SCORE}",
-            )
+            raise InputError(f"--threshold has no meaning for {method.name}", f"use --fraction or --count, or --method {DEFAULT_BY_SCORE}")
         if options.per_class:
             raise InputError("--per-class has no meaning with --threshold", "use --fraction or --count")
 
@@ -126,14 +121,9 @@ def check_counts(budgets: Sequence[Budget], eligible: int, kept: int, keeper: st
     """
     for budget in budgets:
         if budget.count > eligible:
-            raise InputError(
-                f"the budget is {budget.count:,} rows and {eligible:,} can be selected",
-                "give a smaller budget or drop less",
-            )
+            raise InputError(f"the budget is {budget.count:,} rows and {eligible:,} can be selected", "give a smaller budget or drop less")
         if budget.count < kept:
-            raise InputError(
-                f"the budget is {budget.count:,} rows and {keeper} {kept:,}", "give a larger budget or keep less"
-            )
+            raise InputError(f"the budget is {budget.count:,} rows and {keeper} {kept:,}", "give a larger budget or keep less")
 
 
 def budgets_of(options: SelectOptions, rows: int, base: str) -> list[Budget]:
@@ -151,9 +141,7 @@ def budgets_of(options: SelectOptions, rows: int, base: str) -> list[Budget]:
     if len(stated) == 1:
         outputs = [base]
     elif base == STDIN:
-        raise InputError(
-            "several budgets make several files, and standard output is one", "name a file with -o, or one budget"
-        )
+        raise InputError("several budgets make several files, and standard output is one", "name a file with -o, or one budget")
     else:
         outputs = [beside(base, f"-{value:.10g}.parquet") for value in (*fractions, *counts)]
     return [Budget(s, c, o) for s, c, o in zip(stated, wanted, outputs, strict=True)]
@@ -164,9 +152,7 @@ class Request:
     """What is asked for.
 
     Args:
-        options: as they were given.
         method: that they name, or the default.
-        params: its parameters.
         keys: the columns that they name.
     """
 

@@ -1,4 +1,4 @@
-"""The manifest that a selection is written as: a rank, and a reason for every row that is out."""
+"""What came of a selection: its manifests, a rank and a reason for every row, and what the outcome says of them."""
 
 from __future__ import annotations
 
@@ -52,16 +52,12 @@ class RankedRows:
 _BEYOND, _SKIPPED, _BAD, _DROPPED = range(4)
 
 
-def ranked_rows(
-    rows: SelectionRows, eligible: EligibleRows, ranking: Ranking, limit: int | None, extra: Extra | None = None
-) -> RankedRows:
+def ranked_rows(rows: SelectionRows, eligible: EligibleRows, ranking: Ranking, limit: int | None, extra: Extra | None = None) -> RankedRows:
     """Return what the manifest says of every row, but for what is selected.
 
     Args:
-        rows: all rows.
         eligible: those that can be kept; of these the ones kept already come first, by id or in the order of the selection that is topped
             up.
-        ranking: the method's answer.
         limit: how far its order goes, or None for all of it.
         extra: what else it says of the rows.
     """
@@ -105,9 +101,7 @@ def selection_schema(rows: SelectionRows, ranked: RankedRows) -> pa.Schema:
     return pa.schema(columns | dict.fromkeys(numbers, pa.float64()) | {"reason": pa.string()})
 
 
-def selection_batches(
-    rows: SelectionRows, ranked: RankedRows, chosen: np.ndarray, selected_only: bool
-) -> Iterator[pa.RecordBatch]:
+def selection_batches(rows: SelectionRows, ranked: RankedRows, chosen: np.ndarray, selected_only: bool) -> Iterator[pa.RecordBatch]:
     """Yield a selection manifest by row group, as it is written; a row that is selected has no reason to be out.
 
     Args:
@@ -126,9 +120,7 @@ def selection_batches(
         if rows.key is not None:
             score = rows.key.values_n[here]
             columns.append(pa.array(score, pa.float64(), mask=~np.isfinite(score)))
-        columns += [
-            pa.array(values[here], pa.float64(), mask=~there[here]) for values, there in ranked.columns.values()
-        ]
+        columns += [pa.array(values[here], pa.float64(), mask=~there[here]) for values, there in ranked.columns.values()]
         if rows.wishes.weight_n is not None:
             weight = rows.wishes.weight_n[here]
             columns.append(pa.array(weight, pa.float64(), mask=np.isnan(weight)))
@@ -136,9 +128,7 @@ def selection_batches(
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _written(
-    rows: SelectionRows, chosen: np.ndarray, selected_only: bool
-) -> Iterator[tuple[slice | np.ndarray, pa.Array]]:
+def _written(rows: SelectionRows, chosen: np.ndarray, selected_only: bool) -> Iterator[tuple[slice | np.ndarray, pa.Array]]:
     """Yield which rows are written, so many at a time as a row group has, and their ids."""
     if not selected_only:
         start = 0
@@ -173,9 +163,7 @@ def write_results(
     Args:
         request: what was asked for.
         rows, eligible: what was chosen from.
-        choice: the method's answer.
         outputs: where the files go.
-        provenance: of all of them.
         outcome: gets tables, figures and warnings.
     """
     options, key, tie = request.options, rows.key, rows.tie
@@ -220,18 +208,11 @@ def _chosen(rows: SelectionRows, ranked: RankedRows, budget: Budget) -> np.ndarr
 
 
 def _write(
-    budget: Budget,
-    rows: SelectionRows,
-    ranked: RankedRows,
-    chosen: np.ndarray,
-    provenance: Provenance,
-    selected_only: bool,
+    budget: Budget, rows: SelectionRows, ranked: RankedRows, chosen: np.ndarray, provenance: Provenance, selected_only: bool
 ) -> None:
     n_written = int(np.count_nonzero(chosen)) if selected_only else len(chosen)
     made = dataclasses.replace(
-        provenance,
-        parameters={**provenance.parameters, **budget.stated},
-        rows={**provenance.rows, "rows_out": n_written},
+        provenance, parameters={**provenance.parameters, **budget.stated}, rows={**provenance.rows, "rows_out": n_written}
     )
     batches = selection_batches(rows, ranked, chosen, selected_only)
     metadata = rows.scores.sources[0].schema.metadata

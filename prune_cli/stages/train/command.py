@@ -39,7 +39,6 @@ class Asked:
 
     Args:
         options: of the command, with this process's share of the machine.
-        params: of the recipe.
         structure_params: of the structure, or None.
         budget: how long is trained.
         exports: ending of a file -> what makes it.
@@ -125,9 +124,7 @@ def _settings(asked: Asked, inputs: TrainInputs) -> dict[str, Any]:
         "recipe": options.recipe,
         "architecture": inputs.sizes.architecture,
         "parameters": dataclasses.asdict(asked.params),
-        "structure": None
-        if options.structure is None
-        else {"method": options.structure, **dataclasses.asdict(asked.structure_params)},
+        "structure": None if options.structure is None else {"method": options.structure, **dataclasses.asdict(asked.structure_params)},
         "budget": dataclasses.asdict(asked.budget),
         "data": options.data.identity(),
         "batch_size": options.runtime.batch_size,
@@ -145,10 +142,7 @@ def _settings(asked: Asked, inputs: TrainInputs) -> dict[str, Any]:
 def _require_same(final: Path, settings: Mapping[str, Any]) -> None:
     """Raise where the run folder that is there was made with other settings."""
     if not same_settings(read_run(final), settings):
-        raise InputError(
-            f"output {final} exists already, made with other settings",
-            "pass --force to replace it, or name another with -o",
-        )
+        raise InputError(f"output {final} exists already, made with other settings", "pass --force to replace it, or name another with -o")
 
 
 def _train_into(
@@ -201,9 +195,7 @@ def _train_into(
     outcome.tables = tables(model, len(rows), rate)
 
 
-def _training_run(
-    asked: Asked, inputs: TrainInputs, settings: Mapping[str, Any], runtime: Runtime, provenance: Provenance
-) -> TrainingRun:
+def _training_run(asked: Asked, inputs: TrainInputs, settings: Mapping[str, Any], runtime: Runtime, provenance: Provenance) -> TrainingRun:
     """Return the run of this process: of several, the first one alone records and exports."""
     options = asked.options
     leads = options.launch.leads
@@ -214,18 +206,13 @@ def _training_run(
         budget=asked.budget,
         runtime=runtime,
         settings=settings,
-        facts={
-            "input": inputs.opened.dataset.kind,
-            "subset": None if options.subset is None else name_of(options.subset),
-        },
+        facts={"input": inputs.opened.dataset.kind, "subset": None if options.subset is None else name_of(options.subset)},
         provenance=provenance,
         watch=_watch(asked.budget) if options.save_dynamics and leads else None,
         initial=[run.tensors for run in inputs.opened.begun],
         exports=asked.exports if leads else {},
         launch=options.launch,
-        structure=None
-        if options.structure is None
-        else find_method("structure", options.structure).load()(asked.structure_params),
+        structure=None if options.structure is None else find_method("structure", options.structure).load()(asked.structure_params),
     )
 
 
@@ -234,9 +221,7 @@ def _watch(budget: Budget) -> Callable[[RecordSink], Watch]:
     return lambda sink: Watch(sink, eval_epochs=looks, prob_change=True)
 
 
-def _provenance(
-    asked: Asked, inputs: TrainInputs, settings: Mapping[str, Any], runtime: Runtime, counts: Mapping[str, int]
-) -> Provenance:
+def _provenance(asked: Asked, inputs: TrainInputs, settings: Mapping[str, Any], runtime: Runtime, counts: Mapping[str, int]) -> Provenance:
     return Provenance(
         command="train",
         method=asked.options.recipe,
@@ -249,9 +234,7 @@ def _provenance(
     )
 
 
-def _summary(
-    final: Path, options: TrainOptions, model: Mapping[str, Any], counts: Mapping[str, int], rate: float
-) -> dict[str, Any]:
+def _summary(final: Path, options: TrainOptions, model: Mapping[str, Any], counts: Mapping[str, int], rate: float) -> dict[str, Any]:
     """Return the figures of ``--json``."""
     return {
         "command": "train",

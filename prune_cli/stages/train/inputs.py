@@ -30,7 +30,6 @@ class NetworkSizes:
     Args:
         architecture: ``NAME[:WIDTH]``.
         input_shape: (H, W, C) or (D,).
-        row_bytes: of one input.
     """
 
     architecture: str
@@ -38,9 +37,7 @@ class NetworkSizes:
     row_bytes: int
 
 
-def network_sizes(
-    dataset: Dataset, rows: np.ndarray, architecture: str | None, channels: Channels = "auto"
-) -> NetworkSizes:
+def network_sizes(dataset: Dataset, rows: np.ndarray, architecture: str | None, channels: Channels = "auto") -> NetworkSizes:
     """Return the sizes of a network for some rows, by a look at the first few; the default one where none is named."""
     first = dataset.load_inputs(Ledger(), rows=rows[:64], channels=channels, as_float32=True)
     shape = first.shape[1:]
@@ -74,7 +71,6 @@ class TrainInputs:
         labels: of the whole data set.
         rows: (M,) int64 positions of what is selected, in order.
         files: all of it came from.
-        sizes: of the network.
         streamed: whether the inputs stay on the disk.
     """
 

@@ -1,4 +1,4 @@
-"""``--report-to``: where the history of a training also goes while it trains."""
+"""Who watches a training run: bars, history here and elsewhere, checkpoints by the clock, and the user's wish to stop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ def event_folder(report_to: str | None, output: Path) -> EventFolder | None:
 
     Args:
         report_to: ``tensorboard`` or ``tensorboard:DIR``; None for nowhere.
-        output: of the run.
     Raises:
         InputError: another name.
         UnavailableError: the package is missing.
@@ -50,7 +49,6 @@ class RunObserver:
     Args:
         builder: of the run folder, opened.
         found: the checkpoint that opening it gave, or None.
-        progress: told of each step under the name of the task.
         checkpoint_seconds: time between checkpoints.
         task: see there.
         events: where the history also goes, row by row; nowhere if None.

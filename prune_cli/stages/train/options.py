@@ -1,4 +1,4 @@
-"""The options of ``prune train``, and what can be told of them before any file is read."""
+"""The options of ``prune train``, what can be told of them before any file is read, and what a training says to people."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def check_options(options: TrainOptions) -> None:
     if options.output is not None:
         require_local(options.output, "the run folder")
     if options.subset == STDIN and options.data.location == STDIN:
-        raise InputError(
-            "the data and the selection cannot both come from standard input", "name a file for one of them"
-        )
+        raise InputError("the data and the selection cannot both come from standard input", "name a file for one of them")
     if options.output == STDIN:
         raise InputError("a run folder cannot go to standard output", "name a folder with -o")
 
@@ -70,9 +68,7 @@ def training_budget(options: TrainOptions) -> Budget:
         InputError: passes and steps are both given.
     """
     if options.epochs is not None and options.steps is not None:
-        raise InputError(
-            "--epochs and --steps are both given", "give one: --steps makes selections of different sizes comparable"
-        )
+        raise InputError("--epochs and --steps are both given", "give one: --steps makes selections of different sizes comparable")
     epochs = DEFAULT_EPOCHS if options.epochs is None and options.steps is None else options.epochs
     return Budget(epochs=epochs, steps=options.steps)
 
@@ -94,9 +90,7 @@ def training_params(options: TrainOptions) -> tuple[Any, Any]:
                 raise InputError(f"-p {text!r}: {' and '.join(owners)} both have it", f"say whose: {said}")
     given = split_assignments(options.params, classes if len(classes) > 1 else tuple(classes))
     presets = preset_params(options.preset, "recipe", [options.recipe])
-    built: list[Any] = [
-        build_params(c, {**presets.get(owner, {}), **given[owner]}, owner) for owner, c in classes.items()
-    ]
+    built: list[Any] = [build_params(c, {**presets.get(owner, {}), **given[owner]}, owner) for owner, c in classes.items()]
     return built[0], built[1] if len(built) > 1 else None
 
 

@@ -1,4 +1,4 @@
-"""One training in several processes: what each takes of its machine."""
+"""One training run from loaded rows to a whole run folder: what ``train`` does, and ``score`` before it scores."""
 
 from __future__ import annotations
 
@@ -93,7 +93,6 @@ class RunData:
 
     Args:
         samples: as the method takes them.
-        ids, labels: of these samples.
     """
 
     samples: TrainingSet
@@ -106,12 +105,10 @@ class TrainingRun:
     """Everything that decides the bytes of one run folder, but for its data.
 
     Args:
-        recipe, params: how to train.
         architecture, budget: see `TrainingJob`.
         runtime: with the seed of this run.
         settings: JSON values of all that decides the weights, for ``model.json``.
         facts: more values for ``model.json``.
-        provenance: how it is made.
         stop_epoch: see there.
         run: number of the run, for its record.
         watch: sink -> what is recorded of every sample; None for nothing.
@@ -193,19 +190,12 @@ def run_data(dataset: Dataset, inputs: np.ndarray | ImageSource, rows: np.ndarra
     """Return the rows of a data set as what is trained on, each with its place in the order of the ids.
 
     Args:
-        dataset: the whole data set.
-        inputs: of the rows.
         rows: (M,) int64 positions.
-        labels: of the whole data set.
     """
     rank_n = np.empty(len(dataset), np.int64)
     rank_n[dataset.order_n] = np.arange(len(dataset))
     samples = TrainingSet(
-        inputs=inputs,
-        labels_m=labels.codes_n[rows],
-        ranks_m=rank_n[rows],
-        n_ranks=len(dataset),
-        n_classes=len(labels.classes),
+        inputs=inputs, labels_m=labels.codes_n[rows], ranks_m=rank_n[rows], n_ranks=len(dataset), n_classes=len(labels.classes)
     )
     return RunData(samples, dataset.ids.take(pa.array(rows)), labels.take(rows))
 
@@ -225,8 +215,6 @@ def load_inputs(
     if spool is not None:
         inputs = dataset.spool_inputs(ledger, spool, rows=rows, workers=workers, channels=channels, progress=progress)
         return inputs, rows[ledger.good(len(dataset))[rows]]
-    inputs = dataset.load_inputs(
-        ledger, rows=rows, workers=workers, channels=channels, as_float32=True, progress=progress
-    )
+    inputs = dataset.load_inputs(ledger, rows=rows, workers=workers, channels=channels, as_float32=True, progress=progress)
     good = ledger.good(len(dataset))[rows]
     return drop_rows(inputs, good), rows[good]

@@ -41,11 +41,7 @@ def test_a_named_id_column_must_be_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [
-        (["a", None], "1 null id.* row 1"),
-        (["a", "b", "a"], r"stand more than once in 'id': a"),
-        ([1.5, 2.5], "not a string or an integer"),
-    ],
+    [(["a", None], "1 null id.* row 1"), (["a", "b", "a"], r"stand more than once in 'id': a"), ([1.5, 2.5], "not a string or an integer")],
 )
 def test_bad_ids(tmp_path: Path, values: list[object], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -66,9 +62,7 @@ def test_integer_labels_without_names_are_their_own(tmp_path: Path) -> None:
 
 def test_huggingface_class_labels_know_all_their_classes(tmp_path: Path) -> None:
     features = {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}
-    labels = read_labels(
-        source(tmp_path, {"huggingface": json.dumps({"info": {"features": features}})}, label=[2, -1, 0]), "label"
-    )
+    labels = read_labels(source(tmp_path, {"huggingface": json.dumps({"info": {"features": features}})}, label=[2, -1, 0]), "label")
     assert labels.names == ("a", "b", "c") and labels.classes == (0, 1, 2) and labels.codes_n.tolist() == [2, -1, 0]
 
 

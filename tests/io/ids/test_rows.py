@@ -85,9 +85,7 @@ def test_little_memory_makes_many_ranges(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @quick
 @given(values=some_ids, memory=memories, seed=st.integers(0, 9))
-def test_duplicates_are_named_as_they_are_of_ids_in_memory(
-    tmp_path: Path, values: list[object], memory: int | None, seed: int
-) -> None:
+def test_duplicates_are_named_as_they_are_of_ids_in_memory(tmp_path: Path, values: list[object], memory: int | None, seed: int) -> None:
     again = [*values, *values[: seed + 1]]
     source = stored(tmp_path / "a.parquet", [again[i] for i in np.random.default_rng(seed).permutation(len(again))])
     with pytest.raises(InputError) as wanted:

@@ -46,12 +46,7 @@ def test_hugging_face_struct(folder: Path) -> None:
     ]
     decoded = decode_images(source(rows[:3], rows[3:], kind=HF), 7, ImageSettings(root=folder))
     assert decoded.images_nhwc[:, 0, 0, 0].tolist() == [9, 7, 0, 0, 0, 7, 0]
-    assert [(row.position, row.path) for row in decoded.bad] == [
-        (2, "broken.png"),
-        (3, None),
-        (4, None),
-        (6, "../secret.png"),
-    ]
+    assert [(row.position, row.path) for row in decoded.bad] == [(2, "broken.png"), (3, None), (4, None), (6, "../secret.png")]
     assert "leads outside" in decoded.bad[3].reason
 
 
@@ -83,17 +78,11 @@ def test_a_column_of_something_else() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_number_of_workers_gives_the_same(channels: int, started: list[Any], folder: Path) -> None:
     """Pixels, bad rows and their order; here, and in two and three processes."""
-    data: list[Any] = [
-        {"bytes": encode(p, "JPEG" if i % 3 else "PNG"), "path": str(i)}
-        for i, p in enumerate(some_images(60, channels))
-    ]
+    data: list[Any] = [{"bytes": encode(p, "JPEG" if i % 3 else "PNG"), "path": str(i)} for i, p in enumerate(some_images(60, channels))]
     for place in (0, 11, 37, 59):
         data[place] = {"bytes": b"\x89PNG\r\n\x1a\nno", "path": f"bad-{place}"}
     data[20] = None
-    results = [
-        decode_images(source(data[:33], data[33:], kind=HF), 60, ImageSettings(root=folder), workers=w)
-        for w in (1, 2, 3)
-    ]
+    results = [decode_images(source(data[:33], data[33:], kind=HF), 60, ImageSettings(root=folder), workers=w) for w in (1, 2, 3)]
     assert len(started) == 5
     assert [row.position for row in results[0].bad] == [0, 11, 20, 37, 59]
     for result in results[1:]:
@@ -105,9 +94,7 @@ def test_any_number_of_workers_gives_the_same(channels: int, started: list[Any],
 
 
 @pytest.mark.parametrize(("microseconds", "processes"), [(50, 0), (500, 4)])
-def test_nothing_little_starts_a_process(
-    microseconds: int, processes: int, started: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_little_starts_a_process(microseconds: int, processes: int, started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """2,000 small images are decoded here, whatever number of workers is allowed; 1 s of work is shared by four."""
     ticks = itertools.count(0.0, 32e-6 * microseconds)  # a chunk of 32 rows takes a tick
     monkeypatch.setattr(column, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
@@ -157,9 +144,7 @@ def test_images_that_differ_in_size(workers: int, coloured: bool, started: list[
     assert caught.value.cure is not None and "--image-size 32" in caught.value.cure
     sized = decode_images(source(data), 40, ImageSettings(size=(4, 8)), workers=workers)
     assert sized.images_nhwc.shape == (40, 4, 8, 3 if coloured else 1) and len(sized.bad) == 1
-    assert np.array_equal(
-        sized.images_nhwc[17], decode_image(data[17], ImageSettings(size=(4, 8)), 3 if coloured else 1)
-    )
+    assert np.array_equal(sized.images_nhwc[17], decode_image(data[17], ImageSettings(size=(4, 8)), 3 if coloured else 1))
 
 
 def test_all_rows_bad() -> None:
@@ -192,9 +177,7 @@ def test_progress_reaches_the_end(started: list[Any]) -> None:
     """Told after every chunk, up to all rows."""
     told: list[tuple[int, int]] = []
     data = [encode(picture) for picture in some_images(30)]
-    decode_images(
-        source(data), 30, workers=2, progress=lambda task, done, total, facts=None: told.append((done, total))
-    )
+    decode_images(source(data), 30, workers=2, progress=lambda task, done, total, facts=None: told.append((done, total)))
     assert told == sorted(told) and told[-1] == (30, 30)
 
 

@@ -34,13 +34,7 @@ def chunk(name: bytes, body: bytes) -> bytes:
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: bytes, interlace: int = 0) -> bytes:
     """Return a PNG made by hand; every row begins with its filter byte."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + b"".join(extra)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(extra) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def pixels(data: bytes, **settings: Any) -> list[Any]:
@@ -68,12 +62,7 @@ def test_grey_and_rgb_come_back_as_they_are() -> None:
     colour = np.array([[[255, 0, 0], [1, 2, 3]]], dtype=np.uint8)
     for kind in ("PNG", "BMP", "TIFF", "GIF"):
         assert pixels(encode(grey, kind)) == [[[0], [128], [255]]]
-    for kind, options in (
-        ("PNG", {}),
-        ("BMP", {}),
-        ("TIFF", {"compression": "tiff_lzw"}),
-        ("WEBP", {"lossless": True}),
-    ):
+    for kind, options in (("PNG", {}), ("BMP", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})):
         assert pixels(encode(colour, kind, **options)) == [[[255, 0, 0], [1, 2, 3]]]
 
 
@@ -289,11 +278,7 @@ def test_png_rows_that_end_early() -> None:
     row = b"\0\1\2\3\4"
     palette, key = chunk(b"PLTE", bytes(range(15))), chunk(b"tRNS", b"\0\1")
     for rows, bad in ((4, False), (3, True), (1, True)):
-        for data in (
-            png(4, 4, 8, 0, rows * row),
-            png(4, 4, 8, 3, rows * row, palette),
-            png(4, 4, 8, 0, rows * row, key),
-        ):
+        for data in (png(4, 4, 8, 0, rows * row), png(4, 4, 8, 3, rows * row, palette), png(4, 4, 8, 0, rows * row, key)):
             assert not bad or reason(data) == cut
             assert bad or decode_image(data).shape[:2] == (4, 4)
     assert decode_image(png(4, 4, 8, 0, row + bytes(15))).sum() == 10  # black rows that are there
@@ -453,14 +438,7 @@ def test_paths_outside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "linked").symlink_to(folder.parent)
     opened: list[Any] = []
     monkeypatch.setattr(os, "open", lambda *a, **k: opened.append(a))
-    outside = (
-        "../secret.png",
-        str(folder.parent / "secret.png"),
-        "link.png",
-        "linked/secret.png",
-        "../root2/b.png",
-        "..",
-    )
+    outside = ("../secret.png", str(folder.parent / "secret.png"), "link.png", "linked/secret.png", "../root2/b.png", "..")
     for path in outside:
         assert reason(path, root=folder) == f"{path!r} leads outside the root folder {folder}"
     assert not opened

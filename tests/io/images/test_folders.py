@@ -38,25 +38,12 @@ def error(folder: Path, **options: str) -> str:
 
 def named(listing: FolderListing) -> list[tuple[str, str]]:
     """Return (path, class name) of every image."""
-    return [
-        (path, listing.class_names[label])
-        for path, label in zip(listing.paths, listing.labels, strict=True)
-        if label is not None
-    ]
+    return [(path, listing.class_names[label]) for path, label in zip(listing.paths, listing.labels, strict=True) if label is not None]
 
 
 def test_one_folder_per_class(folder: Path) -> None:
     """Classes by name, files by folder and name: the order of torchvision's ImageFolder; .JPG is an image too."""
-    put(
-        folder,
-        "dog/2.png",
-        "dog/10.JPG",
-        "cat/z.webp",
-        "cat/deep/a.tiff",
-        "cat/deep/more/b.gif",
-        "cat/deep-er/c.png",
-        "ant eater/ü.bmp",
-    )
+    put(folder, "dog/2.png", "dog/10.JPG", "cat/z.webp", "cat/deep/a.tiff", "cat/deep/more/b.gif", "cat/deep-er/c.png", "ant eater/ü.bmp")
     listing = discover_folder(folder)
     assert named(listing) == [
         ("ant eater/ü.bmp", "ant eater"),
@@ -74,17 +61,7 @@ def test_one_folder_per_class(folder: Path) -> None:
 
 def test_what_is_passed_over_is_counted(folder: Path) -> None:
     """Hidden files silently; other extensions, loose images, links out and links to folders with their number."""
-    put(
-        folder,
-        "a/1.png",
-        "a/.hidden.png",
-        ".git/x/1.png",
-        "a/notes.txt",
-        "a/more.TXT",
-        "README",
-        "loose.png",
-        "b/x.txt",
-    )
+    put(folder, "a/1.png", "a/.hidden.png", ".git/x/1.png", "a/notes.txt", "a/more.TXT", "README", "loose.png", "b/x.txt")
     (folder / "a" / "out.png").symlink_to(folder.parent / "outside" / "secret.png")
     (folder / "a" / "in.png").symlink_to("1.png")
     (folder / "a" / "gone.png").symlink_to("nowhere.png")
@@ -155,9 +132,7 @@ def test_metadata_csv(folder: Path) -> None:
     (folder / "metadata.csv").write_text('file_name,label,caption\nb.png,dog,"one, two"\n\nsub/a.png,cat,\nc.png,,x\n')
     listing = discover_folder(folder)
     assert listing.paths == ["b.png", "sub/a.png", "c.png"] and listing.labels == [1, 0, None]
-    assert (
-        listing.class_names == ["cat", "dog"] and listing.splits is None and listing.metadata_files == ["metadata.csv"]
-    )
+    assert listing.class_names == ["cat", "dog"] and listing.splits is None and listing.metadata_files == ["metadata.csv"]
     assert listing.notes == ["columns not used: caption", "1 image(s) have no label"]
     assert listing.skipped == {".txt": 1, "images that no metadata lists": 1}
 

@@ -23,9 +23,7 @@ def dataset(path: Path, **options: object) -> Dataset:
     "kind", [pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float16(), 2), pa.list_(pa.float32(), 2)]
 )
 def test_vectors_of_every_list_type(tmp_path: Path, kind: pa.DataType) -> None:
-    values = pa.array(np.array([1, 2, 3, 4], np.float16 if kind.value_type == pa.float16() else np.float32)).cast(
-        kind.value_type
-    )
+    values = pa.array(np.array([1, 2, 3, 4], np.float16 if kind.value_type == pa.float16() else np.float32)).cast(kind.value_type)
     rows = [values[:2].to_pylist(), values[2:].to_pylist()]
     path = write(tmp_path / "a.parquet", {"embedding": pa.array([[np.float16(v) for v in r] for r in rows], kind)})
     ledger = Ledger()
@@ -115,8 +113,7 @@ def test_image_or_embedding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "message"),
-    [("image", [1.5], "not struct<bytes, path>"), ("embedding", ["a"], "not a list of floats")],
+    ("column", "values", "message"), [("image", [1.5], "not struct<bytes, path>"), ("embedding", ["a"], "not a list of floats")]
 )
 def test_columns_of_a_wrong_type(tmp_path: Path, column: str, values: list[object], message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -93,9 +93,7 @@ def test_missing_epochs_are_named(tmp_path: Path) -> None:
 
 def test_a_pass_that_lacks_a_sample_is_named(tmp_path: Path) -> None:
     table = pq.read_table(made(tmp_path))
-    with pytest.raises(
-        InputError, match=r"epoch 2 of run 0 \(train\) has 2 samples and the first has 3; they differ in c"
-    ):
+    with pytest.raises(InputError, match=r"epoch 2 of run 0 \(train\) has 2 samples and the first has 3; they differ in c"):
         rewritten(tmp_path / "lack.parquet", table.take([0, 1, 2, 3, 4, 6, 7, 8]))
 
 

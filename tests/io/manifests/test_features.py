@@ -36,9 +36,7 @@ def made(tmp_path: Path) -> tuple[FeatureFile, np.ndarray]:
 
 
 @pytest.mark.parametrize("rows", [1, 16, 50, 119, 1000])
-def test_parts_are_of_so_many_rows_and_can_be_read_in_any_order(
-    made: tuple[FeatureFile, np.ndarray], rows: int
-) -> None:
+def test_parts_are_of_so_many_rows_and_can_be_read_in_any_order(made: tuple[FeatureFile, np.ndarray], rows: int) -> None:
     file, values = made
     streamed = StreamedFeatures(file, np.arange(N))
     parts = streamed.batches(rows, np.arange(N))
@@ -60,9 +58,7 @@ def test_of_some_rows_the_others_are_left_out(made: tuple[FeatureFile, np.ndarra
     assert [part.positions.tolist() for part in again] == [part.positions.tolist() for part in parts]
 
 
-def test_rows_are_read_on_from_where_the_last_part_ended(
-    made: tuple[FeatureFile, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_read_on_from_where_the_last_part_ended(made: tuple[FeatureFile, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     file, _ = made
     begun: list[int] = []
     blocks = FeatureFile.blocks

@@ -12,15 +12,7 @@ from prune_cli.core.errors import InputError
 from prune_cli.io.parquet.provenance import Provenance, class_names, read_provenance
 from prune_cli.io.parquet.tables import ParquetSource, write_table
 
-MADE = Provenance(
-    "score",
-    "cg",
-    {"ratio": 1.0},
-    0,
-    (),
-    score_direction={"cg": "harder"},
-    rows={"rows_in": 3, "rows_out": 2, "rows_bad": 1},
-)
+MADE = Provenance("score", "cg", {"ratio": 1.0}, 0, (), score_direction={"cg": "harder"}, rows={"rows_in": 3, "rows_out": 2, "rows_bad": 1})
 
 
 def test_a_folder_is_read_in_name_order_as_one(tmp_path: Path) -> None:

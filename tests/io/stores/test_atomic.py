@@ -46,9 +46,7 @@ def test_kill_9_while_writing_leaves_the_old_file_and_the_next_run_clears_up(tmp
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
-def test_what_another_machine_writes_in_the_same_folder_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_another_machine_writes_in_the_same_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as there:
         there.setattr(atomic.platform, "node", lambda: "other.example")
         theirs = tmp_path / f".a.{atomic._host()}.999999999.tmp"
@@ -76,11 +74,7 @@ def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(b"")
     check_output(tmp_path / "new", force=False)
     check_output(tmp_path / "there", force=True)
-    for path, message in [
-        (tmp_path / "there", "exists already"),
-        (tmp_path, "is a folder"),
-        (tmp_path / "no" / "a", "does not exist"),
-    ]:
+    for path, message in [(tmp_path / "there", "exists already"), (tmp_path, "is a folder"), (tmp_path / "no" / "a", "does not exist")]:
         with pytest.raises(InputError, match=message):
             check_output(path, force=False)
 

@@ -47,9 +47,7 @@ def parquet(rows: int = 5, start: int = 0) -> bytes:
         ("s3:/b/a.parquet", False, "a.parquet", "a", "s3:/b/a.errors.parquet", "s3:/b/a.parquet"),
     ],
 )
-def test_what_can_be_told_of_a_location(
-    location: str, remote: bool, name: str, stem: str, ledger: str | None, twin: str
-) -> None:
+def test_what_can_be_told_of_a_location(location: str, remote: bool, name: str, stem: str, ledger: str | None, twin: str) -> None:
     assert is_remote(location) is remote
     assert (name_of(location), stem_of(location), str(local_twin(location))) == (name, stem, twin)
     if ledger is not None:
@@ -135,9 +133,7 @@ def test_no_byte_is_fetched_twice_and_none_that_nobody_asked_for(small_store: Sm
     assert small_store.served == len(content)
 
 
-def test_where_there_is_no_room_nothing_is_kept_and_all_is_the_same(
-    small_store: SmallStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_there_is_no_room_nothing_is_kept_and_all_is_the_same(small_store: SmallStore, monkeypatch: pytest.MonkeyPatch) -> None:
     content = large()
     small_store.objects["a.parquet"] = content
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": len(content)}))
@@ -198,10 +194,7 @@ def test_a_part_that_is_refused_leaves_the_old_object(part: int, checked: bool, 
     if checked:
         check_output("s3://bucket/a", force=True)
     small_store.refuse = lambda m, p, query: (403, "AccessDenied") if query.get("partNumber") == [str(part)] else None
-    with (
-        pytest.raises(InputError, match="cannot write s3://bucket/a: access is denied"),
-        atomic_file("s3://bucket/a") as file,
-    ):
+    with pytest.raises(InputError, match="cannot write s3://bucket/a: access is denied"), atomic_file("s3://bucket/a") as file:
         file.write(bytes(4 * PART))
     assert small_store.objects == {"a": b"old"}
 
@@ -214,22 +207,15 @@ def test_an_upload_that_was_aborted_since_it_was_begun_is_begun_anew(small_store
     assert small_store.objects == {"a": b"whole"}
 
 
-def test_an_object_of_another_size_than_was_sent_is_told(
-    small_store: SmallStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_object_of_another_size_than_was_sent_is_told(small_store: SmallStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prune_cli.io.stores.atomic.look", lambda location, doing: type("Info", (), {"size": 3}))
-    with (
-        pytest.raises(InputError, match="s3://bucket/a has 3 bytes and 5 were sent"),
-        atomic_file("s3://bucket/a") as file,
-    ):
+    with pytest.raises(InputError, match="s3://bucket/a has 3 bytes and 5 were sent"), atomic_file("s3://bucket/a") as file:
         file.write(b"whole")
 
 
 def test_an_upload_that_the_store_does_not_complete_leaves_the_old_object(small_store: SmallStore) -> None:
     small_store.objects["a"] = b"old"
-    small_store.refuse = lambda method, path, query: (
-        (500, "InternalError") if "uploadId" in query and method == "POST" else None
-    )
+    small_store.refuse = lambda method, path, query: (500, "InternalError") if "uploadId" in query and method == "POST" else None
     with pytest.raises(InputError, match="cannot write s3://bucket/a"), atomic_file("s3://bucket/a") as file:
         file.write(b"whole")
     assert small_store.objects == {"a": b"old"}
@@ -300,9 +286,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("refusal", "found", "cure"), REFUSALS)
-def test_refusals_say_why_and_what_helps(
-    refusal: tuple[int, str], found: str, cure: str, small_store: SmallStore
-) -> None:
+def test_refusals_say_why_and_what_helps(refusal: tuple[int, str], found: str, cure: str, small_store: SmallStore) -> None:
     small_store.refuse = lambda method, path, query: refusal
     for doing, act in (
         ("read", lambda: ParquetSource("s3://bucket/a.parquet")),

@@ -59,12 +59,7 @@ def test_refuses(text: str, says: str) -> None:
 
 def test_decides_by_the_whole_interval() -> None:
     half = T_OF_2 * 0.001 / np.sqrt(3)  # of three values with a deviation of .001
-    for mean, state in (
-        (half + 1e-6, "passed"),
-        (half - 1e-6, "undecided"),
-        (1e-6 - half, "undecided"),
-        (-half - 1e-6, "failed"),
-    ):
+    for mean, state in ((half + 1e-6, "passed"), (half - 1e-6, "undecided"), (1e-6 - half, "undecided"), (-half - 1e-6, "failed")):
         assert decide(mean + np.array([-0.001, 0.0, 0.001]), gate("accuracy >= random")).state == state
         assert decide(-mean + np.array([-0.001, 0.0, 0.001]), gate("ece <= random")).state == state
 
@@ -94,10 +89,7 @@ def test_the_same_selection_as_the_baseline_is_not_failed() -> None:
 
 
 @pytest.mark.parametrize("test_samples", [50, 360, 10_000])
-@pytest.mark.parametrize(
-    ("n_claims", "seeds"),
-    [(1, 2), (1, 3), (1, 5), (8, 2), pytest.param(8, 3, marks=pytest.mark.slow), (8, 5)],
-)
+@pytest.mark.parametrize(("n_claims", "seeds"), [(1, 2), (1, 3), (1, 5), (8, 2), pytest.param(8, 3, marks=pytest.mark.slow), (8, 5)])
 def test_equal_selections_fail_no_more_often_than_the_level(test_samples: int, seeds: int, n_claims: int) -> None:
     """Counts of right answers of two equally good selections, as a test set gives them, in 4,000 comparisons."""
     comparisons = 4000

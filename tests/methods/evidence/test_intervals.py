@@ -60,12 +60,7 @@ def test_holds_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize(
     ("values", "confidence", "says"),
-    [
-        ([], 0.95, "shape"),
-        ([[1.0]], 0.95, "shape"),
-        ([1.0, np.nan], 0.95, "not finite"),
-        ([1.0, 2.0], 1.0, "confidence"),
-    ],
+    [([], 0.95, "shape"), ([[1.0]], 0.95, "shape"), ([1.0, np.nan], 0.95, "not finite"), ([1.0, 2.0], 1.0, "confidence")],
 )
 def test_refuses(values: list[float], confidence: float, says: str) -> None:
     with pytest.raises(InputError, match=says):

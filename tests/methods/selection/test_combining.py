@@ -3,16 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prune_cli.methods.selection.combining import (
-    IN_NONE,
-    NO_LABEL,
-    OVER_QUOTA,
-    Combination,
-    fill_quotas,
-    intersect,
-    subtract,
-    unite,
-)
+from prune_cli.methods.selection.combining import IN_NONE, NO_LABEL, OVER_QUOTA, Combination, fill_quotas, intersect, subtract, unite
 
 # Rows a to e. The first keeps a, c, b in this order and would go on with d, e; the second keeps b, d, c.
 SELECTED = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 0]], bool)

@@ -2,14 +2,7 @@ import numpy as np
 import pytest
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.selection.baselines import (
-    ModerateParams,
-    RandomParams,
-    TopParams,
-    moderate_order,
-    random_order,
-    top_order,
-)
+from prune_cli.methods.selection.baselines import ModerateParams, RandomParams, TopParams, moderate_order, random_order, top_order
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.classes import class_turns
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run

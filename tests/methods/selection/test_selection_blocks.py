@@ -11,8 +11,9 @@ from handing import Elsewhere
 from prune_cli.engines.engine import Block
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.choosing import block_work, choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, ProblemSize, Run
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.neighbors import graph as similarity_graph
 from prune_cli.methods.selection.neighbors import nearest as neighbors
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors
@@ -85,9 +86,7 @@ def test_what_blocks_will_come_to_is_known_ahead(case: str) -> None:
     ahead = block_work(params, ProblemSize(400, 8, 3, [40, 130]))
     assert ahead is not None
     flops = sum(block.flops for block in elsewhere.handed)
-    assert (
-        0.5 < flops / ahead.flops < (2.0 if "cells" in case else 1.3)
-    )  # a bias is a feature more, small cells have no sums
+    assert 0.5 < flops / ahead.flops < (2.0 if "cells" in case else 1.3)  # a bias is a feature more, small cells have no sums
     assert max(block.nbytes for block in elsewhere.handed) <= 3 * ahead.nbytes
 
 

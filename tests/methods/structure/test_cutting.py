@@ -58,9 +58,7 @@ def some_gates(blueprint: Blueprint, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("architecture", "shape"), NETWORKS)
-def test_cutting_what_is_gated_off_leaves_the_output_and_costs_what_the_model_says(
-    architecture: str, shape: tuple[int, ...]
-) -> None:
+def test_cutting_what_is_gated_off_leaves_the_output_and_costs_what_the_model_says(architecture: str, shape: tuple[int, ...]) -> None:
     network = trained(architecture, shape).eval()
     whole = Shape(draw_blueprint(network, shape), CPU)
     before = network_cost(network, shape)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from prune_cli.methods.structure.blueprint import draw_blueprint
-from prune_cli.methods.structure.complexity_aware import LearnedGates
 from prune_cli.methods.structure.cutting import Shape
+from prune_cli.methods.structure.learned_gates import LearnedGates
 from prune_cli.methods.structure.params import ComplexityAwareParams
 from prune_cli.methods.training.networks.network import Network
 from prune_cli.methods.training.networks.pictures import ConvBlock, Residual
@@ -40,9 +40,7 @@ def train(worth: torch.Tensor, power: int, **params: Any) -> tuple[LearnedGates,
         The gates, the units that are left, and what was left of the probabilities before they were decided.
     """
     network = Toy()
-    structure = LearnedGates(
-        [Shape(draw_blueprint(network, (UNITS,)), CPU)], ComplexityAwareParams(**params), 400, 0, CPU
-    )
+    structure = LearnedGates([Shape(draw_blueprint(network, (UNITS,)), CPU)], ComplexityAwareParams(**params), 400, 0, CPU)
     for step in range(400):
         structure.begin_step(0, step)
 
@@ -85,9 +83,7 @@ def test_exact_means_a_cubic_too() -> None:
     assert train(WORTH, 3, strength=0.4, estimate="exact")[1] == [4, 5, 6, 7]
 
 
-@pytest.mark.parametrize(
-    ("price", "stay"), [({"unit_weight": 0.0}, UNITS), ({"strength": 100.0}, 1), ({"strength": 1e-6}, UNITS)]
-)
+@pytest.mark.parametrize(("price", "stay"), [({"unit_weight": 0.0}, UNITS), ({"strength": 100.0}, 1), ({"strength": 1e-6}, UNITS)])
 def test_no_price_no_cut_and_any_price_leaves_one(price: dict[str, float], stay: int) -> None:
     _, left, _ = train(WORTH.clamp_min(1e-3), 1, estimate="exact", **price)
     assert len(left) == stay

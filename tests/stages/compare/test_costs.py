@@ -19,12 +19,8 @@ def said(folder: Path, name: str, **figures: object) -> str:
 
 
 def test_scoring_and_selecting_add_up_and_count_once(tmp_path: Path) -> None:
-    score = said(
-        tmp_path, "a.json", command="score", output="x/s.parquet", features="f.parquet", seconds=60.0, flops=1e12
-    )
-    select = said(
-        tmp_path, "b.json", command="select", outputs=[{"output": "kept.parquet"}, {"output": "k2.parquet"}], seconds=2
-    )
+    score = said(tmp_path, "a.json", command="score", output="x/s.parquet", features="f.parquet", seconds=60.0, flops=1e12)
+    select = said(tmp_path, "b.json", command="select", outputs=[{"output": "kept.parquet"}, {"output": "k2.parquet"}], seconds=2)
     spent = read_costs([score, select])
     cost, counted = cost_of(["kept.parquet", "s.parquet", "f.parquet"], [], spent, None)
     assert cost is not None and counted == {0, 1}
@@ -80,9 +76,7 @@ def test_nothing_known_is_not_nothing_spent(tmp_path: Path) -> None:
     assert cost_of(["s.parquet"], [], spent, 0.5) == (None, set())
 
 
-@pytest.mark.parametrize(
-    "text", ["not json", "[]", '{"command": "score"}', '{"seconds": 1}', '{"seconds": "x", "command": "y"}']
-)
+@pytest.mark.parametrize("text", ["not json", "[]", '{"command": "score"}', '{"seconds": 1}', '{"seconds": "x", "command": "y"}'])
 def test_other_files_are_refused_by_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.json"
     path.write_text("\n" + text)

@@ -28,15 +28,7 @@ def subset(name: str, method: str, rows: list[int], baseline: bool = False) -> S
     mask = np.zeros(10, bool)
     mask[rows] = True
     seeds = (0, 1, 2)
-    return Subset(
-        name,
-        method,
-        len(rows) / 10,
-        dict.fromkeys(seeds),
-        dict.fromkeys(seeds, name),
-        dict.fromkeys(seeds, mask),
-        baseline,
-    )
+    return Subset(name, method, len(rows) / 10, dict.fromkeys(seeds), dict.fromkeys(seeds, name), dict.fromkeys(seeds, mask), baseline)
 
 
 @pytest.fixture
@@ -146,15 +138,7 @@ def test_gates_are_tried_on_what_is_no_baseline(found: Findings) -> None:
 def test_tables_and_summary_say_the_same(found: Findings) -> None:
     shown = tables(found, judge(found, [parse_gate("accuracy >= random", SHARES, OTHERS, BASELINES)]))
     accuracy, paying, gates = shown.values()
-    assert accuracy[1] == [
-        "window@0.4",
-        "4",
-        "91.00 ± 1.00",
-        "+1.00 (-1.48 to +3.48)",
-        "-2.00 (-4.48 to +0.48)",
-        "a 80.0",
-        "25.0%",
-    ]
+    assert accuracy[1] == ["window@0.4", "4", "91.00 ± 1.00", "+1.00 (-1.48 to +3.48)", "-2.00 (-4.48 to +0.48)", "a 80.0", "25.0%"]
     assert accuracy[3][:5] == ["full", "10", "93.00 ± 0.00", "", ""]
     assert paying[1] == ["window@0.4", "epochs", "20.0", "1.0", "4.0", "10.0", "training 4", "training 2"]
     assert gates[1] == ["accuracy >= random", "window@0.4", "epochs", "+1.00 (-1.48 to +3.48)", "undecided"]

@@ -108,22 +108,15 @@ def test_the_run_says_what_it_would_call_every_row_and_the_rest_follows(data: Pa
 
 
 def test_only_rows_that_were_trained_on_are_re_labeled(data: Path) -> None:
-    half = write(
-        data.parent / "half.parquet",
-        {"id": [f"r{i:03d}" for i in range(300)], "selected": [i % 2 == 0 for i in range(300)]},
-    )
+    half = write(data.parent / "half.parquet", {"id": [f"r{i:03d}" for i in range(300)], "selected": [i % 2 == 0 for i in range(300)]})
     folder = run(data, subset=str(half))
     assert pq.read_table(folder / "relabels.parquet").num_rows == 150
-    outcome = relabel(
-        RelabelOptions(str(data), str(folder / "relabels.parquet"), output=str(data.parent / "c.parquet"))
-    )
+    outcome = relabel(RelabelOptions(str(data), str(folder / "relabels.parquet"), output=str(data.parent / "c.parquet")))
     table = pq.read_table(outcome.outputs[0])
     odd = [i for i in range(300) if i % 2]
     assert [table["label"][i].as_py() for i in odd] == [table["given_label"][i].as_py() for i in odd]
     assert outcome.summary["rows_with_a_new_label"] == 150 and outcome.summary["labels_changed"] > 10
-    options = ScoreOptions(
-        DataOptions(str(data)), methods=("p_clean",), model=str(folder), output=str(data.parent / "s.parquet")
-    )
+    options = ScoreOptions(DataOptions(str(data)), methods=("p_clean",), model=str(folder), output=str(data.parent / "s.parquet"))
     with pytest.raises(InputError, match=r"150 id\(s\)"):
         score(options)
 
@@ -137,9 +130,7 @@ def test_labels_keep_their_type_and_metadata(tmp_path: Path, kind: pa.DataType) 
     some = [2, 0]
     columns = {"id": ["c", "a"], "label": values.take(some), "new_label": new.take(some), "p_clean": [0.9, 0.1]}
     write(tmp_path / "r.parquet", columns)
-    out = relabel(
-        RelabelOptions(str(tmp_path / "d.parquet"), str(tmp_path / "r.parquet"), output=str(tmp_path / "o.parquet"))
-    )
+    out = relabel(RelabelOptions(str(tmp_path / "d.parquet"), str(tmp_path / "r.parquet"), output=str(tmp_path / "o.parquet")))
     found = pq.read_table(out.outputs[0])
     assert found.schema.field("label").type == table.schema.field("label").type
     assert found["label"].to_pylist() == new.to_pylist() and found["given_label"].to_pylist() == values.to_pylist()
@@ -177,11 +168,7 @@ def test_cleaning_twice_is_refused_and_a_plan_writes_nothing(tmp_path: Path) -> 
     with pytest.raises(InputError, match="already"):
         relabel(RelabelOptions(str(data), **options))
     with pytest.raises(InputError, match="has a column 'given_label' already"):
-        relabel(
-            RelabelOptions(
-                str(tmp_path / "o.parquet"), relabels=options["relabels"], output=str(tmp_path / "p.parquet")
-            )
-        )
+        relabel(RelabelOptions(str(tmp_path / "o.parquet"), relabels=options["relabels"], output=str(tmp_path / "p.parquet")))
 
 
 def test_what_p_clean_and_relabels_need_is_said(data: Path) -> None:
@@ -195,9 +182,7 @@ def test_what_p_clean_and_relabels_need_is_said(data: Path) -> None:
     bare = data.parent / "bare.parquet"
     pq.write_table(pq.read_table(data).drop_columns(["true_label"]), bare)
     with pytest.raises(InputError, match="--relabels needs true labels"):
-        evaluate(
-            EvaluateOptions(folder, DataOptions(str(bare)), relabels="r.parquet", output=str(data.parent / "e.parquet"))
-        )
+        evaluate(EvaluateOptions(folder, DataOptions(str(bare)), relabels="r.parquet", output=str(data.parent / "e.parquet")))
 
 
 @pytest.mark.parametrize(("preset", "recipe"), [("prune4rel-cifar10n", "sop"), ("prune4rel-clothing1m", "dividemix")])

@@ -49,8 +49,7 @@ def test_little_room_makes_ranges_and_less_is_refused() -> None:
     assert memory.for_sorting == 60 * 10**6 and memory.sorting().startswith("sorted in 4 ")
     assert memory.peak == 260 * MIB + 150 * 10**6
     with pytest.raises(
-        InputError,
-        match=r"10,000,000 rows take 393\.5 MiB of memory, and the limit is 300\.0 MiB(?s:.)*--memory-limit 394MiB",
+        InputError, match=r"10,000,000 rows take 393\.5 MiB of memory, and the limit is 300\.0 MiB(?s:.)*--memory-limit 394MiB"
     ):
         RowMemory(10**7, 14, 300 * MIB).check()
 

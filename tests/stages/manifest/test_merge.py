@@ -20,9 +20,7 @@ def scored(path: Path, columns: dict[str, object], direction: dict[str, str]) ->
 
 
 def test_columns_of_all_by_id_with_their_directions(tmp_path: Path) -> None:
-    a = scored(
-        tmp_path / "a.parquet", {"id": [3, 1, 2], "label": [0, 1, 0], "mine": [0.3, 0.1, 0.2]}, {"mine": "easier"}
-    )
+    a = scored(tmp_path / "a.parquet", {"id": [3, 1, 2], "label": [0, 1, 0], "mine": [0.3, 0.1, 0.2]}, {"mine": "easier"})
     b = scored(tmp_path / "b.parquet", {"id": [1, 2, 3], "cg": [1.0, 2.0, 3.0], "label": [1, 0, 0]}, {"cg": "harder"})
     outcome = merge(MergeOptions((str(a), str(b)), output=str(tmp_path / "m.parquet")))
     assert outcome.outputs == [str(tmp_path / "m.parquet")]

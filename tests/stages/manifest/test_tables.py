@@ -14,7 +14,7 @@ from prune_cli.io.manifests.data import DataOptions
 from prune_cli.io.manifests.selected_rows import SelectedRows
 from prune_cli.stages.manifest import readers
 from prune_cli.stages.manifest.exports import ExportOptions, export
-from prune_cli.stages.manifest.options import ORIGINS
+from prune_cli.stages.manifest.tables import ORIGINS
 
 
 def test_an_export_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

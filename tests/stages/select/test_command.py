@@ -24,10 +24,7 @@ from prune_cli.stages.select.request import SelectOptions, row_count
 @pytest.fixture
 def scores(tmp_path: Path) -> Path:
     """Ten rows: ids a to j in reverse, cg 0 to 9, classes 0 (seven rows) and 1 (three rows)."""
-    return write(
-        tmp_path / "d.scores.parquet",
-        {"id": list("jihgfedcba"), "label": [0, 0, 1, 0, 0, 1, 0, 0, 0, 1], "cg": np.arange(10.0)},
-    )
+    return write(tmp_path / "d.scores.parquet", {"id": list("jihgfedcba"), "label": [0, 0, 1, 0, 0, 1, 0, 0, 0, 1], "cg": np.arange(10.0)})
 
 
 def run(scores: Path, output: str = "out.parquet", **options: Any) -> pa.Table:
@@ -71,9 +68,7 @@ def test_a_column_that_is_easier_when_high_is_turned(scores: Path) -> None:
 
 def test_the_file_says_the_direction_of_its_scores(scores: Path) -> None:
     table = pq.read_table(scores).rename_columns(["id", "label", "mine"])
-    pq.write_table(
-        table.replace_schema_metadata({"prune": json.dumps({"score_direction": {"mine": "easier"}})}), scores
-    )
+    pq.write_table(table.replace_schema_metadata({"prune": json.dumps({"score_direction": {"mine": "easier"}})}), scores)
     assert kept(run(scores, fractions=(0.3,))) == "hij"
 
 
@@ -87,11 +82,7 @@ def test_an_unknown_direction_must_be_told(scores: Path) -> None:
 
 
 def test_several_score_columns_need_a_name(scores: Path) -> None:
-    table = (
-        pq.read_table(scores)
-        .append_column("el2n", pa.array(np.arange(10.0)[::-1]))
-        .append_column("cg_ab", pa.array(np.zeros(10)))
-    )
+    table = pq.read_table(scores).append_column("el2n", pa.array(np.arange(10.0)[::-1])).append_column("cg_ab", pa.array(np.zeros(10)))
     pq.write_table(table, scores)
     with pytest.raises(InputError, match=r"several score columns: cg, el2n(?s:.)*-p key=cg"):
         run(scores, fractions=(0.3,))
@@ -99,12 +90,7 @@ def test_several_score_columns_need_a_name(scores: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "ids"),
-    [
-        ({"threshold": 7.0}, "abc"),
-        ({"threshold": 2.0, "params": ("order=easiest",)}, "hij"),
-        ({"counts": (4,)}, "abcd"),
-    ],
+    ("rule", "ids"), [({"threshold": 7.0}, "abc"), ({"threshold": 2.0, "params": ("order=easiest",)}, "hij"), ({"counts": (4,)}, "abcd")]
 )
 def test_thresholds_and_counts(scores: Path, rule: dict[str, Any], ids: str) -> None:
     assert kept(run(scores, **rule)) == ids
@@ -118,14 +104,7 @@ def test_per_class_keeps_the_share_of_each_class(scores: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"method": "random"},
-        {"per_class": True},
-        {"params": ("offset=0.2",)},
-        {"method": "random", "per_class": True},
-    ],
+    "options", [{}, {"method": "random"}, {"per_class": True}, {"params": ("offset=0.2",)}, {"method": "random", "per_class": True}]
 )
 def test_budgets_are_exact_and_nested_and_ranks_say_so(scores: Path, options: dict[str, Any]) -> None:
     before: set[str] = set()
@@ -133,9 +112,7 @@ def test_budgets_are_exact_and_nested_and_ranks_say_so(scores: Path, options: di
         table = run(scores, f"{k}.parquet", counts=(k,), **options)
         ids = set(kept(table))
         assert len(ids) == k and before <= ids
-        ranked = {
-            i for i, r in zip(table.column("id").to_pylist(), table.column("rank").to_pylist(), strict=True) if r <= k
-        }
+        ranked = {i for i, r in zip(table.column("id").to_pylist(), table.column("rank").to_pylist(), strict=True) if r <= k}
         assert ranked == ids
         before = ids
 
@@ -246,9 +223,7 @@ def test_an_existing_output_is_kept_without_force(scores: Path) -> None:
     assert kept(run(scores, counts=(3,), force=True)) == "abc"
 
 
-@pytest.mark.parametrize(
-    ("fraction", "rows", "count"), [(0.29, 100, 29), (0.001, 100, 1), (0.5, 5, 3), (1.0, 7, 7), (0.145, 1000, 145)]
-)
+@pytest.mark.parametrize(("fraction", "rows", "count"), [(0.29, 100, 29), (0.001, 100, 1), (0.5, 5, 3), (1.0, 7, 7), (0.145, 1000, 145)])
 def test_row_counts(fraction: float, rows: int, count: int) -> None:
     assert row_count(fraction, rows) == count
 
@@ -266,8 +241,7 @@ def difficult(tmp_path: Path) -> tuple[Path, Path]:
     order = rng.permutation(60)
     vectors = (np.eye(3, 5)[codes] + rng.normal(size=(60, 5))).astype(np.float32)
     features = write(
-        tmp_path / "f.parquet",
-        {"id": ["extra", *(ids[i] for i in order)], "embedding": [[0.0] * 5, *(vectors[i].tolist() for i in order)]},
+        tmp_path / "f.parquet", {"id": ["extra", *(ids[i] for i in order)], "embedding": [[0.0] * 5, *(vectors[i].tolist() for i in order)]}
     )
     return scores, features
 
@@ -391,9 +365,7 @@ def test_blocks_of_other_settings_are_not_taken(difficult: tuple[Path, Path]) ->
     assert kept == sorted(set(kept)), "each has blocks of its own"
 
 
-def test_much_work_is_kept_until_the_selection_is_whole(
-    difficult: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_much_work_is_kept_until_the_selection_is_whole(difficult: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     scores, features = difficult
     work, put = scores.parent / "out.parquet.work", BlockFolder.put
     kept: list[Path] = []
@@ -442,9 +414,7 @@ def test_without_features_the_error_is_a_line_to_copy(difficult: tuple[Path, Pat
     table = pq.read_table(scores)
     made = {"inputs": [{"name": "photos.parquet", "sha256": ""}], "score_direction": {}}
     pq.write_table(table.replace_schema_metadata({"prune": json.dumps(made)}), scores)
-    with pytest.raises(
-        InputError, match=r"prune score photos.parquet --method forgetting .*--save-features features.parquet"
-    ):
+    with pytest.raises(InputError, match=r"prune score photos.parquet --method forgetting .*--save-features features.parquet"):
         choose_rows(scores, None)
     with pytest.raises(InputError, match="goes by no features"):
         choose_rows(scores, scores, method="random")
@@ -473,11 +443,7 @@ def test_rows_without_a_good_vector_are_bad_rows(difficult: tuple[Path, Path]) -
     for limit in (None, 1000):
         choose_rows(scores, features, f"{limit}.parquet", max_errors=ErrorAllowance.parse("3"), memory_limit=limit)
         table = pq.read_table(scores.parent / f"{limit}.parquet")
-        bad = [
-            r
-            for r, why in zip(table["id"].to_pylist(), table["reason"].to_pylist(), strict=True)
-            if why == "no score or vector"
-        ]
+        bad = [r for r, why in zip(table["id"].to_pylist(), table["reason"].to_pylist(), strict=True) if why == "no score or vector"]
         assert sorted(bad) == sorted(vectors["id"].to_pylist()[1:4])
         assert table["selected"].to_pylist().count(True) == 15
     assert (scores.parent / "None.parquet").read_bytes() == (scores.parent / "1000.parquet").read_bytes()
@@ -521,12 +487,7 @@ def test_greedy_gains_are_written_and_ranks_end_with_the_largest_budget(difficul
     choose_rows(scores, features, method="facility_location", fractions=(), counts=(5, 20), params=())
     small, large = (pq.read_table(scores.parent / f"out-{n}.parquet") for n in (5, 20))
     assert small["rank"].equals(large["rank"]) and small["rank"].null_count == 40
-    gains = [
-        g
-        for _, g in sorted(
-            (r, g) for r, g in zip(large["rank"].to_pylist(), large["gain"].to_pylist(), strict=True) if r
-        )
-    ]
+    gains = [g for _, g in sorted((r, g) for r, g in zip(large["rank"].to_pylist(), large["gain"].to_pylist(), strict=True) if r)]
     assert gains == sorted(gains, reverse=True)
     assert small["selected"].to_pylist().count(True) == 5
 

@@ -64,10 +64,7 @@ def test_the_manifest_has_ranks_gains_and_the_confidence_around_every_row(data: 
     assert (around[1] >= around[0]).all() and around[1].sum() > around[0].sum()
     assert around[0].min() >= 0 and (around[0] > 0).sum() > 6, "also of rows that are left out"
     files = outcome.summary["outputs"]
-    assert (
-        files[0]["objective"] == pytest.approx(np.tanh(around[0]).sum())
-        and files[0]["objective"] < files[1]["objective"]
-    )
+    assert files[0]["objective"] == pytest.approx(np.tanh(around[0]).sum()) and files[0]["objective"] < files[1]["objective"]
     assert outcome.tables["figures: neighbors by all pairs"][0][:2] == ["budget", "objective"]
 
 
@@ -82,11 +79,7 @@ def test_vectors_and_probabilities_come_from_one_file_or_from_several_and_by_any
     pq.write_table(shuffled.select(["id", "prob"]).rename_columns(["id", "p"]), data.parent / "p.parquet")
     ways: list[dict[str, Any]] = [
         {"features": str(data.parent / "both.parquet")},
-        {
-            "features": str(data.parent / "e.parquet"),
-            "probabilities": str(data.parent / "p.parquet"),
-            "prob_column": "p",
-        },
+        {"features": str(data.parent / "e.parquet"), "probabilities": str(data.parent / "p.parquet"), "prob_column": "p"},
     ]
     for number, way in enumerate(ways):
         run(bare, f"{number}.parquet", **way)
@@ -126,13 +119,7 @@ def test_a_bad_row_that_was_to_be_kept_is_told(data: Path) -> None:
     vectors[2] = [0.0] * 5
     pq.write_table(table.set_column(2, "embedding", pa.array(vectors)), data.parent / "zero.parquet")
     (data.parent / "keep.txt").write_text("r02\nr04\n")
-    outcome = run(
-        data.parent / "zero.parquet",
-        keep=str(data.parent / "keep.txt"),
-        max_errors=ErrorAllowance(1),
-        counts=(9,),
-        fractions=(),
-    )
+    outcome = run(data.parent / "zero.parquet", keep=str(data.parent / "keep.txt"), max_errors=ErrorAllowance(1), counts=(9,), fractions=())
     assert any("1 of these are in --keep and cannot be kept, such as r02" in w for w in outcome.warnings)
     kept = pq.read_table(outcome.outputs[0]).filter(pa.compute.field("selected"))["id"].to_pylist()
     assert "r04" in kept and "r02" not in kept and len(kept) == 9

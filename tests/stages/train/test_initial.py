@@ -24,20 +24,11 @@ def vectors(path: Path, classes: tuple[str, ...] = ("cat", "dog", "owl"), size: 
     rng = np.random.default_rng(0)
     codes = rng.integers(0, len(classes), 200)
     values = (6 * np.eye(len(classes), size)[codes] + rng.normal(size=(200, size))).astype(np.float32)
-    return write(
-        path,
-        {
-            "id": [f"r{i:03d}" for i in range(200)],
-            "embedding": values.tolist(),
-            "label": [classes[c] for c in codes],
-        },
-    )
+    return write(path, {"id": [f"r{i:03d}" for i in range(200)], "embedding": values.tolist(), "label": [classes[c] for c in codes]})
 
 
 def run(data: Path, name: str, **more: Any) -> Path:
-    return Path(
-        train(TrainOptions(DataOptions(str(data)), output=str(data.parent / name), runtime=SETTINGS, **more)).outputs[0]
-    )
+    return Path(train(TrainOptions(DataOptions(str(data)), output=str(data.parent / name), runtime=SETTINGS, **more)).outputs[0])
 
 
 def test_a_run_goes_on_from_another(tmp_path: Path) -> None:
@@ -77,9 +68,7 @@ def test_the_classes_are_those_of_the_run_whatever_the_part_that_is_trained_on(t
         ({}, {"architecture": "mlp:6"}, "another architecture: mlp:5, and here it is mlp:6"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    tmp_path: Path, other: dict[str, Any], more: dict[str, Any], complaint: str
-) -> None:
+def test_what_does_not_fit_is_refused(tmp_path: Path, other: dict[str, Any], more: dict[str, Any], complaint: str) -> None:
     warm = run(vectors(tmp_path / "d.parquet"), "warm", architecture="mlp:5", epochs=1)
     data = vectors(tmp_path / "other.parquet", **other)
     with pytest.raises(InputError, match=complaint):

@@ -60,15 +60,7 @@ def test_the_run_folder_holds_the_small_network_and_what_follows_reads_it(data: 
     report = evaluate(EvaluateOptions(folder, DataOptions(str(data)), output=str(data.parent / "report.parquet")))
     assert report.summary["accuracy"] > 0.9
     features, scores = data.parent / "features.parquet", str(data.parent / "s.parquet")
-    score(
-        ScoreOptions(
-            methods=("margin",),
-            data=DataOptions(str(data)),
-            model=str(folder),
-            save_features=features,
-            output=scores,
-        )
-    )
+    score(ScoreOptions(methods=("margin",), data=DataOptions(str(data)), model=str(folder), save_features=features, output=scores))
     assert len(pq.read_table(features)["embedding"][0]) == live[1]
 
 
@@ -134,9 +126,7 @@ def test_pictures_go_to_onnx_as_pixels_from_0_to_1(tmp_path: Path) -> None:
     assert np.allclose(session.run(None, {"inputs": pixels})[0], expected, atol=1e-4)
 
 
-def test_formats_that_cannot_be_written_are_refused_before_training(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_formats_that_cannot_be_written_are_refused_before_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="unknown format 'tflite'"):
         run(data, export=("tflite",))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -42,7 +42,6 @@ def moderate_scores(
         order_n: (N,) int64, the samples' positions in canonical order (argsort of the ids). None: as they come.
         seed: not used, nothing is drawn.
         device: checked, not used: it runs on the processor.
-        progress: told of each class.
     Returns:
         ``moderate`` (N,) float64, 0 or more, in the unit of the features; higher is harder. The only sample of a class
         has 0.

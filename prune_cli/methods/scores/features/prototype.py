@@ -48,11 +48,9 @@ def prototype_scores(
     Args:
         features_nd: (N, D) float32 or float64, finite.
         codes_n: (N,) int class of each sample, 0 or more; a code may have no sample.
-        params: see `PrototypeParams`.
         order_n: (N,) int64, the samples' positions in canonical order (argsort of the ids). None: as they come.
         seed: 0 or more; draws the first centroids.
         device: checked, not used: it runs on the processor, for the same bits with and without a card.
-        progress: told of the chunks of distances, after k-means.
     Returns:
         ``prototype`` (N,) float64, 0 or more: cosine 0 to 2, euclidean in the unit of the features; higher is harder.
     Raises:
@@ -79,9 +77,7 @@ def prototype_scores(
     n_samples, n_features = features_nd.shape
     clusters = len(np.unique(codes_n)) if params.clusters is None else params.clusters
     if clusters > n_samples:
-        raise InputError(
-            f"prototype: {clusters} clusters of {n_samples} samples", f"pass -p clusters={n_samples} or fewer"
-        )
+        raise InputError(f"prototype: {clusters} clusters of {n_samples} samples", f"pass -p clusters={n_samples} or fewer")
     spherical = params.metric == "cosine"
     if spherical:
         _refuse_zeros(features_nd)
@@ -127,9 +123,7 @@ def _power_of_two(features_nd: NDArray[Any]) -> float:
     return float(2.0 ** -np.frexp(largest)[1]) if largest else 1.0
 
 
-def _centroids(
-    rows_nd: NDArray[np.float32], clusters: int, iterations: int, spherical: bool, seed: int
-) -> NDArray[np.float64]:
+def _centroids(rows_nd: NDArray[np.float32], clusters: int, iterations: int, spherical: bool, seed: int) -> NDArray[np.float64]:
     """Return the (K, D) float64 centroids of k-means; spherical ones have length 1, or 0 where directions cancel."""
     import faiss
 

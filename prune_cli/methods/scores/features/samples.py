@@ -14,9 +14,7 @@ from prune_cli.methods.devices import resolve_device
 _LARGEST = 1e100  # a feature beyond this would overflow when squared and summed
 
 
-def check_samples(
-    features_nd: NDArray[Any], codes_n: NDArray[Any], order_n: IntArray | None, device: str
-) -> NDArray[np.int64]:
+def check_samples(features_nd: NDArray[Any], codes_n: NDArray[Any], order_n: IntArray | None, device: str) -> NDArray[np.int64]:
     """Return the canonical order, once everything fits.
 
     Args:
@@ -52,10 +50,7 @@ def check_samples(
     if order_n is None:
         return np.arange(n_samples)
     if not np.array_equal(np.sort(order_n), np.arange(n_samples)):
-        raise InputError(
-            f"the order is not one of {n_samples} positions",
-            "give each position from 0 to N - 1 once (np.argsort(ids))",
-        )
+        raise InputError(f"the order is not one of {n_samples} positions", "give each position from 0 to N - 1 once (np.argsort(ids))")
     return order_n
 
 

@@ -45,9 +45,7 @@ class ZcoreParams:
     draws: int = param(1_000_000, "points drawn, each in a subspace of its own", low=1)
     subspace: int = param(2, "features a subspace has", low=1)
     neighbors: int = param(1000, "samples next to the chosen one that lose weight, N - 1 at most", low=1)
-    exponent: int = param(
-        4, "how fast the loss of a neighbor falls with its distance (0: equal losses)", low=0, high=64
-    )
+    exponent: int = param(4, "how fast the loss of a neighbor falls with its distance (0: equal losses)", low=0, high=64)
 
 
 def zcore_scores(
@@ -69,11 +67,9 @@ def zcore_scores(
     Args:
         features_nd: (N, D) float32 or float64, finite.
         codes_n: (N,) int class of each sample, 0 or more; checked, not used.
-        params: see `ZcoreParams`.
         order_n: (N,) int64, the samples' positions in canonical order (argsort of the ids). None: as they come.
         seed: 0 or more.
         device: checked, not used: it runs on all cores of the processor.
-        progress: told every few hundred draws.
     Returns:
         ``zcore`` (N,) float64, any sign. High = covers what others do not, to be kept first; the direction "harder"
         stands for just this (what is kept first by "hardest first"), not for a difficulty of learning.

@@ -53,9 +53,7 @@ def compile_draw_block() -> Callable[..., None]:
 
     compiled = numba.njit(nogil=True)
     select = compiled(_select)
-    draw = compiled(
-        _draw(compiled(_write_distances), compiled(_reach(select)), compiled(_within(select)), compiled(_share_loss))
-    )
+    draw = compiled(_draw(compiled(_write_distances), compiled(_reach(select)), compiled(_within(select)), compiled(_share_loss)))
 
     @numba.njit(nogil=True, parallel=True)  # type: ignore[untyped-decorator, unused-ignore]
     def draw_lanes(lanes, columns_dn, axes_bs, points_bs, exponent, probes, chosen_b, near_bk, loss_bk):  # type: ignore[no-untyped-def]
@@ -63,9 +61,7 @@ def compile_draw_block() -> Callable[..., None]:
         for lane in numba.prange(lanes):
             scratch = Scratch(np.empty(n_samples), np.empty(n_samples, np.int64), np.empty(n_samples))
             for b in range(lane, len(chosen_b), lanes):
-                chosen_b[b] = draw(
-                    columns_dn, axes_bs[b], points_bs[b], exponent, probes, near_bk[b], loss_bk[b], scratch
-                )
+                chosen_b[b] = draw(columns_dn, axes_bs[b], points_bs[b], exponent, probes, near_bk[b], loss_bk[b], scratch)
 
     def draw_block(*arguments: Any) -> None:
         draw_lanes(numba.get_num_threads(), *arguments)

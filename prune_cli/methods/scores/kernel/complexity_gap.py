@@ -18,8 +18,7 @@ class ComplexityGapParams(KernelScoreParams):
     """Parameters of `complexity_gap_scores`; the defaults are those of the published code."""
 
     mode: Literal["sampled", "exact", "partition", "nystrom"] = param(
-        "sampled",
-        "a class against a draw of the others, as published; or all classes: at once, in blocks, by landmarks",
+        "sampled", "a class against a draw of the others, as published; or all classes: at once, in blocks, by landmarks"
     )
     ratio: float = param(1.0, "sampled: samples of other classes drawn for each sample of the class", low=1e-6)
     ridge: float = param(0.0, "added to the diagonal of the kernel", low=0.0)
@@ -50,7 +49,6 @@ def complexity_gap_scores(
     Args:
         solution: of the kernel, as `ComplexityGapParams.needs` asks for it; see `kernel_solution`.
         codes_n: not used, the solution is of these classes.
-        params: see `ComplexityGapParams`.
     Returns:
         ``cg`` (N,) float64, 0 or more, in units of 1 / kernel: higher is harder (irregular or mislabeled). With
         ``params.terms`` also ``cg_a2``, ``cg_ab`` (any sign) and ``cg_b2``.

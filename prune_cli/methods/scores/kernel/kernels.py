@@ -1,4 +1,4 @@
-"""The neural tangent kernel of fully connected ReLU networks, in closed form."""
+"""Kernels of samples, tile by tile: the closed form of fully connected ReLU networks, or a matrix that is there already."""
 
 from __future__ import annotations
 
@@ -129,7 +129,6 @@ class ReluKernel:
     """The kernel of a fully connected ReLU network whose last layer is not trained; see `deep_relu_kernel`.
 
     Args:
-        rows: the samples.
         depth: hidden layers, 1 or more.
     """
 
@@ -173,9 +172,7 @@ class MatrixKernel:
 
     def __init__(self, matrix_mm: NDArray[Any], places_n: IntArray | None = None) -> None:
         if matrix_mm.ndim != 2 or len(set(matrix_mm.shape)) != 1 or matrix_mm.dtype not in (np.float32, np.float64):
-            raise InputError(
-                f"the kernel is {matrix_mm.dtype} {matrix_mm.shape}", "give a square matrix of float32 or float64"
-            )
+            raise InputError(f"the kernel is {matrix_mm.dtype} {matrix_mm.shape}", "give a square matrix of float32 or float64")
         self._matrix_mm = matrix_mm
         self._places_n = np.arange(len(matrix_mm)) if places_n is None else places_n
 
@@ -213,7 +210,6 @@ def write_tiles(block: KernelBlock, rows: slice, columns: slice, out: torch.Tens
     """Write the kernel between two ranges of a block into ``out``, in its dtype, and return which rows equal an earlier one.
 
     Args:
-        rows, columns: of the block.
         out: (rows, columns), on the block's device.
     Returns:
         (rows,) bool: the row has kernel 1/2 with a sample of a smaller number among the columns.
@@ -239,9 +235,7 @@ def write_tiles(block: KernelBlock, rows: slice, columns: slice, out: torch.Tens
     return repeated
 
 
-def fill_matrix(
-    kernel: Kernel, order_n: IntArray, matrix_nn: NDArray[Any], first: int, last: int, device: str = "auto"
-) -> None:
+def fill_matrix(kernel: Kernel, order_n: IntArray, matrix_nn: NDArray[Any], first: int, last: int, device: str = "auto") -> None:
     """Write rows ``first`` to ``last`` of the kernel up to the diagonal, and their mirror image, into a matrix.
 
     Args:

@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'prune-cli[ntk]'   (neural-tangents 0.6.5 with jax<0.6 and tf2jax<0.3.8)"
 NETWORKS = ("fc3", "cnn5", "myrtle5")
 _EQUAL = 1e-7  # kernels this near 1/2 are of equal rows: what is left is rounding
-_SCRATCH = {
-    "cpu": 2**23,
-    "gpu": 2**28,
-}  # bytes that one layer of a batch of pairs may take: the caches', a share of the card's
+_SCRATCH = {"cpu": 2**23, "gpu": 2**28}  # bytes that one layer of a batch of pairs may take: the caches', a share of the card's
 _FILE = re.compile(r"(.+\.py):([A-Za-z_][A-Za-z_0-9]*)")
 
 
@@ -115,9 +112,7 @@ def find_network(name: str) -> TangentNetwork:
     gain = 2.0**0.5
 
     def convolutions(count: int) -> list[Any]:
-        return [
-            layer for _ in range(count) for layer in (stax.Conv(1, (3, 3), W_std=gain, padding="SAME"), stax.Relu())
-        ]
+        return [layer for _ in range(count) for layer in (stax.Conv(1, (3, 3), W_std=gain, padding="SAME"), stax.Relu())]
 
     def pool() -> Any:
         return stax.AvgPool((2, 2), strides=(2, 2))
@@ -154,10 +149,7 @@ def _of_file(name: str, path: Path) -> TangentNetwork:
         raise InputError(f"{path}: {type(error).__name__}: {error}", f"check it: python {path}") from error
     kernel_fn = made[2] if isinstance(made, tuple) and len(made) == 3 else made
     if not callable(kernel_fn):
-        raise InputError(
-            f"{path}: {function}() returns {type(made).__name__}",
-            "return what neural_tangents.stax.serial(...) returns",
-        )
+        raise InputError(f"{path}: {function}() returns {type(made).__name__}", "return what neural_tangents.stax.serial(...) returns")
     return TangentNetwork(name, _tangent(kernel_fn), flat=False, pairs_of_pixels=True)
 
 
@@ -176,9 +168,7 @@ class TangentKernel:
         from jax import default_backend, jit
 
         if shape is None and network.name in NETWORKS and not network.flat:
-            raise InputError(
-                f"nt:{network.name} is a network for pictures, and these are vectors", "use relu, relu:L or nt:fc3"
-            )
+            raise InputError(f"nt:{network.name} is a network for pictures, and these are vectors", "use relu, relu:L or nt:fc3")
         self.rows, self._shape, self.network = rows, None if network.flat else shape, network
         self._kernel = jit(network.kernel)
         self._lengths_n = np.full(rows.n_samples, np.nan)
@@ -234,9 +224,7 @@ class _TangentBlock:
         positions = self._positions[part]
         return self._kernel.inputs(positions), self._kernel.lengths(positions)
 
-    def tile(
-        self, left: tuple[FloatArray, FloatArray], right: tuple[FloatArray, FloatArray], out: torch.Tensor
-    ) -> None:
+    def tile(self, left: tuple[FloatArray, FloatArray], right: tuple[FloatArray, FloatArray], out: torch.Tensor) -> None:
         import torch
 
         values = self._kernel.values(left[0], right[0])

@@ -1,4 +1,4 @@
-"""The ridge of a kernel regression, chosen by its leave-one-out predictions.
+"""Leave-one-out predictions of kernel ridge regression, and the ridge that predicts best: what the others say of each sample.
 
 This module imports torch inside functions only.
 """
@@ -32,7 +32,6 @@ class RidgeChoice:
     """How the ridge was chosen.
 
     Args:
-        ridge: the one chosen.
         accuracies: of the leave-one-out predictions for each of `RIDGES`.
         rows: samples it was chosen on.
     """
@@ -79,13 +78,10 @@ class NtkParams(KernelScoreParams):
     """Parameters of ``ntk_margin`` and ``ntk_residual``."""
 
     mode: Literal["auto", "exact", "partition", "nystrom"] = param(
-        "auto",
-        f"all samples at once, in blocks, or by landmarks; auto: exact up to {EXACT_ROWS:,} rows, else partition",
+        "auto", f"all samples at once, in blocks, or by landmarks; auto: exact up to {EXACT_ROWS:,} rows, else partition"
     )
     ridge: float | None = param(
-        None,
-        f"added to the diagonal of the kernel; none: the best of {RIDGES[0]:g} to {RIDGES[-1]:g}, left one out",
-        low=0.0,
+        None, f"added to the diagonal of the kernel; none: the best of {RIDGES[0]:g} to {RIDGES[-1]:g}, left one out", low=0.0
     )
 
     def needs(self, n_samples: int) -> KernelNeeds:
@@ -93,9 +89,7 @@ class NtkParams(KernelScoreParams):
         return KernelNeeds(resolve_mode(self, n_samples), self.ridge, predictions=True)
 
 
-def ntk_margin_scores(
-    solution: Solution, codes_n: NDArray[Any], params: NtkParams = NtkParams()
-) -> dict[str, FloatArray]:
+def ntk_margin_scores(solution: Solution, codes_n: NDArray[Any], params: NtkParams = NtkParams()) -> dict[str, FloatArray]:
     r"""Return by how much the given class leads the best other one, for a regression on all other samples.
 
     With ``G = (H + ridge I)^-1`` and Y one-vs-rest, +1 and -1, the prediction for a sample by the kernel ridge regression on all the
@@ -128,9 +122,7 @@ def ntk_margin_scores(
     return {"ntk_margin": margins(predictions_of(solution), codes_n)}
 
 
-def ntk_residual_scores(
-    solution: Solution, codes_n: NDArray[Any], params: NtkParams = NtkParams()
-) -> dict[str, FloatArray]:
+def ntk_residual_scores(solution: Solution, codes_n: NDArray[Any], params: NtkParams = NtkParams()) -> dict[str, FloatArray]:
     """Return how far the given class is from being predicted by all other samples.
 
     It is ``1 - f_y`` with the prediction f of `ntk_margin_scores`, which takes the other classes into account, too.

@@ -17,17 +17,12 @@ EXACT_ROWS = 20_000
 class KernelParams:
     """Parameters of every score that goes by a kernel."""
 
-    kernel: str = param(
-        "relu", "relu; relu:L, L hidden layers; nt:fc3, nt:cnn5, nt:myrtle5, nt:FILE.py:FUNCTION (extra ntk)"
-    )
+    kernel: str = param("relu", "relu; relu:L, L hidden layers; nt:fc3, nt:cnn5, nt:myrtle5, nt:FILE.py:FUNCTION (extra ntk)")
     mode: Literal["auto", "sampled", "exact", "partition", "nystrom"] = param(
-        "auto",
-        f"all samples at once, in blocks, or by landmarks; auto: exact up to {EXACT_ROWS:,} rows, else partition",
+        "auto", f"all samples at once, in blocks, or by landmarks; auto: exact up to {EXACT_ROWS:,} rows, else partition"
     )
     block_size: int = param(8192, "partition: samples of a block", low=2)
-    blocks: Literal["random", "kmeans"] = param(
-        "random", "partition: drawn, or near each other (balanced two-means tree)"
-    )
+    blocks: Literal["random", "kmeans"] = param("random", "partition: drawn, or near each other (balanced two-means tree)")
     landmarks: int = param(2048, "nystrom: samples that stand for all", low=1)
     repeats: int = param(1, "draws to average over: of the other classes, the blocks, or the landmarks", low=1)
     center: bool = param(False, "embeddings: subtract their mean first")

@@ -39,10 +39,7 @@ class Samples:
         import torch
 
         cpu = torch.device("cpu")
-        chunks = [
-            self.rows.unit(part, torch.float32, cpu).numpy()
-            for part in self.rows.chunks(np.arange(self.rows.n_samples))
-        ]
+        chunks = [self.rows.unit(part, torch.float32, cpu).numpy() for part in self.rows.chunks(np.arange(self.rows.n_samples))]
         return np.concatenate(chunks)
 
 
@@ -76,9 +73,7 @@ def make_samples(
     _check(rows, codes_n, order_n)
     if kernel is not None:
         if kernel.n_samples != rows.n_samples:
-            raise InputError(
-                f"the kernel is of {kernel.n_samples} samples, and there are {rows.n_samples}", "give its own"
-            )
+            raise InputError(f"the kernel is of {kernel.n_samples} samples, and there are {rows.n_samples}", "give its own")
     elif name.network is None:
         kernel = ReluKernel(rows, name.depth)
     else:
@@ -99,8 +94,7 @@ def make_samples(
 def _check(rows: Rows, codes_n: NDArray[Any], order_n: IntArray) -> None:
     if codes_n.shape != (rows.n_samples,) or not np.issubdtype(codes_n.dtype, np.integer) or codes_n.min() < 0:
         raise InputError(
-            f"classes are {codes_n.dtype} {codes_n.shape} for {rows.n_samples} samples",
-            "give one whole number, 0 or more, a sample",
+            f"classes are {codes_n.dtype} {codes_n.shape} for {rows.n_samples} samples", "give one whole number, 0 or more, a sample"
         )
     if order_n.shape != codes_n.shape or not np.array_equal(np.sort(order_n), np.arange(len(codes_n))):
         raise InputError("the canonical order does not name every sample once", "give np.argsort of the ids")

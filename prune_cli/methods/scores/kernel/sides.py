@@ -108,9 +108,7 @@ def sides_memory(n_pos: int, n_neg: int, n_features: int, dtype: str, itemsize: 
     return (triangles + product) * item + n * n_features * itemsize + kernel + 10 * n * 8 + _OVERHEAD
 
 
-def draw_sides(
-    codes_n: NDArray[Any], order_n: IntArray, sides: Sides, draw: SideDraw, seed: int
-) -> tuple[IntArray, IntArray]:
+def draw_sides(codes_n: NDArray[Any], order_n: IntArray, sides: Sides, draw: SideDraw, seed: int) -> tuple[IntArray, IntArray]:
     """Return the positions of the class and of the draw from the others, both in canonical order.
 
     The draw is a function of ``seed``, ``sides`` and the classes in canonical order alone.
@@ -182,9 +180,7 @@ def combine_sides(results: Iterable[SidesResult], n_samples: int, repeats: int) 
     return Solution(gap_n, a2_n, ab_n, b2_n, None)
 
 
-def float32_error(
-    kernel: Kernel, pos: IntArray, neg: IntArray, ridge: float, device: str = "auto", rows_limit: int = 2000
-) -> float:
+def float32_error(kernel: Kernel, pos: IntArray, neg: IntArray, ridge: float, device: str = "auto", rows_limit: int = 2000) -> float:
     """Return the largest relative difference between float32 and float64 scores of two sides cut to ``rows_limit`` rows.
 
     The cut keeps the share of the two sides and takes rows evenly in canonical order. Relative to the float64 score

@@ -24,7 +24,6 @@ def aum_scores(record: Record, params: AumParams = AumParams()) -> dict[str, Flo
 
     Args:
         record: needs ``margin_logit`` in training.
-        params: none.
     Returns:
         ``aum`` (N,) float64, any sign; higher is easier.
     Raises:

@@ -26,7 +26,6 @@ def forgetting_scores(record: Record, params: ForgettingParams = ForgettingParam
 
     Args:
         record: needs ``correct`` in training.
-        params: none.
     Returns:
         ``forgetting`` (N,) float64, whole numbers from 0 to T; higher is harder. Many are equal.
     Raises:

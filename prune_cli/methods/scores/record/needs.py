@@ -1,4 +1,4 @@
-"""The training that scores of the record share."""
+"""What a score of the record needs of a training: each score says it beside itself, and everything that trains or looks goes by it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ class TrainingParams:
 
     epochs: int = param(200, "passes of the training (--epochs), as published; --preset fast is 20", low=1)
     runs: int = param(1, "trainings with seeds of their own, whose scores are averaged", low=1)
-    augment: Literal["none", "strong"] = param(
-        "none", "what the features are taken of: pictures as they are, or augmented"
-    )
+    augment: Literal["none", "strong"] = param("none", "what the features are taken of: pictures as they are, or augmented")
 
 
 Variant = Literal["full", "last_layer"]
@@ -118,7 +116,5 @@ def within(method: str, parameter: str, wanted: int, epochs: int) -> int:
         InputError: there are fewer.
     """
     if wanted > epochs > 0:
-        raise InputError(
-            f"{method}: {parameter}={wanted} of a training of {epochs}", "train for more epochs (--epochs)"
-        )
+        raise InputError(f"{method}: {parameter}={wanted} of a training of {epochs}", "train for more epochs (--epochs)")
     return wanted

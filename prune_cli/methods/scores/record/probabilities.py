@@ -26,7 +26,6 @@ def el2n_scores(record: Record, params: El2nParams = El2nParams()) -> dict[str, 
     Args:
         record: needs ``error_norm`` in eval mode after ``params.epoch``; the record of one model has one look only,
             which is taken.
-        params: see `El2nParams`.
     Returns:
         ``el2n`` (N,) float64, 0 to sqrt(2); higher is harder.
     Raises:
@@ -58,7 +57,6 @@ def loss_scores(record: Record, params: LossParams = LossParams()) -> dict[str, 
 
     Args:
         record: needs ``loss`` in eval mode.
-        params: none.
     Returns:
         ``loss`` (N,) float64, 0 or more; higher is harder.
     Raises:
@@ -83,7 +81,6 @@ def margin_scores(record: Record, params: MarginParams = MarginParams()) -> dict
 
     Args:
         record: needs ``margin_prob`` (or ``top_gap``) in eval mode.
-        params: see `MarginParams`.
     Returns:
         ``margin`` (N,) float64, -1 to 1, with ``of=top`` 0 to 1; higher is easier.
     Raises:
@@ -106,7 +103,6 @@ def entropy_scores(record: Record, params: EntropyParams = EntropyParams()) -> d
 
     Args:
         record: needs ``entropy`` in eval mode.
-        params: none.
     Returns:
         ``entropy`` (N,) float64, 0 to log C; higher is harder.
     Raises:
@@ -131,7 +127,6 @@ def confidence_scores(record: Record, params: ConfidenceParams = ConfidenceParam
 
     Args:
         record: needs ``confidence`` (or ``p_label``) in eval mode.
-        params: see `ConfidenceParams`.
     Returns:
         ``confidence`` (N,) float64, 0 to 1; higher is easier.
     Raises:

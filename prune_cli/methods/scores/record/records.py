@@ -99,9 +99,7 @@ def record_of_probabilities(probs_nc: NDArray[Any], codes_n: NDArray[np.int64]) 
     return record_of_logits(np.log(np.maximum(probs_nc, tiny, dtype=np.float64)), codes_n)
 
 
-def record_of_logits(
-    logits_nc: NDArray[Any], codes_n: NDArray[np.int64], gradient_norms_n: NDArray[Any] | None = None
-) -> ArrayRecord:
+def record_of_logits(logits_nc: NDArray[Any], codes_n: NDArray[np.int64], gradient_norms_n: NDArray[Any] | None = None) -> ArrayRecord:
     """Return the record of one look of one model, from its logits.
 
     Args:
@@ -175,7 +173,4 @@ def _looks(record: Record, method: str) -> tuple[int, ...]:
 
 
 def _lacks(column: str, mode: Mode) -> InputError:
-    return InputError(
-        f"the record has no '{column}' in {mode} mode",
-        CURES.get(column, "make the record with prune score --save-dynamics"),
-    )
+    return InputError(f"the record has no '{column}' in {mode} mode", CURES.get(column, "make the record with prune score --save-dynamics"))

@@ -33,9 +33,7 @@ def first_epochs(record: Record, epochs: int | None, published: int, method: str
     return wanted
 
 
-def sliding_windows(
-    record: Record, method: str, column: str, epochs: int, window: int, first: int = 0
-) -> Iterator[FloatArray]:
+def sliding_windows(record: Record, method: str, column: str, epochs: int, window: int, first: int = 0) -> Iterator[FloatArray]:
     """Yield (J, N) float64, each run of J passes among the passes ``first`` to ``epochs``.
 
     Raises:
@@ -57,9 +55,7 @@ def sliding_windows(
             yield np.stack(held)
 
 
-def mean_of_windows(
-    record: Record, method: str, epochs: int, window: int, of: Callable[[FloatArray], FloatArray]
-) -> FloatArray:
+def mean_of_windows(record: Record, method: str, epochs: int, window: int, of: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """Return (N,) the mean over the windows of what ``of`` makes of each, (J, N) of the label's probability."""
     total_n, count = np.zeros(record.n_samples), 0
     for p_jn in sliding_windows(record, method, "p_label", epochs, window):
@@ -84,7 +80,6 @@ def dyn_unc_scores(record: Record, params: DynUncParams = DynUncParams()) -> dic
 
     Args:
         record: needs ``p_label`` in training.
-        params: see `DynUncParams`.
     Returns:
         ``dyn_unc`` (N,) float64, 0 to 1/2; higher is harder.
     Raises:
@@ -121,7 +116,6 @@ def dual_scores(record: Record, params: DualParams = DualParams()) -> dict[str, 
 
     Args:
         record: needs ``p_label`` in training.
-        params: see `DualParams`.
     Returns:
         ``dual`` (N,) float64, 0 to 1/2; higher is harder. With ``terms`` also ``dual_mean`` (N,) float64, 0 to 1, the mean
         over these epochs of the label's probability; higher is easier.
@@ -171,7 +165,6 @@ def tdds_scores(record: Record, params: TddsParams = TddsParams()) -> dict[str, 
 
     Args:
         record: needs ``prob_change`` in training.
-        params: see `TddsParams`.
     Returns:
         ``tdds`` (N,) float64, 0 or more; higher is harder.
     Raises:

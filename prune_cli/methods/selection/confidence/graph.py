@@ -53,11 +53,7 @@ class GraphSettings:
 
 
 class WholeRows:
-    """Rows that are all there; asked for as `RowsOnDemand` is.
-
-    Args:
-        edges: of all samples.
-    """
+    """Rows that are all there; asked for as `RowsOnDemand` is."""
 
     def __init__(self, edges: Edges) -> None:
         self.edges, self.height = edges, len(edges.begin_n)
@@ -135,7 +131,6 @@ def find_graph(similarity: Similarity, settings: GraphSettings, run: Run) -> Gra
 
     Args:
         similarity: N samples.
-        settings: how.
         run: of it ``progress`` and ``hand_out``, which gets blocks of the graph that is built; rows that are needed one by one are
             computed here.
     """

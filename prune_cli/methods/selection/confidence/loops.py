@@ -1,4 +1,4 @@
-"""What a pick adds, as a logarithm: tanh saturates, ``log [tanh(a + c) - tanh(a)]`` does not."""
+"""Greedy picks by neighbor confidence, over heaps of upper bounds and rows of a graph that may not be there yet."""
 
 from __future__ import annotations
 

@@ -11,20 +11,12 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.runtime import available_memory
 from prune_cli.engines.engine import BlockWork
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
 from prune_cli.methods.selection.confidence.graph import EXACT_ROWS, Graph, GraphSettings, find_graph, is_approximate
 from prune_cli.methods.selection.confidence.partitions import pick_over_partitions
 from prune_cli.methods.selection.confidence.picker import Aim, Picker
-from prune_cli.methods.selection.contract import (
-    Candidates,
-    Choice,
-    Extra,
-    Features,
-    ProblemSize,
-    Ranking,
-    Run,
-    read_batches,
-)
+from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Features, Ranking, Run, read_batches
 from prune_cli.methods.selection.coverage.covers import kept_and_free
 from prune_cli.methods.selection.greedy import Partitioned, overlap_param, oversample_param, parts_param
 from prune_cli.methods.selection.neighbors.graph import graph_work
@@ -39,12 +31,9 @@ class NeighborConfidenceParams(Partitioned):
     """Parameters of ``neighbor_confidence``."""
 
     rule: Literal["exact", "reference"] = param(
-        "exact",
-        "what a pick is worth: to all samples near it (exact), or by its own confidence (reference, as published)",
+        "exact", "what a pick is worth: to all samples near it (exact), or by its own confidence (reference, as published)"
     )
-    tau: float = param(
-        0.975, "similarity above which two samples are neighbors; .975 means a cosine above .95", low=0.0
-    )
+    tau: float = param(0.975, "similarity above which two samples are neighbors; .975 means a cosine above .95", low=0.0)
     eta: float = param(1.0, "how much confidence around a sample is enough", low=1e-9)
     balance: Literal["labels", "none"] = param("labels", "classes take turns, by the given labels")
     confidence: Literal["max", "margin", "entropy"] = param(
@@ -89,7 +78,6 @@ def confidences(probabilities: Features, which: str, order_n: np.ndarray) -> np.
     Args:
         probabilities: (N, C), rows that sum to 1.
         which: ``max``, ``margin`` (largest less second largest) or ``entropy`` (1 - H / log C: sure is high).
-        order_n: the order to read them in.
     Example:
         >>> from prune_cli.methods.selection.contract import ArrayFeatures
         >>> probs = ArrayFeatures(np.array([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]], np.float32))
@@ -126,7 +114,6 @@ def neighbor_confidence_order(
 
     Args:
         candidates: the samples; of them ``features``, ``probabilities``, ``kept`` and with ``balance=labels`` ``codes_n``.
-        params: see `NeighborConfidenceParams`.
         run: of it ``counts``, the largest of which is how many are ranked; ``seed``, which draws what cells are made from, with
             ``ivf``, and the samples that memory is judged by; ``device``, where products run; ``per_class``: classes take turns in
             proportion to their sizes, whatever ``balance`` says; ``memory``, bytes the edges may take: where they do not fit, rows

@@ -42,9 +42,7 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progr
     """
     settings = GraphSettings(**values["graph"])
     spread = (arrays["mean"], float(arrays["scale"][0])) if "mean" in arrays else None
-    similarity = prepare_similarity(
-        arrays["features"], settings.metric, settings.precision, settings.device, spread=spread
-    )
+    similarity = prepare_similarity(arrays["features"], settings.metric, settings.precision, settings.device, spread=spread)
     graph = find_graph(similarity, settings, Run(device=settings.device))
     core_n, kept_n, turns_k = arrays["core"], arrays["kept"], arrays["turns"]
     aim = Aim(values["rule"], arrays["c"], arrays["codes"], turns_k, len(turns_k))
@@ -57,9 +55,7 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progr
     return {"owners": picked_k, "counts": counts, "samples": samples, "similarities": similarities, "load": own_load_n}
 
 
-def pick_over_partitions(
-    candidates: Candidates, aim: Aim, settings: GraphSettings, division: Division, run: Run
-) -> tuple[Picker, Graph]:
+def pick_over_partitions(candidates: Candidates, aim: Aim, settings: GraphSettings, division: Division, run: Run) -> tuple[Picker, Graph]:
     """Return the greedy run over what the partitions picked, before its first pick, and its graph.
 
     All samples count in it, each with the edges that a partition saw which it is part of: those to picks of its own partition, and
@@ -69,7 +65,6 @@ def pick_over_partitions(
         candidates: N samples.
         aim: what is to be picked of all of them.
         settings: of the graph; its memory is that of the edges to all picks.
-        division: how the samples are cut.
         run: of it ``hand_out``, which gets the partitions, and ``progress``.
     Raises:
         InputError: the edges to what is picked do not fit the memory.
@@ -98,12 +93,7 @@ def _picks_of(regions: Sequence[Region], aim: Aim, kept_n: np.ndarray, oversampl
 
 
 def _blocks_of(
-    candidates: Candidates,
-    features: Features,
-    aim: Aim,
-    settings: GraphSettings,
-    regions: Sequence[Region],
-    picks_pc: np.ndarray,
+    candidates: Candidates, features: Features, aim: Aim, settings: GraphSettings, regions: Sequence[Region], picks_pc: np.ndarray
 ) -> list[Block]:
     spread = {} if settings.metric == "cosine" else _spread(features, candidates.order_n)
 

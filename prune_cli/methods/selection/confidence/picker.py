@@ -58,12 +58,9 @@ class Picker:
         aim: what is to be picked.
         load_n: (N,) float64 what lies around each sample before the first pick; it grows in place.
         free: (F,) int64 the samples that may be picked, ascending.
-        progress: told of the picks, which are those of ``picks``.
     """
 
-    def __init__(
-        self, graph: Graph, aim: Aim, load_n: np.ndarray, free: np.ndarray, progress: Progress = silent
-    ) -> None:
+    def __init__(self, graph: Graph, aim: Aim, load_n: np.ndarray, free: np.ndarray, progress: Progress = silent) -> None:
         n_samples, n_classes = len(aim.c_n), aim.n_classes
         self._rows, self._aim, self._progress = graph.rows, aim, progress
         self._loads = Loads(aim.c_n, load_n, np.exp(-2 * load_n))

@@ -1,4 +1,4 @@
-"""Rows by ascending id, which greedy loops go over, and the ranking that their picks are."""
+"""The graph of what each sample covers, and the greedy picks that cover all samples best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facility location over partitions: what is done within one, and what the second round goes over."""
+"""Facility location: the samples that stand best for all, over nearest neighbors; at once, or by partitions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,9 @@ from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.engines.engine import Arrays, Block, BlockWork
 from prune_cli.methods.partition import Region
-from prune_cli.methods.selection.contract import Candidates, Choice, Extra, ProblemSize, Run
-from prune_cli.methods.selection.coverage.covers import (
-    choice_of,
-    covered_by,
-    covers_of,
-    kept_and_free,
-    pick_covering,
-    rows_by_id,
-)
+from prune_cli.methods.selection.capabilities import ProblemSize
+from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Run
+from prune_cli.methods.selection.coverage.covers import choice_of, covered_by, covers_of, kept_and_free, pick_covering, rows_by_id
 from prune_cli.methods.selection.greedy import (
     Division,
     Partitioned,
@@ -33,14 +27,7 @@ from prune_cli.methods.selection.greedy import (
     second_round,
     shares,
 )
-from prune_cli.methods.selection.neighbors.nearest import (
-    EXACT_ROWS,
-    answer_bytes,
-    nearest_neighbors,
-    search_bytes,
-    search_work,
-    unit_rows,
-)
+from prune_cli.methods.selection.neighbors.nearest import EXACT_ROWS, answer_bytes, nearest_neighbors, search_bytes, search_work, unit_rows
 from prune_cli.methods.selection.neighbors.tiles import Edges
 
 
@@ -55,7 +42,6 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progr
     Args:
         values: ``neighbors``, ``count`` (how many to pick), ``seed``, ``device``.
         arrays: of M samples, those of the halo among them, by ascending id: ``features`` (M, D) float32, ``kept`` and ``core`` (M,) bool.
-        progress: told of the search for neighbors.
     Returns:
         ``owners`` (K,) int64 picks in their order, then the kept samples of the core, ``picks`` (1,) how many are picks; ``counts`` (K,)
         int64 edges of each, ``samples`` int32 and ``similarities`` float32 of these; ``reach`` (M,) float32, how near the last neighbor
@@ -88,15 +74,12 @@ def pick_in_partition(values: Mapping[str, Any], arrays: Arrays, progress: Progr
     }
 
 
-def pick_over_partitions(
-    candidates: Candidates, n_neighbors: int, division: Division, count: int, run: Run
-) -> SecondRound:
+def pick_over_partitions(candidates: Candidates, n_neighbors: int, division: Division, count: int, run: Run) -> SecondRound:
     """Return what the picks of the partitions and the kept samples cover, and the picks.
 
     Args:
         candidates: N samples.
         n_neighbors: nearest samples that can stand for a sample.
-        division: how the samples are cut.
         count: how many the second round picks.
         run: of it ``seed``, ``device`` and ``hand_out``, which gets the partitions.
     """
@@ -176,14 +159,12 @@ class FacilityLocationParams(Partitioned):
         return BlockWork(division.count, partition_bytes(inside, width, self.neighbors), flops)
 
 
-def facility_location_order(
-    candidates: Candidates, params: FacilityLocationParams = FacilityLocationParams(), run: Run = Run()
-) -> Choice:
+def facility_location_order(candidates: Candidates, params: FacilityLocationParams = FacilityLocationParams(), run: Run = Run()) -> Choice:
     r"""Return the samples by how much each adds to ``sum_i max_{j in S} s_ij``: how well the chosen stand for all.
 
     ``s_ij = (1 + cos) / 2`` where j is i itself or one of its nearest ``neighbors``, else 0. The objective is monotone and
     submodular; the greedy answer is within 1 - 1/e of the best. With ``parts`` it is greedy within partitions of near samples, then
-    among what these picked (see partitions.py): a partition sees the neighbors that are in it or in its halo.
+    among what these picked: a partition sees the neighbors that are in it or in its halo.
 
     Args:
         candidates: the samples; of them ``features`` and ``kept``.

@@ -29,7 +29,6 @@ def graph_cut_order(candidates: Candidates, params: GraphCutParams = GraphCutPar
 
     Args:
         candidates: the samples; of them ``features`` and ``kept``.
-        params: see `GraphCutParams`.
         run: of it ``counts``, the largest of which is how many are ranked; equal gains go by id.
     Returns:
         Choice of one ranking with gains that never rise.

@@ -29,7 +29,6 @@ def herding_order(candidates: Candidates, params: HerdingParams = HerdingParams(
 
     Args:
         candidates: the samples; of them ``features`` and ``kept`` (these count as picked).
-        params: see `HerdingParams`.
         run: of it ``counts``, the largest of which is how many are ranked; equal products go by id.
     Returns:
         Choice of one ranking; its gain is ``w . x``.

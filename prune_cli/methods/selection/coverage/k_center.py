@@ -19,9 +19,7 @@ from prune_cli.methods.selection.greedy import compile_heap
 class KCenterParams:
     """Parameters of ``kcenter``."""
 
-    metric: Literal["cosine", "euclidean"] = param(
-        "euclidean", "distance between two samples (cosine: between the rows at length 1)"
-    )
+    metric: Literal["cosine", "euclidean"] = param("euclidean", "distance between two samples (cosine: between the rows at length 1)")
 
 
 def k_center_order(candidates: Candidates, params: KCenterParams = KCenterParams(), run: Run = Run()) -> Choice:
@@ -32,7 +30,6 @@ def k_center_order(candidates: Candidates, params: KCenterParams = KCenterParams
 
     Args:
         candidates: the samples; of them ``features`` and ``kept``.
-        params: see `KCenterParams`.
         run: of it ``counts``, the largest of which is how many are ranked; equal distances go by id.
     Returns:
         Choice of one ranking; its gain is the distance to those picked before (0 for the first).
@@ -58,9 +55,7 @@ def k_center_order(candidates: Candidates, params: KCenterParams = KCenterParams
     if not len(given) and count:
         first = 1
         mean_d = mean_row(rows_nd)
-        nearest = np.concatenate(
-            [((rows_nd[s : s + CHUNK] - mean_d) ** 2).sum(axis=1) for s in range(0, len(rows_nd), CHUNK)]
-        )
+        nearest = np.concatenate([((rows_nd[s : s + CHUNK] - mean_d) ** 2).sum(axis=1) for s in range(0, len(rows_nd), CHUNK)])
         picked_k[0] = int(nearest.argmin())
         given = picked_k[:1].copy()
         free = free[free != picked_k[0]]

@@ -11,7 +11,8 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.engines.engine import BlockWork
-from prune_cli.methods.selection.contract import Candidates, Choice, ProblemSize, Ranking, Run, nested
+from prune_cli.methods.selection.capabilities import ProblemSize
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run, nested
 from prune_cli.methods.selection.greedy import compile_heap
 from prune_cli.methods.selection.neighbors.nearest import answer_bytes, nearest_neighbors, search_bytes, search_work
 
@@ -23,9 +24,7 @@ class D2Params:
     neighbors: int = param(5, "nearest samples that messages go between", low=1)
     gamma: float = param(0.1, "how fast what a picked sample takes from a neighbor falls with the distance", low=0.0)
     forward_gamma: float = param(1.0, "how fast what a neighbor adds at first falls with the distance", low=0.0)
-    metric: Literal["cosine", "euclidean"] = param(
-        "euclidean", "distance of the features (cosine: between the rows at length 1)"
-    )
+    metric: Literal["cosine", "euclidean"] = param("euclidean", "distance of the features (cosine: between the rows at length 1)")
 
     def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the graph of neighbors, and of the search for them."""
@@ -45,7 +44,6 @@ def d2_order(candidates: Candidates, params: D2Params = D2Params(), run: Run = R
 
     Args:
         candidates: the samples; of them ``difficulty_n``, ``features`` and ``kept`` (these count as picked, all at once).
-        params: see `D2Params`.
         run: what `nearest_neighbors` takes of it; the order holds for all counts.
     Returns:
         Choice of one ranking of all samples that are free; its gain is v when picked.

@@ -1,4 +1,4 @@
-"""Samples in cells around centroids, and which cells are near each other: where neighbors are looked for, if not everywhere."""
+"""The graph of all pairs of samples more alike than a threshold, by tiles of products; all tiles, or those of cells near each other."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ def make_cells(similarity: Similarity, probes: int, seed: int, progress: Progres
         similarity: N samples.
         probes: how many cells each cell is compared with, itself among them.
         seed: draws the samples k-means is trained on, and its first centroids.
-        progress: told of the assignment.
     Source:
         The inverted file of Jegou, Douze, Schmid, TPAMI 2011, with both sides of a pair taken from cells.
     """
@@ -92,12 +91,7 @@ _PAIR_BYTES = 24  # two edges of 12 bytes
 
 
 def build_graph(
-    similarity: Similarity,
-    threshold: float,
-    run: Run = Run(),
-    *,
-    max_bytes: int | None = None,
-    cells: Cells | None = None,
+    similarity: Similarity, threshold: float, run: Run = Run(), *, max_bytes: int | None = None, cells: Cells | None = None
 ) -> Edges | None:
     """Return every pair with a similarity above the threshold, or None where these take more bytes than allowed.
 
@@ -164,11 +158,7 @@ def graph_work(n_samples: int, width: int, probes: int | None) -> BlockWork:
 
 
 def _tiles_of(
-    similarity: Similarity,
-    threshold: float,
-    slices: Sequence[slice],
-    tiles: Sequence[tuple[int, int]],
-    hand_out: MapBlocks,
+    similarity: Similarity, threshold: float, slices: Sequence[slice], tiles: Sequence[tuple[int, int]], hand_out: MapBlocks
 ) -> Iterator[tuple[TileEdges, TileEdges]]:
     """Yield the edges of every tile, those back too where its sides are not the same."""
     on_cpu = resolve_device(similarity.device).type == "cpu"
@@ -179,12 +169,7 @@ def _tiles_of(
     blocks = []
     for mine in of_blocks:
         sides = [[slices[side].start, slices[side].stop] for t in mine for side in tiles[t]]
-        values = {
-            "threshold": threshold,
-            "tiles": sides,
-            "device": similarity.device,
-            "half_precision": similarity.half_precision,
-        }
+        values = {"threshold": threshold, "tiles": sides, "device": similarity.device, "half_precision": similarity.half_precision}
         name, pairs = f"edges of tiles {mine[0]}-{mine[-1]}", int(pairs_t[mine].sum())
         flops = 2.0 * similarity.rows_nd.shape[1] * pairs
         blocks.append(Block(name, values, dict, _PAIR_BYTES * pairs, flops, kept=hand_out.elsewhere))
@@ -204,7 +189,6 @@ def edges_of_tiles(values: Mapping[str, Any], arrays: Arrays, progress: Progress
     Args:
         values: ``threshold``, ``device``, ``half_precision``; ``tiles``, the first row and the one after the last of both sides of each.
         arrays: ``rows`` and ``half`` of all samples, as `Similarity` has them.
-        progress: told nothing: a block is small.
     Returns:
         ``counts`` int64 of the edges of every row of a side, and ``numbers`` int32 (within the other side) and ``similarities`` of these.
     """

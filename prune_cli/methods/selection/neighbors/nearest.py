@@ -108,7 +108,6 @@ def nearest_of_rows(values: Mapping[str, Any], arrays: Arrays, progress: Progres
     Args:
         values: ``start`` and ``stop`` of the rows, ``neighbors`` K, ``device``.
         arrays: ``rows`` (N, D) float32.
-        progress: told nothing: a block is small.
     Returns:
         ``found`` (B, K) int32, in any order where distances are nearly the same.
     Cost:
@@ -121,9 +120,7 @@ def nearest_of_rows(values: Mapping[str, Any], arrays: Arrays, progress: Progres
     half_squares = rows.square().sum(dim=1) / 2
     found = []
     for start in range(values["start"], values["stop"], height):
-        near = torch.addmm(
-            half_squares, rows[start : min(start + height, values["stop"])], rows.T, beta=-1.0
-        )  # larger = nearer
+        near = torch.addmm(half_squares, rows[start : min(start + height, values["stop"])], rows.T, beta=-1.0)  # larger = nearer
         own = torch.arange(start, start + len(near), device=device)
         near[own - start, own] = -torch.inf
         found.append(near.topk(values["neighbors"], dim=1).indices.to(torch.int32).cpu().numpy())

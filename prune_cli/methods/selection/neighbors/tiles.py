@@ -92,9 +92,7 @@ def prepare_similarity(
             total = sum(rows_nd[s : s + _CHUNK].sum(axis=0, dtype=np.float64) for s in range(0, n_samples, _CHUNK))
         mean_d = total / n_samples if spread is None else spread[0]
         np.subtract(rows_nd, mean_d.astype(rows_nd.dtype), out=rows_nd)
-        squares = np.concatenate(
-            [(rows_nd[s : s + _CHUNK].astype(np.float64) ** 2).sum(axis=1) for s in range(0, n_samples, _CHUNK)]
-        )
+        squares = np.concatenate([(rows_nd[s : s + _CHUNK].astype(np.float64) ** 2).sum(axis=1) for s in range(0, n_samples, _CHUNK)])
         scale = (squares.mean() if spread is None else spread[1]) or 1.0
         np.divide(rows_nd, rows_nd.dtype.type(np.sqrt(scale)), out=rows_nd)
         half_n = (squares / scale / 4).astype(rows_nd.dtype)

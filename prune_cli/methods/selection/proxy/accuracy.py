@@ -1,4 +1,4 @@
-"""What classifiers say of samples: how many each gets right."""
+"""How good a selection looks to a linear classifier: ridge regression on it, accuracy on all samples, for many at once."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ _OUTPUT_NUMBERS = 1 << 22  # outputs that are computed together
 _TIE = 1e-10  # outputs this close, relative to the lengths of features and weights, are a tie
 
 
-def right_counts(
-    samples: LabelledVectors, weights_wdc: torch.Tensor, bias: bool, run: Run, name: str = "proxy"
-) -> np.ndarray:
+def right_counts(samples: LabelledVectors, weights_wdc: torch.Tensor, bias: bool, run: Run, name: str = "proxy") -> np.ndarray:
     """Return (W,) int64 samples that each of W classifiers gets right; see `count_right`.
 
     Args:
@@ -73,7 +71,6 @@ def count_right(values: Mapping[str, Any], arrays: Arrays, progress: Progress = 
         values: ``bias``, ``device``.
         arrays: ``rows`` (B, D) float32 and ``codes`` (B,) int64; ``weights`` (W, D, C) float64, the same as ``weights32`` (C W, D) float32,
             and ``lengths`` (W,), the largest length of a class's weights.
-        progress: told nothing: a block is small.
     Returns:
         ``right`` (W,) int64.
     Cost:
@@ -82,9 +79,7 @@ def count_right(values: Mapping[str, Any], arrays: Arrays, progress: Progress = 
     import torch
 
     device = resolve_device(values["device"])
-    weights_wdc, weights32, lengths_w = (
-        tensor_of(arrays[name]).to(device) for name in ("weights", "weights32", "lengths")
-    )
+    weights_wdc, weights32, lengths_w = (tensor_of(arrays[name]).to(device) for name in ("weights", "weights32", "lengths"))
     n_subsets, width, n_classes = weights_wdc.shape
     # Any order of summation in float32 errs by less than this, relative to the lengths; twice, for two outputs.
     unit = 2.0 * (width + 2) * 2.0**-24
@@ -149,7 +144,6 @@ def ridge_right_counts(samples: LabelledVectors, subsets: Subsets, proxy: Proxy,
     Args:
         samples: N samples of C classes, whose vectors of D numbers are read twice.
         subsets: W subsets.
-        proxy: the classifier.
         run: of it ``device``, where products run, and ``hand_out``, which gets blocks of both passes, some rows each.
     Returns:
         (W,) int64. A tie of the label's class with another is not right.

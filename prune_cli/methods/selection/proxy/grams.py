@@ -1,4 +1,4 @@
-"""Vectors sorted by cell, so that a block has few cells and their sums are small beside it."""
+"""Sums over cells: ``F'F`` and ``F'Y``, and the ridge classifiers of subsets that are solved from them."""
 
 from __future__ import annotations
 
@@ -79,11 +79,7 @@ class VectorsByCell:
             here = self._batches[number].positions[places]
             rows = self._read(number)
             sorted_already = len(places) == len(rows) and bool((np.diff(places) == 1).all())
-            return {
-                "rows": rows if sorted_already else rows[places],
-                "codes": self._codes_n[here],
-                "cells": self._cell_n[here],
-            }
+            return {"rows": rows if sorted_already else rows[places], "codes": self._codes_n[here], "cells": self._cell_n[here]}
 
         return gather
 
@@ -126,7 +122,6 @@ def sum_cells(values: Mapping[str, Any], arrays: Arrays, progress: Progress = si
     Args:
         values: ``n_classes``, ``bias``, ``device``.
         arrays: ``rows`` (B, D) float32, ``codes`` and ``cells`` (B,) int64, of samples by cell.
-        progress: told nothing: a block is small.
     Returns:
         ``cells`` (K,) int64, ``ff`` (K, D, D) and ``fy`` (K, D, C) float64.
     Cost:

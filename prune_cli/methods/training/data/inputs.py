@@ -1,4 +1,4 @@
-"""Inputs of mean 0 and deviation 1: the statistics of what is trained on, and batches normalised by them."""
+"""What training reads: pictures or vectors, in memory or streamed, normalised, and the batches cut from them."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def channel_statistics(inputs: Inputs, order_m: IntArray, workers: int) -> tuple
     return mean, np.where(std > 1e-6 * np.abs(mean), std, 1.0)  # below that it is rounding
 
 
-def input_preparation(
-    input_shape: tuple[int, ...], mean: FloatArray, std: FloatArray, device: torch.device
-) -> Callable[[Tensor], Tensor]:
+def input_preparation(input_shape: tuple[int, ...], mean: FloatArray, std: FloatArray, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the function from a batch as `input_batches` yields it to what a network takes, normalised.
 
     Args:
@@ -166,14 +164,10 @@ def check_inputs(inputs: Inputs) -> None:
     """
     kind = inputs.dtype if isinstance(inputs, np.ndarray) else np.dtype(np.uint8)
     if (len(inputs.shape), kind) not in {(4, np.dtype(np.uint8)), (2, np.dtype(np.float32))}:
-        raise InputError(
-            f"inputs are {kind} {tuple(inputs.shape)}", "give (M, H, W, C) uint8 pictures or (M, D) float32 vectors"
-        )
+        raise InputError(f"inputs are {kind} {tuple(inputs.shape)}", "give (M, H, W, C) uint8 pictures or (M, D) float32 vectors")
 
 
-def input_batches(
-    inputs: Inputs, positions: Iterable[IntArray], device: torch.device, workers: int
-) -> Generator[Tensor, None, None]:
+def input_batches(inputs: Inputs, positions: Iterable[IntArray], device: torch.device, workers: int) -> Generator[Tensor, None, None]:
     """Yield the inputs at each array of positions as a tensor on the device, (B, H, W, C) uint8 or (B, D) float32.
 
     In memory the whole set lies on the device and is indexed there (on a CUDA device if it takes at most half of the

@@ -11,17 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-SIGNED = (
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "rotate",
-    "brightness",
-    "contrast",
-    "sharpness",
-    "saturation",
-)
+SIGNED = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "contrast", "sharpness", "saturation")
 """The operations that go either way, in the order of the draws; ``saturation`` for pictures in colour alone."""
 
 UNSIGNED = ("posterize", "solarize", "auto_contrast", "equalize", "identity")
@@ -225,16 +215,11 @@ def _sources(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def _affine(
-    images: Tensor,
-    translate: list[int] | None = None,
-    shear: list[float] | None = None,
-    center: list[float] | None = None,
+    images: Tensor, translate: list[int] | None = None, shear: list[float] | None = None, center: list[float] | None = None
 ) -> Tensor:
     from torchvision.transforms.v2 import functional as F
 
-    moved: Tensor = F.affine(
-        images, angle=0.0, translate=translate or [0, 0], scale=1.0, shear=shear or [0.0, 0.0], fill=0, center=center
-    )
+    moved: Tensor = F.affine(images, angle=0.0, translate=translate or [0, 0], scale=1.0, shear=shear or [0.0, 0.0], fill=0, center=center)
     return moved
 
 

@@ -1,4 +1,4 @@
-"""Who watches a training, and what it is given to go on from."""
+"""What the loop leaves to others: a recipe brings a `Learner`, what shrinks networks a `Structure`, and an observer looks on."""
 
 from __future__ import annotations
 
@@ -174,7 +174,6 @@ class Structure:
 
         Args:
             turn, network: which one, whole.
-            arrays, state: of the checkpoint.
             shapes: of the network's tensors in it.
         """
         return None

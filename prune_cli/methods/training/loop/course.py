@@ -27,12 +27,10 @@ class Course:
     Args:
         data: what is trained on.
         plan: how the stream is cut.
-        schedule: the learning rate.
         augmentations: of the pictures, one for each view of a sample that the recipe wants; none for vectors.
         mean, std: (C,) float64, see `channel_statistics`.
         learner: what the recipe makes of a batch.
         structure: what becomes of the networks' units and layers.
-        seed: the run's seed.
         device: where it runs.
         dtype: of convolutions and matrix products; float32, or bfloat16 under autocast. The head and the loss are
             always float32.

@@ -14,7 +14,7 @@ from prune_cli.methods.training.data.inputs import IntArray, input_batches, inpu
 from prune_cli.methods.training.data.pieces import Pieces, in_pieces, joined
 from prune_cli.methods.training.loop.course import Course
 from prune_cli.methods.training.loop.recording import Recorder, measure
-from prune_cli.methods.training.networks.network import embed_and_classify
+from prune_cli.methods.training.networks.precision import embed_and_classify
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,10 +58,7 @@ def record_evaluations(network: Network, course: Course, recorder: Recorder, pie
 
 
 def _measures(
-    network: Network,
-    course: Course,
-    gradient_norms: Callable[[Network, Tensor, Tensor], Tensor] | None,
-    pieces: Pieces,
+    network: Network, course: Course, gradient_norms: Callable[[Network, Tensor, Tensor], Tensor] | None, pieces: Pieces
 ) -> dict[str, NDArray[np.float32]]:
     import torch
 
@@ -78,13 +75,7 @@ def _measures(
 
 
 def _look_at_all(
-    network: Network,
-    course: Course,
-    pieces: Pieces,
-    turn: int,
-    order_m: IntArray,
-    work: Callable[[Tensor, Tensor], Tensor],
-    dim: int,
+    network: Network, course: Course, pieces: Pieces, turn: int, order_m: IntArray, work: Callable[[Tensor, Tensor], Tensor], dim: int
 ) -> list[Tensor]:
     """Return what ``work`` makes of inputs and labels, block by block in this order; samples run along ``dim``."""
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prune_cli.methods.training.data.pieces import in_pieces, joined
 from prune_cli.methods.training.loop.contract import StepSamples
 from prune_cli.methods.training.loop.course import TrainingState
-from prune_cli.methods.training.networks.network import embed_and_classify
+from prune_cli.methods.training.networks.precision import embed_and_classify
 
 if TYPE_CHECKING:
     from torch import Tensor

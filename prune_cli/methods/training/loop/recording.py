@@ -1,4 +1,4 @@
-"""Loss and accuracy of each pass of a training, read from the device now and then."""
+"""What a training run keeps of every sample and of every pass, gathered on the device and handed on pass by pass."""
 
 from __future__ import annotations
 

@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 
 
 def train_networks(
-    networks: Sequence[Network],
-    optimizers: Sequence[torch.optim.Optimizer],
-    course: Course,
-    observer: Observer,
-    resume: Checkpoint | None,
+    networks: Sequence[Network], optimizers: Sequence[torch.optim.Optimizer], course: Course, observer: Observer, resume: Checkpoint | None
 ) -> None:
     """Train networks in place for all the steps of their course.
 
@@ -68,9 +64,7 @@ def train_networks(
             if networks[0].draws_noise:
                 torch.manual_seed(stream_seed(course.seed, "noise", step * ranks.size + ranks.rank))
             rate = course.schedule.rate(step)
-            logits_bc, losses_b = (
-                ranks.gathered(values, len(batch.passes)) for values in _take_step(state, samples, rate)
-            )
+            logits_bc, losses_b = (ranks.gathered(values, len(batch.passes)) for values in _take_step(state, samples, rate))
             with torch.no_grad():
                 if recorder is not None:
                     recorder.add(batch.positions, batch.passes, logits_bc)

@@ -143,7 +143,6 @@ class Schedule:
     """The learning rate as a function of the step alone: a linear warm-up, then a cosine or a constant.
 
     Args:
-        peak: the highest rate.
         n_steps: S.
         n_warmup: steps until the peak; step s < n_warmup has ``peak (s + 1) / (n_warmup + 1)``.
         final_fraction: the cosine ends just above this share of the peak.

@@ -93,9 +93,7 @@ def parse_architecture(text: str) -> Architecture:
     if default is None:
         raise InputError(f"architecture {text!r} gives a width, and {name} has none", f"write it as {name}")
     if not (detail.isascii() and detail.isdigit() and int(detail) >= 1):
-        raise InputError(
-            f"architecture {text!r}: the width {detail!r} is not 1 or more", f"write it as {name}:{default}"
-        )
+        raise InputError(f"architecture {text!r}: the width {detail!r} is not 1 or more", f"write it as {name}:{default}")
     return Architecture(name, int(detail))
 
 

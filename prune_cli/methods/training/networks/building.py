@@ -16,14 +16,7 @@ from prune_cli.core.rng import stream_seed
 from prune_cli.methods.training.networks.architectures import NETWORKS, TORCHVISION, Architecture, parse_architecture
 from prune_cli.methods.training.networks.from_torchvision import build_torchvision_network
 from prune_cli.methods.training.networks.network import Network
-from prune_cli.methods.training.networks.pictures import (
-    VGG16,
-    LeNet5,
-    LinearNetwork,
-    MultilayerPerceptron,
-    ResNet,
-    ResNet9,
-)
+from prune_cli.methods.training.networks.pictures import VGG16, LeNet5, LinearNetwork, MultilayerPerceptron, ResNet, ResNet9
 
 
 def build_network(architecture: str, input_shape: tuple[int, ...], n_classes: int, seed: int) -> Network:
@@ -61,9 +54,7 @@ def _check_shape(kind: Architecture, input_shape: tuple[int, ...], n_classes: in
             f"use {fitting}, or train on the images (--input image)",
         )
     if kind.name == TORCHVISION and input_shape[2] not in {1, 3}:
-        raise InputError(
-            f"architecture '{kind}' takes 1 or 3 channels, not {input_shape[2]}", "use resnet9 or resnet18"
-        )
+        raise InputError(f"architecture '{kind}' takes 1 or 3 channels, not {input_shape[2]}", "use resnet9 or resnet18")
 
 
 def _build_own(kind: Architecture, input_shape: tuple[int, ...], n_classes: int) -> Network:

@@ -59,9 +59,7 @@ def build_torchvision_network(name: str, input_shape: tuple[int, ...], n_classes
         body = models.get_model(name, **options)
         heads = [n for n, m in body.named_modules() if isinstance(m, nn.Linear) and m.out_features == n_classes]
         if not heads:
-            raise InputError(
-                f"torchvision:{name} does not end in a linear layer", "use torchvision:resnet50 or another"
-            )
+            raise InputError(f"torchvision:{name} does not end in a linear layer", "use torchvision:resnet50 or another")
         network = TorchvisionNetwork(body, heads[-1])
         with torch.no_grad():
             network.eval()(zero_input(input_shape))

@@ -21,9 +21,7 @@ def require() -> None:
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UnavailableError(
-            f"ONNX is written by packages that are not installed: {', '.join(missing)}", "pip install 'prune-cli[onnx]'"
-        )
+        raise UnavailableError(f"ONNX is written by packages that are not installed: {', '.join(missing)}", "pip install 'prune-cli[onnx]'")
 
 
 def to_onnx(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Networks for vectors, which take flattened pictures as well.
+"""Networks for small pictures, of any size, and for vectors: a layer never pools below 1 x 1.
 
 This module imports torch, so it is imported inside functions only.
 """
@@ -181,9 +181,7 @@ class ResNet(Network):
         filters changes, the shortcut is a 1 x 1 convolution in ResNet-20 and 56 too (their option B).
     """
 
-    def __init__(
-        self, channels: int, width: int, n_classes: int, stages: tuple[int, ...], preactivation: bool = False
-    ) -> None:
+    def __init__(self, channels: int, width: int, n_classes: int, stages: tuple[int, ...], preactivation: bool = False) -> None:
         super().__init__()
         block: type[nn.Module] = PreActivationBlock if preactivation else BasicBlock
         self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
@@ -192,9 +190,7 @@ class ResNet(Network):
         n_in = width
         for number, n_blocks in enumerate(stages):
             n_out, stride = width * 2**number, 1 if number == 0 else 2
-            built.append(
-                nn.Sequential(*(block(n_out if k else n_in, n_out, 1 if k else stride) for k in range(n_blocks)))
-            )
+            built.append(nn.Sequential(*(block(n_out if k else n_in, n_out, 1 if k else stride) for k in range(n_blocks))))
             n_in = n_out
         self.stages = nn.Sequential(*built)
         self.head = nn.Linear(n_in, n_classes)

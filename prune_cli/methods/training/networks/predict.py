@@ -18,7 +18,7 @@ from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.data.augment import Augmentation, augment
 from prune_cli.methods.training.data.inputs import Inputs, IntArray, check_inputs, input_batches, input_preparation
 from prune_cli.methods.training.data.pieces import Pieces, in_pieces, joined
-from prune_cli.methods.training.networks.network import embed_and_classify
+from prune_cli.methods.training.networks.precision import embed_and_classify
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +81,6 @@ def augmentation_draws(augmentation: Augmentation, ranks_n: IntArray, n_ranks: i
         augmentation: what the draws are for.
         ranks_n: (N,) int64, the place of each sample in the order of the ids, 0 to ``n_ranks`` - 1.
         n_ranks: samples of the whole data set.
-        seed: the run's seed.
     Returns:
         (N, K) float32 in [0, 1).
     """
@@ -148,7 +147,6 @@ def predict(
             here so that scores are not rounded, or ``bfloat16``.
         look: what is wanted; by default the logits of un-augmented inputs alone.
         network: what `ready_network` returned for these tensors; None: it is made.
-        progress: told after each batch.
         note: told once where batches go through the device in pieces, for want of memory.
     Returns:
         See `Prediction`; rows in the order of the inputs.
@@ -183,8 +181,7 @@ def _check_asked(model: Mapping[str, Any], inputs: Inputs, runtime: Runtime) -> 
     input_shape = tuple(model["input_size"])
     if tuple(inputs.shape[1:]) != input_shape:
         raise InputError(
-            f"the inputs are {' x '.join(map(str, inputs.shape[1:]))}, and the model was trained on"
-            f" {' x '.join(map(str, input_shape))}",
+            f"the inputs are {' x '.join(map(str, inputs.shape[1:]))}, and the model was trained on {' x '.join(map(str, input_shape))}",
             "resize the pictures to the model's input size",
         )
     if runtime.precision not in {"auto", "float32", "bfloat16"}:
@@ -192,12 +189,7 @@ def _check_asked(model: Mapping[str, Any], inputs: Inputs, runtime: Runtime) -> 
 
 
 def _looked_at(
-    network: Network,
-    model: Mapping[str, Any],
-    inputs: Inputs,
-    runtime: Runtime,
-    look: Look,
-    note: Callable[[str], None],
+    network: Network, model: Mapping[str, Any], inputs: Inputs, runtime: Runtime, look: Look, note: Callable[[str], None]
 ) -> Generator[tuple[slice, Tensor, Tensor, Tensor | None], None, None]:
     """Yield of each batch which rows it has, logits, embeddings, and norms where they are wanted."""
     import torch

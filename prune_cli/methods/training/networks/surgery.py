@@ -1,4 +1,4 @@
-"""Residual blocks: which tensors are their branch, and what is left without it.
+"""Cutting entries and residual branches out of a network, with the optimiser's state; which tensors are a branch.
 
 This module imports torch, so it is imported inside functions only.
 """
@@ -91,9 +91,7 @@ def residual_blocks(network: Network) -> list[ResidualBlock]:
     return found
 
 
-def _block(
-    name: str, module: nn.Module, branch: Iterable[str], scaled: Iterable[str], left: nn.Module
-) -> ResidualBlock:
+def _block(name: str, module: nn.Module, branch: Iterable[str], scaled: Iterable[str], left: nn.Module) -> ResidualBlock:
     def tensors(parts: Iterable[str], buffers: bool) -> tuple[str, ...]:
         return tuple(
             f"{name}.{part}.{tensor}"
@@ -136,7 +134,6 @@ def remove_branches(network: Network, names: Iterable[str], optimizer: torch.opt
 
     Args:
         network: changed in place.
-        names: of the blocks.
         optimizer: of its parameters; it forgets those of the branches.
     Raises:
         InputError: no such block.
@@ -155,10 +152,7 @@ def remove_branches(network: Network, names: Iterable[str], optimizer: torch.opt
 
 
 def take_shape(
-    network: Network,
-    removed: Iterable[str],
-    shapes: Mapping[str, Sequence[int]],
-    optimizer: torch.optim.Optimizer | None = None,
+    network: Network, removed: Iterable[str], shapes: Mapping[str, Sequence[int]], optimizer: torch.optim.Optimizer | None = None
 ) -> None:
     """Give a whole network the shape of a cut one; what its tensors hold is then for the caller to fill in.
 
@@ -166,7 +160,6 @@ def take_shape(
         network: as it was built, changed in place.
         removed: blocks whose branches are gone.
         shapes: name in the state dict -> shape.
-        optimizer: of its parameters.
     Raises:
         InputError: a tensor that would have to grow, or another number of dimensions.
     """
@@ -187,9 +180,7 @@ def take_shape(
         _replace(network, name, cut, optimizer)
 
 
-def _replace(
-    network: Network, name: str, cut: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer | None
-) -> None:
+def _replace(network: Network, name: str, cut: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer | None) -> None:
     """Put what ``cut`` makes of a tensor, and of its momentum, in its place."""
     path, _, attribute = name.rpartition(".")
     module = network.get_submodule(path)
@@ -204,9 +195,7 @@ def _replace(
                 for group in optimizer.param_groups:
                     group["params"] = [new if p is old else p for p in group["params"]]
                 state = optimizer.state.pop(old, {})
-                optimizer.state[new] = {
-                    k: cut(v) if isinstance(v, Tensor) and v.shape == old.shape else v for k, v in state.items()
-                }
+                optimizer.state[new] = {k: cut(v) if isinstance(v, Tensor) and v.shape == old.shape else v for k, v in state.items()}
     _tell_sizes(module, len(getattr(module, attribute)))
 
 

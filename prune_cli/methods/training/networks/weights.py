@@ -21,7 +21,6 @@ def tensors_of_torch_file(raw: bytes, name: str) -> dict[str, NDArray[np.float32
     """Return the tensors of a file that ``torch.save`` wrote of a state dict, by `torch.load` with ``weights_only``.
 
     Args:
-        raw: the bytes of the file.
         name: of the file, for messages.
     Returns:
         Arrays by name, float32; a wrapper (``state_dict``, ``model``) and a ``module.`` prefix are taken off.

@@ -32,9 +32,7 @@ class DivideMixParams(RelabelParams):
     """Parameters of ``dividemix``."""
 
     warmup: int | None = param(
-        None,
-        "passes of plain cross-entropy first (30 for 100 classes); none: 10, or 0 if both networks begin trained",
-        low=0,
+        None, "passes of plain cross-entropy first (30 for 100 classes); none: 10, or 0 if both networks begin trained", low=0
     )
     threshold: float = param(0.5, "a label is trusted where the mixture holds it clean by more", low=0.0, high=1.0)
     lambda_u: float = param(1.0, "weight of the guessed samples' squared error", low=0.0)
@@ -47,7 +45,6 @@ def clean_probability(losses_m: NDArray[np.float64], seed: int = 0) -> NDArray[n
 
     Args:
         losses_m: (M,) finite; scaled to 0 to 1 first.
-        seed: of the fit.
     Returns:
         (M,) 0 to 1; 1 where all losses are equal.
     Source:
@@ -74,16 +71,13 @@ def sharpen(probs_bc: Tensor, temperature: float) -> Tensor:
     return powers / powers.sum(dim=1, keepdim=True)
 
 
-def mixed_losses(
-    logits_bc: Tensor, targets_bc: Tensor, trusted_b: Tensor, guess_weight: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def mixed_losses(logits_bc: Tensor, targets_bc: Tensor, trusted_b: Tensor, guess_weight: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return the cross-entropy of the trusted, the weighted squared error of the guessed, and the penalty on the mean prediction.
 
     Args:
         logits_bc: (B, C) of mixed samples.
         targets_bc: (B, C) distributions, mixed alike.
         trusted_b: (B,) bool: which have a label that is trusted.
-        guess_weight: of the squared error.
     """
     probs_bc, zero = logits_bc.softmax(1), logits_bc.sum() * 0
     cross_entropy_b = -(targets_bc * logits_bc.log_softmax(1)).sum(1)
@@ -99,8 +93,6 @@ class DivideMix(Learner):
     """Two networks, and how likely each holds every label clean.
 
     Args:
-        data: the samples.
-        params: see `DivideMixParams`.
         device: where the probabilities are.
         seed: draws mixtures, pairs and shares.
     """
@@ -159,9 +151,7 @@ class DivideMix(Learner):
         import torch
 
         seen = torch.cat(list(views))
-        own, other = (
-            torch.stack(forward(k, seen, guess=True).softmax(1).chunk(len(views))).mean(0) for k in (turn, 1 - turn)
-        )
+        own, other = (torch.stack(forward(k, seen, guess=True).softmax(1).chunk(len(views))).mean(0) for k in (turn, 1 - turn))
         return own, (own + other) / 2
 
     def arrays(self) -> Mapping[str, Tensor]:
@@ -177,7 +167,6 @@ def train_dividemix(job: TrainingJob, params: DivideMixParams) -> TrainedModel:
 
     Args:
         job: what is trained on what, see `TrainingJob`; the record is the first network's, on mixed samples.
-        params: see `DivideMixParams`.
     Returns:
         The first network, and relabels by the mean of both: ``p_clean`` is the mean of the mixtures'.
     Raises:

@@ -56,8 +56,6 @@ class EarlyLearning(SampleLearner):
     """ELR: a target of every sample, from the network's own predictions.
 
     Args:
-        data: the samples.
-        params: see `ElrParams`.
         device: where the targets are.
     """
 
@@ -103,9 +101,7 @@ class EarlyLearningPlus(EarlyLearning):
 
     n_networks = 2
 
-    def __init__(
-        self, data: TrainingSet, params: ElrPlusParams, device: torch.device, networks: Sequence[Network], seed: int
-    ) -> None:
+    def __init__(self, data: TrainingSet, params: ElrPlusParams, device: torch.device, networks: Sequence[Network], seed: int) -> None:
         super().__init__(data, params, device)
         self._plus, self._networks, self._seed = params, networks, seed
         self._stays = 0.0
@@ -144,9 +140,7 @@ class EarlyLearningPlus(EarlyLearning):
     def arrays(self) -> Mapping[str, Tensor]:
         """Return the targets and the averaged weights."""
         averaged = {
-            f"average{k}/{name}": tensor
-            for k, average in enumerate(self.averages)
-            for name, tensor in average.state_dict().items()
+            f"average{k}/{name}": tensor for k, average in enumerate(self.averages) for name, tensor in average.state_dict().items()
         }
         return {**super().arrays(), **averaged}
 
@@ -156,7 +150,6 @@ def train_elr(job: TrainingJob, params: ElrParams) -> TrainedModel:
 
     Args:
         job: what is trained on what, see `TrainingJob`.
-        params: see `ElrParams`.
     Returns:
         The network, and relabels: ``p_clean`` is its probability of the given label.
     Raises:
@@ -175,7 +168,6 @@ def train_elr_plus(job: TrainingJob, params: ElrPlusParams) -> TrainedModel:
 
     Args:
         job: what is trained on what, see `TrainingJob`; the record is the first network's, on mixed samples.
-        params: see `ElrPlusParams`.
     Returns:
         The first network's averaged weights, and relabels by the mean of both.
     Raises:

@@ -1,4 +1,4 @@
-"""Which trainings several processes may share."""
+"""What a recipe is asked for, what it hands back, as plain data, and which trainings several processes may share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ def require_shareable(recipe: str, structure: bool, size: int, smallest: int | N
     """Raise where several processes cannot share the batches of a training.
 
     Args:
-        recipe: its name.
         structure: whether the network shrinks.
         size: processes.
         smallest: samples of the smallest batch, once it is known.
@@ -41,8 +40,7 @@ def require_shareable(recipe: str, structure: bool, size: int, smallest: int | N
         )
     if smallest is not None and smallest < 2 * size:
         raise InputError(
-            f"a batch of {smallest} for {size} processes",
-            f"give --batch-size {2 * size} or more: it is that of all processes together",
+            f"a batch of {smallest} for {size} processes", f"give --batch-size {2 * size} or more: it is that of all processes together"
         )
 
 

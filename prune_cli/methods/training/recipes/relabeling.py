@@ -60,10 +60,7 @@ def mixing(seed: int, step: int, turn: int, size: int, alpha: float, device: tor
 
 
 def relabel(
-    probs_mc: NDArray[np.float64],
-    labels_m: NDArray[np.int64],
-    change_above: float = 0.5,
-    p_clean_m: NDArray[np.float64] | None = None,
+    probs_mc: NDArray[np.float64], labels_m: NDArray[np.int64], change_above: float = 0.5, p_clean_m: NDArray[np.float64] | None = None
 ) -> Relabels:
     """Return the labels that probabilities speak for: another one where it is likely enough, and the given one is not likely.
 
@@ -95,7 +92,6 @@ def relabeled(
     """Return a trained network with the labels that probabilities speak for.
 
     Args:
-        learned, job, params: of the recipe.
         probs_mc, p_clean_m: see `relabel`.
         network: which one; None for the first.
     """

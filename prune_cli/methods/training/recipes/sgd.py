@@ -25,7 +25,7 @@ from prune_cli.methods.training.loop.evaluation import all_logits
 from prune_cli.methods.training.loop.steps import train_networks
 from prune_cli.methods.training.loop.timetable import BATCH_SIZE, Schedule, StepPlan, plan_steps
 from prune_cli.methods.training.networks.architectures import Architecture, parse_architecture
-from prune_cli.methods.training.networks.network import choose_precision
+from prune_cli.methods.training.networks.precision import choose_precision
 from prune_cli.methods.training.recipes.job import Tensors, TrainingJob, require_shareable
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ class Learned(Generic[LearnerT]):
 
     Args:
         networks: as they are after the last step.
-        learner: as it is then.
         probs: a network (or a copy of it) and its number (0) -> (M, C) float64 probabilities of all samples it was trained on,
             un-augmented.
         model: see `TrainedModel`.
@@ -85,7 +84,6 @@ def run_recipe(
     selections are paired. Inputs are normalised by the statistics of what is trained on.
 
     Args:
-        recipe: its name.
         job: see `TrainingJob`.
         params: of the recipe, all that SGD needs among them.
         make_learner: device and networks -> what the recipe makes of a batch.
@@ -159,9 +157,7 @@ def _first_networks(recipe: str, job: TrainingJob, kind: Architecture, n_network
     seeds = [seed, *(stream_seed(seed, "network", k) >> 16 for k in range(1, n_networks))]
     networks = [build_network(str(kind), job.data.input_shape, job.data.n_classes, seed) for seed in seeds]
     if len(job.initial) > n_networks:
-        raise InputError(
-            f"first weights for {len(job.initial)} networks, and {recipe} trains {n_networks}", "leave some out"
-        )
+        raise InputError(f"first weights for {len(job.initial)} networks, and {recipe} trains {n_networks}", "leave some out")
     for network, tensors in zip(networks, job.initial, strict=False):
         load_tensors(network, tensors)
     return networks
@@ -186,9 +182,7 @@ def _optimizer(network: Network, params: SgdParams, lr: float) -> torch.optim.Op
     )
 
 
-def _settings(
-    recipe: str, job: TrainingJob, params: SgdParams, kind: Architecture, plan: StepPlan, dtype: torch.dtype
-) -> dict[str, Any]:
+def _settings(recipe: str, job: TrainingJob, params: SgdParams, kind: Architecture, plan: StepPlan, dtype: torch.dtype) -> dict[str, Any]:
     """Return the JSON values that a checkpoint must agree with."""
     return {
         "recipe": recipe,

@@ -37,8 +37,6 @@ class SparseOverParameterization(SampleLearner):
     """The loss of SOP+, and u and v of every sample.
 
     Args:
-        data: the samples.
-        params: see `SopParams`.
         seed: draws the first u and v, by rank.
         device: where they are.
     """
@@ -72,9 +70,7 @@ class SparseOverParameterization(SampleLearner):
         return {"u": self.u_m1, "v": self.v_mc}
 
 
-def sop_losses(
-    logits: tuple[Tensor, ...], labels_b: Tensor, u_b1: Tensor, v_bc: Tensor, consistency: float, balance: float
-) -> Tensor:
+def sop_losses(logits: tuple[Tensor, ...], labels_b: Tensor, u_b1: Tensor, v_bc: Tensor, consistency: float, balance: float) -> Tensor:
     r"""Return the losses of SOP+.
 
     With y the one-hot label, p the softmax, ``s = u^2 y - v^2 (1 - y)``: the cross-entropy of ``p + u^2 y - v^2 (1 - y)`` (v held,
@@ -84,7 +80,6 @@ def sop_losses(
     Args:
         logits: one or two views, each (B, C) float32.
         labels_b: (B,) int64.
-        u_b1, v_bc: of these samples.
         consistency, balance: weights.
     Returns:
         (B,), whose mean is minimised.
@@ -122,7 +117,6 @@ def train_sop(job: TrainingJob, params: SopParams) -> TrainedModel:
 
     Args:
         job: what is trained on what, see `TrainingJob`.
-        params: see `SopParams`.
     Returns:
         The network, and relabels: ``p_clean`` is its probability of the given label.
     Raises:

@@ -36,9 +36,7 @@ class CrossEntropy(Learner):
         import torch.nn.functional as F
 
         logits_bc = forward(turn, samples.views[0])
-        return logits_bc, F.cross_entropy(
-            logits_bc, samples.labels_b, reduction="none", label_smoothing=self._label_smoothing
-        )
+        return logits_bc, F.cross_entropy(logits_bc, samples.labels_b, reduction="none", label_smoothing=self._label_smoothing)
 
 
 def train_standard(job: TrainingJob, params: StandardParams) -> TrainedModel:
@@ -49,7 +47,6 @@ def train_standard(job: TrainingJob, params: StandardParams) -> TrainedModel:
 
     Args:
         job: what is trained on what, see `TrainingJob`.
-        params: see `StandardParams`.
     Returns:
         The network after the last step, never "the best" one. The same arguments, device and number of threads give
         the same bytes, with or without interruptions.

@@ -37,12 +37,7 @@ def comparison_section(files: Sequence[ReportFile]) -> Section | None:
 
 def verdict(files: Sequence[ReportFile]) -> str:
     """Return the verdict of all gates in a sentence, empty where there are none."""
-    states = [
-        row["value"]
-        for file in files
-        for row in file.source.read(["metric", "value"]).to_pylist()
-        if row["metric"] == "gate"
-    ]
+    states = [row["value"] for file in files for row in file.source.read(["metric", "value"]).to_pylist() if row["metric"] == "gate"]
     if not states:
         return ""
     passed, failed = states.count(1.0), states.count(0.0)
@@ -78,19 +73,7 @@ def _accuracy(rows: Sequence[Row], budget: str, key: str, confidence: float) -> 
     words = "; ".join(f"{r['subset']} {r['value']:.1%}" for r in means)
     spread = any(s.low is not None for s in series)
     title = f"Test accuracy, equal {budget}" + (f"; bands are {confidence:.0%} intervals" if spread else "")
-    return Plot(
-        key,
-        title,
-        "share kept",
-        "test accuracy",
-        series,
-        "lines",
-        None,
-        levels,
-        "xy",
-        log=True,
-        words=f"Test accuracy: {words}.",
-    )
+    return Plot(key, title, "share kept", "test accuracy", series, "lines", None, levels, "xy", log=True, words=f"Test accuracy: {words}.")
 
 
 def _differences(rows: Sequence[Row], budget: str, confidence: float) -> Table:
@@ -109,9 +92,7 @@ def _differences(rows: Sequence[Row], budget: str, confidence: float) -> Table:
             )
         )  # fmt: skip
     heading = ("trained on", "rows", "accuracy, %", *(f"less {name}, points" for name in against), "worst class")
-    return Table(
-        f"equal {budget}: accuracy, paired differences with {confidence:.0%} intervals", heading, table, (1, 2)
-    )
+    return Table(f"equal {budget}: accuracy, paired differences with {confidence:.0%} intervals", heading, table, (1, 2))
 
 
 def _signed(row: Row) -> str:
@@ -139,12 +120,7 @@ def _break_even(rows: Sequence[Row], budget: str) -> Table | None:
     heading = (
         "trained on", "scoring, s", "selecting, s", "a training, s", "all data, s", "pays from (time)", "pays from (FLOPs)",
     )  # fmt: skip
-    return Table(
-        f"equal {budget}: from which training on scoring and selecting has paid for itself",
-        heading,
-        table,
-        (1, 2, 3, 4),
-    )
+    return Table(f"equal {budget}: from which training on scoring and selecting has paid for itself", heading, table, (1, 2, 3, 4))
 
 
 def _trainings(pays: Mapping[str, float | None], unit: str) -> str:

@@ -92,9 +92,7 @@ def _drawn(nodes: dict[str, tuple[int, ReportFile | None]], edges: Sequence[tupl
     parents = {name: [a for a, b in edges if b == name] for name in nodes}
     place: dict[str, tuple[int, int]] = {}
     for layer in sorted(columns):
-        columns[layer].sort(
-            key=lambda name: (sum(place[p][1] for p in parents[name] if p in place) / (len(parents[name]) or 1), name)
-        )
+        columns[layer].sort(key=lambda name: (sum(place[p][1] for p in parents[name] if p in place) / (len(parents[name]) or 1), name))
         for row, name in enumerate(columns[layer]):
             place[name] = (_EDGE + layer * (_WIDTH + _GAP_X), _EDGE + row * (_HEIGHT + _GAP_Y))
     width = 2 * _EDGE + (max(columns) + 1) * (_WIDTH + _GAP_X) - _GAP_X

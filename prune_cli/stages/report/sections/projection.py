@@ -72,6 +72,4 @@ def _series(name: str, points: np.ndarray) -> Series:
 
 def _plot(key: str, title: str, series: list[Series]) -> Plot:
     words = "Points of the two first principal components: " + ", ".join(f"{len(s.x):,} {s.name}" for s in series) + "."
-    return Plot(
-        f"projection-{key}", f"Embeddings {title}", "first component", "second component", series, "points", words=words
-    )
+    return Plot(f"projection-{key}", f"Embeddings {title}", "first component", "second component", series, "points", words=words)

@@ -44,16 +44,7 @@ def evaluation_section(files: Sequence[ReportFile]) -> Section | None:
             wrong = sorted(((v, t, s) for (t, s), v in cells.items() if t != s), reverse=True)[:5]
             words = "Most often taken for another: " + "; ".join(f"{t} for {s}, {v:.0f}" for v, t, s in wrong)
             section.blocks.append(
-                HeatMap(
-                    f"confusion-{number}",
-                    f"{file.name}: confusion",
-                    "predicted",
-                    "labeled",
-                    values,
-                    names,
-                    names,
-                    words,
-                )
+                HeatMap(f"confusion-{number}", f"{file.name}: confusion", "predicted", "labeled", values, names, names, words)
             )
     return section
 
@@ -87,21 +78,12 @@ def relabels_section(files: Sequence[ReportFile]) -> Section | None:
         old, new = (found[name].cast(pa.string()) for name in ("label", "new_label"))
         differs = pc.not_equal(old, new).fill_null(False)
         changed = pc.sum(differs).as_py() or 0
-        section.blocks.append(
-            f"{file.name}: {changed:,} of {len(found):,} labels changed ({changed / len(found):.1%})."
-        )
-        pairs = (
-            pa.table({"label": old, "new label": new})
-            .filter(differs)
-            .group_by(["label", "new label"])
-            .aggregate([([], "count_all")])
-        )
+        section.blocks.append(f"{file.name}: {changed:,} of {len(found):,} labels changed ({changed / len(found):.1%}).")
+        pairs = pa.table({"label": old, "new label": new}).filter(differs).group_by(["label", "new label"]).aggregate([([], "count_all")])
         pairs = pairs.sort_by([("count_all", "descending"), ("label", "ascending"), ("new label", "ascending")])
         rows = [(r["label"], r["new label"], f"{r['count_all']:,}") for r in pairs.slice(0, _CHANGES).to_pylist()]
         if rows:
-            section.blocks.append(
-                Table(f"{file.name}: most frequent changes", ("label", "new label", "rows"), rows, (2,))
-            )
+            section.blocks.append(Table(f"{file.name}: most frequent changes", ("label", "new label", "rows"), rows, (2,)))
         p_clean = found["p_clean"].cast(pa.float64()).to_numpy()
         edges = np.linspace(0, 1, _BINS + 1)
         mask = differs.combine_chunks().to_numpy(zero_copy_only=False)
@@ -145,15 +127,7 @@ def _history(name: str, history: Sequence[dict[str, Any]], number: int) -> Plot:
     passes = [row["epoch"] for row in history]
     accuracy = Series("training accuracy", passes, [row["train_accuracy"] for row in history])
     words = f"Training accuracy of {name}, from {accuracy.y[0]:.1%} to {accuracy.y[-1]:.1%} in {len(passes)} passes."
-    return Plot(
-        f"history-{number}",
-        f"{name}: training",
-        "pass",
-        "accuracy on the training samples",
-        [accuracy],
-        percent="y",
-        words=words,
-    )
+    return Plot(f"history-{number}", f"{name}: training", "pass", "accuracy on the training samples", [accuracy], percent="y", words=words)
 
 
 def _widths(name: str, structure: dict[str, Any], history: Sequence[dict[str, Any]], number: int) -> list[Block]:
@@ -194,7 +168,5 @@ def _widths(name: str, structure: dict[str, Any], history: Sequence[dict[str, An
         )  # fmt: skip
     removed = ", ".join(structure.get("removed", [])) or "none"
     rows = [(n, f"{units[n][1]:,}", f"{units[n][0]:,}") for n in names]
-    blocks.append(
-        Table(f"{name}: widths of layers; residual branches gone: {removed}", ("layer", "whole", "left"), rows, (1, 2))
-    )
+    blocks.append(Table(f"{name}: widths of layers; residual branches gone: {removed}", ("layer", "whole", "left"), rows, (1, 2)))
     return blocks

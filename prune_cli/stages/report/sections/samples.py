@@ -23,7 +23,6 @@ def samples_section(rows: JoinedRows, dataset: Dataset | None, wanted: int) -> S
     """Return grids of samples by class; nothing without scores.
 
     Args:
-        rows: of the report.
         dataset: where the pictures are, or None.
         wanted: samples a class and kind; fewer where a page would have more than `MOST`.
     """
@@ -41,11 +40,7 @@ def samples_section(rows: JoinedRows, dataset: Dataset | None, wanted: int) -> S
     else:
         groups = [("", np.arange(len(rows.ids)))]
     each = max(1, min(wanted, MOST // (len(groups) * len(kinds))))
-    picked = [
-        (f"{name}{what}", column, _top(members, order, each))
-        for name, members in groups
-        for what, column, order in kinds
-    ]
+    picked = [(f"{name}{what}", column, _top(members, order, each)) for name, members in groups for what, column, order in kinds]
     section = Section("samples", "Samples")
     if each < wanted:
         section.blocks.append(f"{each} a class and kind, so that the page has {MOST:,} samples at most.")
@@ -81,9 +76,7 @@ def _truth(rows: JoinedRows, dataset: Dataset | None) -> np.ndarray | None:
     return label_names(dataset.true_labels)
 
 
-def _cell(
-    rows: JoinedRows, position: int, score: float, picture: Thumbnail | None, truth: np.ndarray | Sequence[str] | None
-) -> Cell:
+def _cell(rows: JoinedRows, position: int, score: float, picture: Thumbnail | None, truth: np.ndarray | Sequence[str] | None) -> Cell:
     note = ""
     if truth is not None and rows.wrong_n is not None and rows.wrong_n[position] == 1:
         note = f"true: {truth[position]}"

@@ -62,8 +62,6 @@ class Section:
     """A part of the page.
 
     Args:
-        key: its anchor.
-        title: its heading.
         blocks: paragraphs, plots, tables, grids.
     """
 

@@ -43,9 +43,7 @@ def scores_section(rows: JoinedRows) -> Section | None:
         plot = Plot(f"score-{_key(name)}", f"{name}: {means}", name, "rows", series, "histogram", words=words)
         section.blocks.append(plot)
         quantiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1])
-        table.append(
-            (name, means, f"{len(finite):,}", f"{len(values_n) - len(finite):,}", *(f"{q:.4g}" for q in quantiles))
-        )
+        table.append((name, means, f"{len(finite):,}", f"{len(values_n) - len(finite):,}", *(f"{q:.4g}" for q in quantiles)))
     heading = ("score", "direction", "rows", "missing", "lowest", "quarter", "median", "three quarters", "highest")
     section.blocks.append(Table("scores in numbers", heading, table, tuple(range(2, 9))))
     if any(len(v) > 1000 for v in rows.scores.values()):
@@ -89,21 +87,14 @@ def _per_class(labels: Labels, name: str, mask: np.ndarray, key: str) -> list[Pl
     there = np.bincount(codes[known], minlength=len(names))
     kept = np.bincount(codes[known & mask], minlength=len(names))
     shares = [k / t if t else 0.0 for k, t in zip(kept.tolist(), there.tolist(), strict=True)]
-    counted = [
-        (n, f"{k:,}", f"{t:,}", f"{s:.1%}")
-        for n, k, t, s in zip(names, kept.tolist(), there.tolist(), shares, strict=True)
-    ]
+    counted = [(n, f"{k:,}", f"{t:,}", f"{s:.1%}") for n, k, t, s in zip(names, kept.tolist(), there.tolist(), shares, strict=True)]
     table = Table(f"{name}: kept of each class", ("class", "kept", "rows", "share"), counted, (1, 2, 3))
     if len(names) > _MANY:
         return [table]
-    words = f"Share kept of each class in {name}: " + ", ".join(
-        f"{n} {s:.0%}" for n, s in zip(names, shares, strict=True)
-    )
+    words = f"Share kept of each class in {name}: " + ", ".join(f"{n} {s:.0%}" for n, s in zip(names, shares, strict=True))
     bars = Series("", list(range(len(names))), shares)
     level = [("share of all", float(mask.mean()))]
-    plot = Plot(
-        key, f"{name}: share kept of each class", "class", "share kept", [bars], "bars", names, level, "y", words=words
-    )
+    plot = Plot(key, f"{name}: share kept of each class", "class", "share kept", [bars], "bars", names, level, "y", words=words)
     return [plot, table]
 
 

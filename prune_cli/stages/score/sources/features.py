@@ -76,12 +76,7 @@ def features_of(found: Prediction, classes: pa.Array | None) -> Features:
 
 
 def embed(
-    tensors: Mapping[str, np.ndarray],
-    model: Mapping[str, Any],
-    inputs: Inputs,
-    classes: pa.Array | None,
-    job: Job,
-    scoring: Scoring,
+    tensors: Mapping[str, np.ndarray], model: Mapping[str, Any], inputs: Inputs, classes: pa.Array | None, job: Job, scoring: Scoring
 ) -> Features:
     """Return what a network makes of the samples, augmented where that was asked for."""
     runtime = job.options.runtime

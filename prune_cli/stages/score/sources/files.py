@@ -153,10 +153,7 @@ def _record_request(options: ScoreOptions, params: Mapping[str, Any]) -> Request
     methods = {name: find_method("score", name) for name in options.methods}
     for name, method in methods.items():
         if method.needs != "record":
-            raise InputError(
-                f"{name} is not taken from a dynamics record",
-                f"score it from the data: prune score DATA --method {name}",
-            )
+            raise InputError(f"{name} is not taken from a dynamics record", f"score it from the data: prune score DATA --method {name}")
     return Request(methods, params, "file", None)
 
 

@@ -103,9 +103,7 @@ def test_as_many_clusters_as_samples_leave_no_distance(capfd):
     for metric in ("cosine", "euclidean"):
         scores = only(prototype_scores(features, codes, PrototypeParams(clusters=20, metric=metric)))
         np.testing.assert_allclose(scores, 0.0, atol=1e-6)
-    assert (
-        only(prototype_scores(np.zeros((4, 2)), codes[:4], PrototypeParams(metric="euclidean"))).tolist() == [0.0] * 4
-    )
+    assert only(prototype_scores(np.zeros((4, 2)), codes[:4], PrototypeParams(metric="euclidean"))).tolist() == [0.0] * 4
     assert capfd.readouterr() == ("", "")  # no warning about few samples
 
 
@@ -119,9 +117,7 @@ def test_all_samples_take_part_in_k_means():
 def test_the_seed_draws_the_first_centroids():
     features, codes = problem(3, n=200)
     params = PrototypeParams(clusters=15)
-    assert (
-        only(prototype_scores(features, codes, params)) != only(prototype_scores(features, codes, params, seed=1))
-    ).any()
+    assert (only(prototype_scores(features, codes, params)) != only(prototype_scores(features, codes, params, seed=1))).any()
 
 
 def test_rows_of_zeros_have_no_cosine():

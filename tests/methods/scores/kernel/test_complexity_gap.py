@@ -157,9 +157,7 @@ def test_centred_embeddings_equal_the_definition():
     values, codes = problem(4)
     values += 3.0
     scores = scored(values, codes, ComplexityGapParams(center=True))
-    np.testing.assert_allclose(
-        scores["cg"], reference_scores(values - values.mean(axis=0), codes, ComplexityGapParams()), rtol=1e-8
-    )
+    np.testing.assert_allclose(scores["cg"], reference_scores(values - values.mean(axis=0), codes, ComplexityGapParams()), rtol=1e-8)
 
 
 def test_a_class_of_one_among_many_and_codes_without_samples():
@@ -231,13 +229,7 @@ def test_numpy_integers_draw_as_python_integers_do():
 
 @pytest.mark.parametrize(
     ("n_pos", "n_neg", "ratio", "expected"),
-    [
-        (10, 90, 1.0, (10, 10)),
-        (10, 90, 4.0, (10, 40)),
-        (10, 30, 4.0, (10, 30)),
-        (1, 9, 0.1, (1, 1)),
-        (10, 90, 0.25, (10, 2)),
-    ],
+    [(10, 90, 1.0, (10, 10)), (10, 90, 4.0, (10, 40)), (10, 30, 4.0, (10, 30)), (1, 9, 0.1, (1, 1)), (10, 90, 0.25, (10, 2))],
 )
 def test_sides_size(n_pos, n_neg, ratio, expected):
     codes = np.array([3] * n_pos + [0] * n_neg)
@@ -248,10 +240,7 @@ def test_sides_size(n_pos, n_neg, ratio, expected):
 def test_tiles_change_nothing_but_rounding(tile):
     values, codes = problem(10, 45)
     kernel, pos, neg = kernel_of(values), np.flatnonzero(codes == 1), np.flatnonzero(codes == 0)
-    whole, tiled = (
-        module._score(kernel, pos, neg, 0.0, torch.float64, torch.device("cpu"), module.silent, tile=t)
-        for t in (256, tile)
-    )
+    whole, tiled = (module._score(kernel, pos, neg, 0.0, torch.float64, torch.device("cpu"), module.silent, tile=t) for t in (256, tile))
     for name in ("a2_p", "ab_p", "b2_p"):
         np.testing.assert_allclose(getattr(tiled, name), getattr(whole, name), rtol=1e-10, atol=1e-12)
     assert tiled.smallest_pivot == pytest.approx(whole.smallest_pivot)
@@ -296,9 +285,7 @@ def test_inputs_are_untouched():
 def test_progress_is_told():
     told: dict[str, list[tuple[int, int]]] = {}
     values, codes = problem(15, 700)
-    scored(
-        values, codes, progress=lambda task, done, total, facts=None: told.setdefault(task, []).append((done, total))
-    )
+    scored(values, codes, progress=lambda task, done, total, facts=None: told.setdefault(task, []).append((done, total)))
     assert told["blocks"] == [(0, 2), (1, 2), (2, 2)]
     assert told["factor"][-1] == told["kernel"][-1] == (700, 700)
 
@@ -311,11 +298,7 @@ def test_progress_is_told():
 def test_duplicates_give_finite_scores_with_a_stated_jitter(same_label, precision):
     for seed in range(20):  # rounding hides a singular kernel about every second time
         values, codes = problem(seed, 40)
-        twins = (
-            np.flatnonzero(codes == 1)[[0, 5]]
-            if same_label
-            else np.array([np.argmax(codes == 0), np.argmax(codes == 1)])
-        )
+        twins = np.flatnonzero(codes == 1)[[0, 5]] if same_label else np.array([np.argmax(codes == 0), np.argmax(codes == 1)])
         values[twins[1]] = 3.0 * values[twins[0]]
         result = score_drawn(kernel_of(values), codes, Sides(1, 0), ALL, precision=precision)
         scores = combine_sides([result], 40, 1).gap_n
@@ -329,9 +312,7 @@ def test_duplicates_give_finite_scores_with_a_stated_jitter(same_label, precisio
             expected = [result.jitter / 2 * weights[twins[0]] ** 2] * 2
             assert scores[twins] == pytest.approx(expected, rel=0.1, abs=0.01 * result.jitter)
         else:
-            assert scores[twins[1]] == pytest.approx(
-                2 / result.jitter, rel=0.01
-            )  # a contradiction: what the jitter allows
+            assert scores[twins[1]] == pytest.approx(2 / result.jitter, rel=0.01)  # a contradiction: what the jitter allows
 
 
 def test_duplicate_pictures_are_counted_once_each():
@@ -340,9 +321,7 @@ def test_duplicate_pictures_are_counted_once_each():
     values[9] = values[10]
     for tile in (2, 256):
         kernel = kernel_of(values, 3)
-        result = module._score(
-            kernel, np.arange(15), np.arange(15, 30), 0.0, torch.float64, torch.device("cpu"), module.silent, tile=tile
-        )
+        result = module._score(kernel, np.arange(15), np.arange(15, 30), 0.0, torch.float64, torch.device("cpu"), module.silent, tile=tile)
         assert (result.duplicates, result.jitter > 0) == (4, True)
 
 

@@ -115,10 +115,7 @@ def test_scores_of_a_network_for_pictures() -> None:
     assert np.argmin(margin) == 3 and margin[3] < 0
     flat = kernel_solution(values.reshape(24, -1), given, params, channels=1)
     np.testing.assert_allclose(ntk_margin_scores(flat, given)["ntk_margin"], margin, rtol=1e-9)
-    gaps = [
-        kernel_solution(values, codes, ComplexityGapParams(kernel="nt:cnn5", mode=m)).gap_n
-        for m in ("sampled", "exact")
-    ]
+    gaps = [kernel_solution(values, codes, ComplexityGapParams(kernel="nt:cnn5", mode=m)).gap_n for m in ("sampled", "exact")]
     np.testing.assert_allclose(gaps[0], gaps[1], rtol=1e-8)
 
 
@@ -131,9 +128,7 @@ def test_a_network_of_the_users_own(tmp_path: Path) -> None:
     from neural_tangents import stax
 
     with enable_x64():
-        theirs = np.asarray(
-            stax.serial(stax.Dense(1, 2**0.5), stax.Relu(), stax.Dense(1, 2**0.5))[2](rows, rows, "ntk")
-        )
+        theirs = np.asarray(stax.serial(stax.Dense(1, 2**0.5), stax.Relu(), stax.Dense(1, 2**0.5))[2](rows, rows, "ntk"))
     for name in ("net", "kernel"):
         found = matrix(make_samples(values, codes, NtkParams(kernel=f"nt:{file}:{name}")).kernel, 12)
         np.testing.assert_allclose(found, 0.5 * theirs / theirs[0, 0], atol=1e-9)

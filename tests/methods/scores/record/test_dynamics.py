@@ -18,14 +18,7 @@ from prune_cli.methods.scores.record.forgetting import ForgettingParams, forgett
 from prune_cli.methods.scores.record.grand import GrandParams
 from prune_cli.methods.scores.record.needs import GradientLook, RecordNeeds, early_epoch
 from prune_cli.methods.scores.record.records import ArrayRecord, record_of_probabilities
-from prune_cli.methods.scores.record.windowed import (
-    DualParams,
-    DynUncParams,
-    TddsParams,
-    dual_scores,
-    dyn_unc_scores,
-    tdds_scores,
-)
+from prune_cli.methods.scores.record.windowed import DualParams, DynUncParams, TddsParams, dual_scores, dyn_unc_scores, tdds_scores
 from prune_cli.methods.training.loop.recording import measure
 
 N, T = 17, 23
@@ -182,9 +175,7 @@ def test_what_each_score_needs_of_a_training() -> None:
 
 def test_errors_name_the_cure() -> None:
     record = random_record()
-    with pytest.raises(
-        InputError, match=r"el2n is taken after epoch 5, and the record looks after 2, 23[\s\S]*el2n.epoch=2"
-    ):
+    with pytest.raises(InputError, match=r"el2n is taken after epoch 5, and the record looks after 2, 23[\s\S]*el2n.epoch=2"):
         p.el2n_scores(record, p.El2nParams(epoch=5))
     with pytest.raises(InputError, match="dual needs a record of 40 or more passes"):
         dual_scores(record, DualParams(epochs=40))

@@ -10,11 +10,7 @@ import pytest
 from prune_cli.core.errors import InputError
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.confidence.loops import log_gain
-from prune_cli.methods.selection.confidence.neighbor_confidence import (
-    NeighborConfidenceParams,
-    confidences,
-    neighbor_confidence_order,
-)
+from prune_cli.methods.selection.confidence.neighbor_confidence import NeighborConfidenceParams, confidences, neighbor_confidence_order
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.neighbors.graph import build_graph, make_cells
 from prune_cli.methods.selection.neighbors.rows_on_demand import RowsOnDemand, mean_degree, recall
@@ -48,13 +44,7 @@ def run(candidates: Candidates, counts: list[int], memory: int = PLENTY, **param
 
 
 def plain(
-    features: np.ndarray,
-    confidence: np.ndarray,
-    tau: float,
-    eta: float,
-    codes: np.ndarray | None,
-    rule: str,
-    count: int,
+    features: np.ndarray, confidence: np.ndarray, tau: float, eta: float, codes: np.ndarray | None, rule: str, count: int
 ) -> tuple[list[int], np.ndarray]:
     """The formula, sample by sample: the picks, and N of every sample after them."""
     n = len(features)

@@ -35,9 +35,7 @@ def samples(n: int = 600, groups: int = 12, spread: float = 0.3, seed: int = 0, 
     return with_features(features, rng.dirichlet(np.full(4, 0.5), n), codes)
 
 
-def with_features(
-    features: np.ndarray, probs: np.ndarray, codes: np.ndarray, kept: np.ndarray | None = None
-) -> Candidates:
+def with_features(features: np.ndarray, probs: np.ndarray, codes: np.ndarray, kept: np.ndarray | None = None) -> Candidates:
     return Candidates(
         np.arange(len(features)), codes_n=codes, features=ArrayFeatures(features.astype(np.float32)), kept_n=kept,
         probabilities=ArrayFeatures(probs.astype(np.float32)),
@@ -119,9 +117,7 @@ def regions_of(candidates: Candidates, parts: int, overlap: float) -> list[Regio
     return cut(candidates, candidates.features, Division(parts, overlap, 1.0), Run())
 
 
-def twin(
-    method: str, candidates: Candidates, regions: list[Region], count: int, oversample: float
-) -> tuple[list[int], float]:
+def twin(method: str, candidates: Candidates, regions: list[Region], count: int, oversample: float) -> tuple[list[int], float]:
     """Greedy within each partition, over the samples in it and its halo; then over the edges that partitions saw to their picks."""
     kept = np.flatnonzero(candidates.kept).tolist()
     n_free = len(candidates) - len(kept)
@@ -244,9 +240,7 @@ def test_the_order_of_the_rows_does_not_matter(method: str, per_class: bool) -> 
     candidates = samples()
     moved = np.random.default_rng(1).permutation(600)
     other = with_features(rows_of(candidates)[moved], probs_of(candidates)[moved], candidates.codes("test")[moved])
-    other = Candidates(
-        np.argsort(moved), codes_n=other.codes_n, features=other.features, probabilities=other.probabilities
-    )
+    other = Candidates(np.argsort(moved), codes_n=other.codes_n, features=other.features, probabilities=other.probabilities)
     plain = pick(method, candidates, 80, parts=4, per_class=per_class)
     found = pick(method, other, 80, parts=4, per_class=per_class)
     assert moved[found.rankings[0].order_n].tolist() == order(plain)
@@ -271,9 +265,7 @@ def test_euclidean_similarities_of_a_partition_are_those_of_all_samples() -> Non
     square = ((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean()
     elsewhere = Elsewhere()
     pick("neighbor_confidence", candidates, 50, parts=3, metric="euclidean", tau=0.8, map_blocks=MapBlocks(elsewhere))
-    answers = [
-        *MapBlocks()("", "prune_cli.methods.selection.confidence.partitions:pick_in_partition", elsewhere.handed)
-    ]
+    answers = [*MapBlocks()("", "prune_cli.methods.selection.confidence.partitions:pick_in_partition", elsewhere.handed)]
     for region, answer in zip(regions_in_space(candidates, 3), answers, strict=True):
         owners = region.members[np.repeat(answer["owners"], answer["counts"])]
         away = ((rows[owners] - rows[region.members[answer["samples"]]]) ** 2).sum(axis=1)
@@ -312,10 +304,7 @@ def test_classes_take_turns_as_in_the_single_run(count: int) -> None:
     candidates = samples()
     codes = candidates.codes("test")
     single, found = (
-        np.bincount(
-            codes[order(pick("neighbor_confidence", candidates, count, parts=p, balance="labels", oversample=1.0))]
-        )
-        for p in (1, 4)
+        np.bincount(codes[order(pick("neighbor_confidence", candidates, count, parts=p, balance="labels", oversample=1.0))]) for p in (1, 4)
     )
     assert np.abs(single - found).max() <= (0 if count < 500 else 10)
 
@@ -331,11 +320,9 @@ def test_parts_handed_out_give_the_same_bits_and_pick_nobody_twice(method: str) 
     assert there.rankings[0].gain_n.tobytes() == here.rankings[0].gain_n.tobytes()  # type: ignore[union-attr]
     assert len({part.name for part in handed}) == 5
     regions = regions_of(candidates, 5, 0.1)
-    module = f"prune_cli.methods.selection.{'confidence' if method == METHODS[0] else 'coverage'}.partitions"
+    module = f"prune_cli.methods.selection.{'confidence.partitions' if method == METHODS[0] else 'coverage.facility_location'}"
     picked: list[int] = []
-    for region, part, answer in zip(
-        regions, handed, MapBlocks()("", f"{module}:pick_in_partition", handed), strict=True
-    ):
+    for region, part, answer in zip(regions, handed, MapBlocks()("", f"{module}:pick_in_partition", handed), strict=True):
         arrays = part.gather()
         assert arrays["core"].sum() == len(region.core) < len(region.members) == len(arrays["core"])
         owners = answer["owners"]
@@ -354,19 +341,14 @@ def test_a_halo_keeps_neighbors_across_the_cut(method: str) -> None:
     single = pick(method, candidates, 20, **more)
     if method == METHODS[0]:
         columns = {
-            overlap: pick(method, candidates, 80, parts=2, overlap=overlap, **more)
-            .extras[0]
-            .columns["neighbor_confidence"]
+            overlap: pick(method, candidates, 80, parts=2, overlap=overlap, **more).extras[0].columns["neighbor_confidence"]
             for overlap in (0.0, 0.2)
         }
         whole = pick(method, candidates, 80, **more).extras[0].columns["neighbor_confidence"]
         assert np.allclose(columns[0.2], whole)
         lost = np.flatnonzero(columns[0.0] < whole - 1e-6)
         assert len(lost) and abs(lost - 39.5).max() < 6, "those at the cut"
-    seen = {
-        overlap: pick(method, candidates, 20, parts=2, overlap=overlap, oversample=4.0, **more)
-        for overlap in (0.0, 0.2)
-    }
+    seen = {overlap: pick(method, candidates, 20, parts=2, overlap=overlap, oversample=4.0, **more) for overlap in (0.0, 0.2)}
     assert order(seen[0.2]) == order(single)
     assert order(seen[0.0]) != order(single)
 

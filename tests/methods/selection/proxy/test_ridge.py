@@ -31,9 +31,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accuracy, "_OUTPUT_NUMBERS", 1)
 
 
-def right_counts(
-    features: Features | np.ndarray, codes: np.ndarray, subsets: Subsets, ridge: float = 1.0, **more: Any
-) -> np.ndarray:
+def right_counts(features: Features | np.ndarray, codes: np.ndarray, subsets: Subsets, ridge: float = 1.0, **more: Any) -> np.ndarray:
     vectors = ArrayFeatures(features) if isinstance(features, np.ndarray) else features
     return ridge_right_counts(LabelledVectors(vectors, codes, subsets.by_cell()), subsets, Proxy(ridge), Run(**more))
 
@@ -123,11 +121,7 @@ def test_what_is_larger_than_what_it_is_made_of_is_not_kept() -> None:
 
 def test_a_block_of_sums_by_hand() -> None:
     """(1, 2) of class 1 in cell 3, then (0, 1) and (1, 1) of classes 0 and 1 in cell 5."""
-    arrays = {
-        "rows": np.array([[1, 2], [0, 1], [1, 1]], np.float32),
-        "codes": np.array([1, 0, 1]),
-        "cells": np.array([3, 5, 5]),
-    }
+    arrays = {"rows": np.array([[1, 2], [0, 1], [1, 1]], np.float32), "codes": np.array([1, 0, 1]), "cells": np.array([3, 5, 5])}
     found = sum_cells({"n_classes": 2, "bias": False, "device": "cpu"}, arrays)
     assert found["cells"].tolist() == [3, 5]
     assert found["ff"].tolist() == [[[1, 2], [2, 4]], [[1, 1], [1, 2]]]
@@ -148,9 +142,7 @@ def test_a_block_of_outputs_by_hand() -> None:
 
 
 def test_a_tie_is_not_right() -> None:
-    found = right_counts(
-        np.ones((2, 1), np.float32), np.array([0, 1]), Subsets(np.zeros(2, np.int64), np.ones((1, 1), bool))
-    )
+    found = right_counts(np.ones((2, 1), np.float32), np.array([0, 1]), Subsets(np.zeros(2, np.int64), np.ones((1, 1), bool)))
     assert found.tolist() == [0]
 
 

@@ -89,9 +89,7 @@ def test_by_hand() -> None:
       {-1, -2}: w0 = -3/6, w1 = 0: the same.                                                                       4
     """
     features = ArrayFeatures(np.array([[-2.0], [2.0], [4.0], [-1.0], [1.0]], np.float32))
-    candidates = Candidates(
-        np.arange(5), np.array([1.0, 3.0, 5.0, 2.0, 4.0]), codes_n=np.array([0, 1, 0, 0, 1]), features=features
-    )
+    candidates = Candidates(np.arange(5), np.array([1.0, 3.0, 5.0, 2.0, 4.0]), codes_n=np.array([0, 1, 0, 0, 1]), features=features)
     choice = select_window(candidates, WindowParams(step=0.2, scope="global"), Run([2]))
     assert choice.curve is not None
     assert np.round(choice.curve.proxy_accuracy * 5).astype(int).tolist() == [1, 4, 4, 4]
@@ -215,9 +213,7 @@ def test_best_takes_the_method_whose_proxy_is_right_most_often() -> None:
         for name in ("window", "random", "kcenter"):
             from prune_cli.methods.registry.lookup import find_method
 
-            alone = choose(
-                name, candidates, find_method("selection", name).params_class()(), Run([30, 90], seed=4)
-            ).rankings[budget]
+            alone = choose(name, candidates, find_method("selection", name).params_class()(), Run([30, 90], seed=4)).rankings[budget]
             members = alone.order_n[:count]
             weights = ridge_weights(features[members], codes[members], 3, 1.0, dual=False)
             found.append((accuracy(weights, features, codes), members.tolist()))

@@ -11,14 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from prune_cli.methods.training.data import strong_augment as module
-from prune_cli.methods.training.data.strong_augment import (
-    N_STRONG_DRAWS,
-    SIGNED,
-    cutout,
-    operations,
-    rand_augment,
-    strong_augment,
-)
+from prune_cli.methods.training.data.strong_augment import N_STRONG_DRAWS, SIGNED, cutout, operations, rand_augment, strong_augment
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3), (5, 9, 3), (33, 20, 3), (2, 2, 3), (1, 3, 1)]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -129,9 +122,7 @@ def test_equals_the_slow_twin(shape):
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize(
-    ("name", "channels"), [(name, c) for c in (1, 3) for name in TWINS if c == 3 or name != "saturation"]
-)
+@pytest.mark.parametrize(("name", "channels"), [(name, c) for c in (1, 3) for name in TWINS if c == 3 or name != "saturation"])
 def test_each_operation_equals_its_twin_picture_by_picture(name, channels):
     images = pictures(50, 21, 17, channels).permute(0, 3, 1, 2).contiguous()
     for sign in (1, -1):
@@ -186,11 +177,7 @@ def test_operations_by_hand():
     assert one("identity", [1, 2, 3]) == [1, 2, 3]
     spot = torch.zeros(1, 1, 3, 3, dtype=torch.uint8)
     spot[0, 0, 1, 1] = 130  # its neighbourhood is 5 / 13 of it, 50
-    assert apply_operation(spot, "sharpness", 1)[0, 0].tolist() == [
-        [0, 0, 0],
-        [0, 151, 0],
-        [0, 0, 0],
-    ]  # 130 + 0.27 * 80
+    assert apply_operation(spot, "sharpness", 1)[0, 0].tolist() == [[0, 0, 0], [0, 151, 0], [0, 0, 0]]  # 130 + 0.27 * 80
     assert apply_operation(spot, "sharpness", -1)[0, 0].tolist() == [[0, 0, 0], [0, 108, 0], [0, 0, 0]]
 
 
@@ -252,9 +239,7 @@ def test_the_greatest_and_the_least_draw_stay_inside():
 def test_operations_are_drawn_evenly_to_both_sides(channels):
     n = len(operations(channels))
     assert n == (14 if channels == 3 else 13) and ("saturation" in operations(channels)) == (channels == 3)
-    which, side = torch.meshgrid(
-        (torch.arange(10 * n) + 0.5) / (10 * n), torch.tensor([0.0, 0.49, 0.5, 0.9]), indexing="ij"
-    )
+    which, side = torch.meshgrid((torch.arange(10 * n) + 0.5) / (10 * n), torch.tensor([0.0, 0.49, 0.5, 0.9]), indexing="ij")
     still = torch.full((40 * n,), draw_of("identity", channels))
     image = pictures(1, 9, 11, channels)
     for columns in ([which.flatten(), side.flatten(), still, still], [still, still, which.flatten(), side.flatten()]):

@@ -46,9 +46,7 @@ def test_a_stream_gives_the_batches_of_memory_in_order():
         assert len(streamed) == len(resident) == len(positions)
         for a, b, p in zip(streamed, resident, positions, strict=True):
             assert torch.equal(a, b) and np.array_equal(a.numpy(), x[p])
-    for a, b in zip(
-        channel_statistics(Stream(x), np.arange(30), 2), channel_statistics(x, np.arange(30), 2), strict=True
-    ):
+    for a, b in zip(channel_statistics(Stream(x), np.arange(30), 2), channel_statistics(x, np.arange(30), 2), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

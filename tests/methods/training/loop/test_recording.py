@@ -44,10 +44,7 @@ def train(data: Any, observer: Any, watch: Watch | None = None, **more: Any) -> 
     budget, params = more.pop("budget", Budget(epochs=4)), more.pop("params", StandardParams())
     runtime = Runtime(device="cpu", precision="float32", batch_size=more.pop("batch_size", 16))
     return train_standard(
-        TrainingJob(
-            data, more.pop("architecture", "mlp:8"), budget, runtime=runtime, observer=observer, watch=watch, **more
-        ),
-        params,
+        TrainingJob(data, more.pop("architecture", "mlp:8"), budget, runtime=runtime, observer=observer, watch=watch, **more), params
     )
 
 
@@ -96,9 +93,7 @@ def test_how_probabilities_move(data, recorder) -> None:  # type: ignore[no-unty
 def test_gradient_norms_where_they_are_asked_for(data, recorder) -> None:  # type: ignore[no-untyped-def]
     sink = Sink()
     looks = frozenset([1, 2])
-    train(
-        data, recorder(), Watch(sink, looks, gradient_norms=last_layer_gradient_norms, gradient_epochs=frozenset([2]))
-    )
+    train(data, recorder(), Watch(sink, looks, gradient_norms=last_layer_gradient_norms, gradient_epochs=frozenset([2])))
     assert GRADIENT_NORM not in sink.rows["eval", 1] and GRADIENT_NORM not in sink.rows["eval", 4]
     assert (sink.rows["eval", 2][GRADIENT_NORM] > 0).all()
 
@@ -153,8 +148,7 @@ def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, largest: int, kind: typ
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
-    [(torch.OutOfMemoryError, "CUDA out of memory"), (RuntimeError, "DefaultCPUAllocator: can't allocate memory")],
+    ("kind", "words"), [(torch.OutOfMemoryError, "CUDA out of memory"), (RuntimeError, "DefaultCPUAllocator: can't allocate memory")]
 )
 def test_without_the_memory_batches_go_in_pieces(data, recorder, monkeypatch, kind, words) -> None:  # type: ignore[no-untyped-def]
     whole, pieces, observer = Sink(), Sink(), recorder()

@@ -38,12 +38,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 STRUCTURES = {"gates": GATES, "magnitude": magnitude(MagnitudeParams(rounds=3))}
-AT_ONCE = {
-    ("gates", train_standard),
-    ("gates", train_dividemix),
-    ("magnitude", train_sop),
-    ("magnitude", train_elr_plus),
-}
+AT_ONCE = {("gates", train_standard), ("gates", train_dividemix), ("magnitude", train_sop), ("magnitude", train_elr_plus)}
 """Every recipe and every structure once; the other pairs are slow."""
 
 
@@ -88,9 +83,7 @@ def test_the_order_of_the_rows_changes_nothing(digits: Any, training_set: Any, r
 
 
 @pytest.mark.parametrize("architecture", ["resnet9:8", "lenet5", "preactresnet18:4", "mlp:32"])
-def test_it_learns_and_what_is_left_is_what_the_model_says(
-    architecture: str, digits: Any, training_set: Any, recorder: Any
-) -> None:
+def test_it_learns_and_what_is_left_is_what_the_model_says(architecture: str, digits: Any, training_set: Any, recorder: Any) -> None:
     x, y = digits
     structure = complexity_aware(ComplexityAwareParams(target_flops=0.5))
     seen = recorder()
@@ -104,9 +97,7 @@ def test_it_learns_and_what_is_left_is_what_the_model_says(
     assert told["whole"] == {"flops": cost.flops, "parameters": cost.parameters}
     assert 0.35 * cost.flops < trained.model["flops"] <= 0.5 * cost.flops
     kept = {"weight", "bias"}
-    assert trained.model["parameters"] == sum(
-        t.size for n, t in trained.tensors.items() if n.rpartition(".")[2] in kept
-    )
+    assert trained.model["parameters"] == sum(t.size for n, t in trained.tensors.items() if n.rpartition(".")[2] in kept)
     assert seen.rows[-1]["flops"] == trained.model["flops"] and seen.rows[0]["flops"] <= cost.flops
     n_gates = sum(n for _, n in told["units"].values()) + len(seen.rows[0]["layers"])
     assert all(sum(row["theta"]) == n_gates for row in seen.rows)
@@ -118,9 +109,7 @@ def test_magnitude_cuts_the_smallest_to_the_target(rounds: int, digits: Any, tra
     x, y = digits
     seen = recorder()
     params = MagnitudeParams(target_flops=0.4, rounds=rounds)
-    job = TrainingJob(
-        training_set(x[:320], y[:320]), "vgg16:8", Budget(epochs=10), CPU, seen, structure=magnitude(params)
-    )
+    job = TrainingJob(training_set(x[:320], y[:320]), "vgg16:8", Budget(epochs=10), CPU, seen, structure=magnitude(params))
     trained = train_standard(job, StandardParams())
     whole = trained.model["structure"]["whole"]["flops"]
     assert 0.3 * whole < trained.model["flops"] <= 0.4 * whole
@@ -141,14 +130,9 @@ def test_a_run_that_stops_early_is_decided_all_the_same(digits: Any, training_se
 def test_times_that_cannot_be_are_refused(digits: Any, training_set: Any, recorder: Any) -> None:
     x, y = digits
     data = training_set(x[:64], y[:64])
-    for structure in (
-        complexity_aware(ComplexityAwareParams(start=0.7)),
-        magnitude(MagnitudeParams(start=0.6)),
-    ):
+    for structure in (complexity_aware(ComplexityAwareParams(start=0.7)), magnitude(MagnitudeParams(start=0.6))):
         with pytest.raises(InputError, match="is not before end"):
-            train_standard(
-                TrainingJob(data, "lenet5", Budget(steps=5), CPU, recorder(), structure=structure), StandardParams()
-            )
+            train_standard(TrainingJob(data, "lenet5", Budget(steps=5), CPU, recorder(), structure=structure), StandardParams())
     with pytest.raises(InputError, match="no units and no layers"):
         job = TrainingJob(data, "linear", Budget(steps=5), CPU, recorder(), structure=GATES)
         train_standard(job, StandardParams())
@@ -158,12 +142,7 @@ def test_times_that_cannot_be_are_refused(digits: Any, training_set: Any, record
 def test_networks_shrink_on_a_gpu_and_repeat_themselves(digits: Any, training_set: Any, recorder: Any) -> None:
     x, y = digits
     job = TrainingJob(
-        training_set(x[:640], y[:640]),
-        "resnet9:8",
-        Budget(steps=100),
-        Runtime("cuda", batch_size=64),
-        recorder(),
-        structure=GATES,
+        training_set(x[:640], y[:640]), "resnet9:8", Budget(steps=100), Runtime("cuda", batch_size=64), recorder(), structure=GATES
     )
     a, b = (train_standard(dataclasses.replace(job, observer=recorder()), StandardParams()) for _ in range(2))
     assert same(a, b) and a.model["flops"] < a.model["structure"]["whole"]["flops"]

@@ -39,9 +39,7 @@ def test_steps_have_exactly_the_batch_size():
     assert [plan.bounds(s) for s in range(5)] == [(0, 4), (4, 8), (8, 12), (12, 16), (16, 20)]
 
 
-@pytest.mark.parametrize(
-    ("epochs", "n", "size"), [(1, 100, 128), (3, 129, 128), (2, 1000, 7), (1, 3, 2), (1, 2, 2), (5, 7, 3)]
-)
+@pytest.mark.parametrize(("epochs", "n", "size"), [(1, 100, 128), (3, 129, 128), (2, 1000, 7), (1, 3, 2), (1, 2, 2), (5, 7, 3)])
 def test_epochs_are_cut_evenly(epochs, n, size):
     plan = plan_steps(Budget(epochs=epochs), n, size)
     bounds = [plan.bounds(s) for s in range(plan.n_steps)]
@@ -114,9 +112,7 @@ def test_schedule_by_hand():
     expected = [0.8 / 3, 1.6 / 3, 0.8, 0.4 * (1 + half), 0.4, 0.4 * (1 - half)]
     assert [cosine.rate(s) for s in range(6)] == pytest.approx(expected)
     ends_at = Schedule(peak=1.0, n_steps=4, n_warmup=0, final_fraction=0.5, cosine=True)
-    assert [ends_at.rate(s) for s in range(4)] == pytest.approx(
-        [1.0, 0.5 + 0.25 * (1 + half), 0.75, 0.5 + 0.25 * (1 - half)]
-    )
+    assert [ends_at.rate(s) for s in range(4)] == pytest.approx([1.0, 0.5 + 0.25 * (1 + half), 0.75, 0.5 + 0.25 * (1 - half)])
     constant = Schedule(peak=0.3, n_steps=3, n_warmup=1, final_fraction=0.0, cosine=False)
     assert [constant.rate(s) for s in range(3)] == pytest.approx([0.15, 0.3, 0.3])
 
@@ -166,9 +162,7 @@ def test_the_network_sees_augmented_pictures(training_set, recorder):
         z = ((images.numpy() - mean) / std).transpose(0, 3, 1, 2).reshape(12, -1)
         z = z @ trained.tensors["head.weight"].T + trained.tensors["head.bias"]
         log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-        assert row["train_loss"] == pytest.approx(
-            -log_p[np.arange(12), data.labels_m[batch.positions]].mean(), rel=1e-5
-        )
+        assert row["train_loss"] == pytest.approx(-log_p[np.arange(12), data.labels_m[batch.positions]].mean(), rel=1e-5)
 
 
 def test_a_batch_larger_than_the_selection_spans_passes(training_set, recorder):
@@ -201,8 +195,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(digits, training_set, recorder,
 
     def run(seen, resume=None):
         return train_standard(
-            TrainingJob(data, architecture, Budget(steps=steps), runtime=runtime, observer=seen, resume=resume),
-            StandardParams(),
+            TrainingJob(data, architecture, Budget(steps=steps), runtime=runtime, observer=seen, resume=resume), StandardParams()
         )
 
     whole = recorder()
@@ -246,10 +239,7 @@ def test_a_checkpoint_of_another_run_is_refused(training_set, recorder):
 
     def resume(data=data, architecture="mlp:4", params=PARAMS, runtime=CPU):
         train_standard(
-            TrainingJob(
-                data, architecture, Budget(steps=9), runtime=runtime, observer=recorder(), resume=seen.checkpoints[0]
-            ),
-            params,
+            TrainingJob(data, architecture, Budget(steps=9), runtime=runtime, observer=recorder(), resume=seen.checkpoints[0]), params
         )
 
     resume()
@@ -296,9 +286,7 @@ def test_weights_that_are_not_finite_are_never_a_checkpoint(training_set, record
 def test_torch_and_numpy_state_are_left_alone(digits, training_set, recorder, architecture):
     x, y = digits[0][:16].repeat(4, axis=1).repeat(4, axis=2), digits[1][:16]
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    train_standard(
-        TrainingJob(training_set(x, y), architecture, Budget(steps=1), runtime=CPU, observer=recorder()), PARAMS
-    )
+    train_standard(TrainingJob(training_set(x, y), architecture, Budget(steps=1), runtime=CPU, observer=recorder()), PARAMS)
     assert torch.equal(torch_state, torch.get_rng_state())
     np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
 

@@ -76,9 +76,7 @@ def test_flops_of_attention_are_counted():
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 8, 28, 33, 64])
-@pytest.mark.parametrize(
-    "architecture", ["linear", "mlp:4", "lenet5:2", "resnet9:2", "resnet18:2", "preactresnet18:2", "vgg16:2"]
-)
+@pytest.mark.parametrize("architecture", ["linear", "mlp:4", "lenet5:2", "resnet9:2", "resnet18:2", "preactresnet18:2", "vgg16:2"])
 def test_any_picture_size_trains(architecture, side):
     network = build_network(architecture, (side, side + 1, 3), 4, seed=0)
     inputs = torch.rand(5, 3, side, side + 1)
@@ -89,9 +87,7 @@ def test_any_picture_size_trains(architecture, side):
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-@pytest.mark.parametrize(
-    "architecture", ["lenet5:2", "resnet9:2", "resnet18:2", "preactresnet18:2", "vgg16:2", "mlp:2"]
-)
+@pytest.mark.parametrize("architecture", ["lenet5:2", "resnet9:2", "resnet18:2", "preactresnet18:2", "vgg16:2", "mlp:2"])
 def test_logits_are_linear_in_the_embedding(architecture):
     network = build_network(architecture, COLOUR, 4, seed=0).eval()
     inputs = torch.rand(3, 3, 32, 32)

@@ -33,8 +33,7 @@ class Stream:
 def trained(digits, training_set, recorder):
     x, y = digits
     return train_standard(
-        TrainingJob(training_set(x[:100], y[:100]), "resnet9:4", Budget(steps=5), runtime=CPU, observer=recorder()),
-        StandardParams(),
+        TrainingJob(training_set(x[:100], y[:100]), "resnet9:4", Budget(steps=5), runtime=CPU, observer=recorder()), StandardParams()
     )
 
 
@@ -70,9 +69,7 @@ def test_batches_and_streams_change_nothing(trained, digits):
 def test_bfloat16_is_near(trained, digits):
     x = digits[0][:70]
     exact = predict(trained.tensors, trained.model, x, runtime=CPU).logits_nc
-    rounded = predict(
-        trained.tensors, trained.model, x, runtime=Runtime(device="cpu", workers=1, precision="bfloat16")
-    ).logits_nc
+    rounded = predict(trained.tensors, trained.model, x, runtime=Runtime(device="cpu", workers=1, precision="bfloat16")).logits_nc
     assert not np.array_equal(exact, rounded)
     np.testing.assert_allclose(exact, rounded, atol=0.1)
 

@@ -15,21 +15,8 @@ import torch
 from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.networks.predict import predict
-from prune_cli.methods.training.recipes.dividemix import (
-    DivideMixParams,
-    clean_probability,
-    mixed_losses,
-    sharpen,
-    train_dividemix,
-)
-from prune_cli.methods.training.recipes.elr import (
-    ElrParams,
-    ElrPlusParams,
-    elr_losses,
-    elr_target,
-    train_elr,
-    train_elr_plus,
-)
+from prune_cli.methods.training.recipes.dividemix import DivideMixParams, clean_probability, mixed_losses, sharpen, train_dividemix
+from prune_cli.methods.training.recipes.elr import ElrParams, ElrPlusParams, elr_losses, elr_target, train_elr, train_elr_plus
 from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.relabeling import mixing, relabel
 from prune_cli.methods.training.recipes.sop import SopParams, SparseOverParameterization, sop_losses, train_sop
@@ -50,13 +37,7 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 
 def slow_sop(
-    views: list[np.ndarray],
-    labels: list[int],
-    u: np.ndarray,
-    v: np.ndarray,
-    rc: float,
-    rb: float,
-    held: np.ndarray | None = None,
+    views: list[np.ndarray], labels: list[int], u: np.ndarray, v: np.ndarray, rc: float, rb: float, held: np.ndarray | None = None
 ) -> float:
     """The mean loss from the formula, sample by sample; ``held`` is v where it is not to be differentiated."""
     total, n_classes = 0.0, views[0].shape[1]
@@ -99,17 +80,14 @@ def test_sop_equals_its_slow_form_with_the_gradients_of_u_and_v() -> None:
     for where in np.ndindex(u.shape):
         move = np.zeros_like(u)
         move[where] = step
-        slope = (slow_sop(views, labels, u + move, v, 0.9, 0.1) - slow_sop(views, labels, u - move, v, 0.9, 0.1)) / (
-            2 * step
-        )
+        slope = (slow_sop(views, labels, u + move, v, 0.9, 0.1) - slow_sop(views, labels, u - move, v, 0.9, 0.1)) / (2 * step)
         assert abs(u_t.grad[where].item() - slope) < 1e-7
     for where in np.ndindex(v.shape):
         move = np.zeros_like(v)
         move[where] = step
-        slope = (
-            slow_sop(views, labels, u, v + move, 0.9, 0.1, held=v)
-            - slow_sop(views, labels, u, v - move, 0.9, 0.1, held=v)
-        ) / (2 * step)
+        slope = (slow_sop(views, labels, u, v + move, 0.9, 0.1, held=v) - slow_sop(views, labels, u, v - move, 0.9, 0.1, held=v)) / (
+            2 * step
+        )
         assert abs(v_t.grad[where].item() - slope) < 1e-7
 
 
@@ -191,19 +169,14 @@ def test_a_run_goes_on_from_any_checkpoint_to_the_same_bytes(
     train(TrainingJob(data, "resnet9:4", Budget(epochs=4), observer=seen, **arguments), params)
     assert len(seen.checkpoints) == 4
     for checkpoint in seen.checkpoints:
-        again = train(
-            TrainingJob(data, "resnet9:4", Budget(epochs=4), observer=recorder(), resume=checkpoint, **arguments),
-            params,
-        )
+        again = train(TrainingJob(data, "resnet9:4", Budget(epochs=4), observer=recorder(), resume=checkpoint, **arguments), params)
         assert all(whole.tensors[n].tobytes() == again.tensors[n].tobytes() for n in whole.tensors)
         assert whole.relabels.codes_m.tobytes() == again.relabels.codes_m.tobytes()
         assert whole.relabels.p_clean_m.tobytes() == again.relabels.p_clean_m.tobytes()
 
 
 @pytest.mark.parametrize(("train", "params"), RECIPES, ids=lambda v: getattr(v, "__name__", ""))
-def test_the_order_of_the_rows_changes_nothing(
-    train: Any, params: Any, digits: Any, training_set: Any, recorder: Any
-) -> None:
+def test_the_order_of_the_rows_changes_nothing(train: Any, params: Any, digits: Any, training_set: Any, recorder: Any) -> None:
     x, y = digits
     ranks = np.random.default_rng(1).permutation(200)[:120]
     moved = np.random.default_rng(2).permutation(120)
@@ -230,9 +203,7 @@ def noisy(digits: Any, training_set: Any, recorder: Any) -> tuple[Any, np.ndarra
 
 
 @pytest.mark.parametrize(("train", "params"), RECIPES, ids=lambda v: getattr(v, "__name__", ""))
-def test_wrong_labels_are_found_corrected_and_not_learned(
-    train: Any, params: Any, noisy: Any, digits: Any, recorder: Any
-) -> None:
+def test_wrong_labels_are_found_corrected_and_not_learned(train: Any, params: Any, noisy: Any, digits: Any, recorder: Any) -> None:
     x, y = digits
     job, wrong, of_plain = noisy
     given = job.data.labels_m
@@ -247,9 +218,7 @@ def test_wrong_labels_are_found_corrected_and_not_learned(
 
 @pytest.mark.parametrize(("train", "params"), RECIPES, ids=lambda v: getattr(v, "__name__", ""))
 @pytest.mark.parametrize("architecture", ["linear", "mlp:16"])
-def test_vectors_are_re_labeled_too(
-    train: Any, params: Any, architecture: str, training_set: Any, recorder: Any
-) -> None:
+def test_vectors_are_re_labeled_too(train: Any, params: Any, architecture: str, training_set: Any, recorder: Any) -> None:
     rng = np.random.default_rng(0)
     true = rng.integers(0, 3, 600)
     vectors = (6 * np.eye(3, 8)[true] + rng.normal(size=(600, 8))).astype(np.float32)
@@ -266,9 +235,7 @@ def test_two_networks_begin_from_two_runs_and_need_no_warm_up(digits: Any, train
     x, y = digits
     data = training_set(x[:300], y[:300])
     runs = [
-        train_standard(
-            TrainingJob(data, "lenet5:4", Budget(epochs=8), Runtime("cpu", seed=seed), recorder()), StandardParams()
-        )
+        train_standard(TrainingJob(data, "lenet5:4", Budget(epochs=8), Runtime("cpu", seed=seed), recorder()), StandardParams())
         for seed in (1, 2)
     ]
     job = TrainingJob(data, "lenet5:4", Budget(epochs=1), CPU, recorder())
@@ -282,7 +249,5 @@ def test_two_networks_begin_from_two_runs_and_need_no_warm_up(digits: Any, train
         train_dividemix(dataclasses.replace(job, initial=[r.tensors for r in runs[:n]]), DivideMixParams(lr=0.01, warmup=w))
         for n, w in ((2, None), (2, 0), (2, 10), (1, None), (1, 10))
     ]  # fmt: skip
-    same = [
-        a.tensors["head.weight"].tobytes() == b.tensors["head.weight"].tobytes() for a, b in itertools.pairwise(moved)
-    ]
+    same = [a.tensors["head.weight"].tobytes() == b.tensors["head.weight"].tobytes() for a, b in itertools.pairwise(moved)]
     assert same == [True, False, True, True]

@@ -65,9 +65,7 @@ class Piece(ABC):
         """Return the names of the blocks, in their order."""
 
     @abstractmethod
-    def compute(
-        self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress
-    ) -> Callable[[int], Arrays]:
+    def compute(self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress) -> Callable[[int], Arrays]:
         """Return what computes a block, by its number, in this process and with all its threads."""
 
     @abstractmethod

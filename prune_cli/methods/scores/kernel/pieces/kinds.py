@@ -31,15 +31,7 @@ from prune_cli.methods.scores.kernel.sides import (
     sides_memory,
     sides_size,
 )
-from prune_cli.methods.scores.kernel.solver.problem import (
-    Problem,
-    SampleSet,
-    SetResult,
-    Solution,
-    combine,
-    plan_sets,
-    set_members,
-)
+from prune_cli.methods.scores.kernel.solver.problem import Problem, SampleSet, SetResult, Solution, combine, plan_sets, set_members
 from prune_cli.methods.scores.kernel.solver.sets import problem_cost, solve_set
 from prune_cli.methods.scores.kernel.solver.tile_columns import PanelStore
 
@@ -55,7 +47,6 @@ def score_packed_sides(values: Mapping[str, Any], arrays: Arrays, progress: Prog
     Args:
         values: ``depth`` of the kernel, ``ridge``, ``device``, ``precision``.
         arrays: as `pack_sides` gives them.
-        progress: told how far it is.
     """
     kernel = ReluKernel(unpack_rows(arrays), values["depth"])
     positions = arrays["positions"]
@@ -83,7 +74,6 @@ def solve_packed_set(values: Mapping[str, Any], arrays: Arrays, progress: Progre
     Args:
         values: ``depth`` of the kernel, ``n_classes``, ``problem`` and ``part`` as lists, ``seed``, ``device``, ``precision``.
         arrays: as `pack_set` gives them.
-        progress: told how far it is.
     """
     kernel = ReluKernel(unpack_rows(arrays), values["depth"])
     samples = Samples(kernel.rows, kernel, arrays["codes"], values["n_classes"], np.arange(kernel.n_samples))
@@ -142,9 +132,7 @@ class SetPiece(Piece):
         """Return a name for each set."""
         return [f"part {one.repeat}/{one.number}" for one in plan_sets(self.problem, len(codes_n))]
 
-    def compute(
-        self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress
-    ) -> Callable[[int], Arrays]:
+    def compute(self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress) -> Callable[[int], Arrays]:
         """Return what solves a set."""
         sets, members_of = self._sets(samples, settings.seed, progress)
         how: dict[str, Any] = {**settings._asdict(), "store": store, "progress": progress}
@@ -172,9 +160,7 @@ class SetPiece(Piece):
             for number in numbers
         ]
 
-    def _sets(
-        self, samples: Samples, seed: int, progress: Progress
-    ) -> tuple[list[SampleSet], Callable[[SampleSet], IntArray]]:
+    def _sets(self, samples: Samples, seed: int, progress: Progress) -> tuple[list[SampleSet], Callable[[SampleSet], IntArray]]:
         return plan_sets(self.problem, len(samples.codes_n)), set_members(samples, self.problem, seed, progress)
 
     def results(self, blocks: Sequence[Arrays]) -> list[SetResult]:
@@ -223,9 +209,7 @@ class SidesPiece(Piece):
     def _drawn(self, samples: Samples, sides: Sides, seed: int) -> tuple[IntArray, IntArray]:
         return draw_sides(samples.codes_n, samples.order_n, sides, self.draw, seed)
 
-    def compute(
-        self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress
-    ) -> Callable[[int], Arrays]:
+    def compute(self, samples: Samples, settings: Settings, store: PanelStore | None, progress: Progress) -> Callable[[int], Arrays]:
         """Return what scores a class against a draw."""
         planned, (seed, device, precision) = plan_sides(samples.codes_n, self.draw), settings
         score = partial(score_sides, ridge=self.draw.ridge, device=device, precision=precision, progress=progress)
@@ -242,9 +226,7 @@ class SidesPiece(Piece):
         for number in numbers:
             n_pos, n_neg = sides_size(samples.codes_n, planned[number], self.draw)
             nbytes = sides_memory(n_pos, n_neg, rows.n_features, settings.dtype, rows.values_nd.dtype.itemsize)
-            gather = later(
-                lambda sides: pack_sides(kernel, *self._drawn(samples, sides, settings.seed)), planned[number]
-            )
+            gather = later(lambda sides: pack_sides(kernel, *self._drawn(samples, sides, settings.seed)), planned[number])
             blocks.append(Block(names[number], values, gather, nbytes, sides_flops(n_pos, n_neg, rows.n_features)))
         return "prune_cli.methods.scores.kernel.pieces.kinds:score_packed_sides", blocks
 

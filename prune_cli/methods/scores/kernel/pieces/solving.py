@@ -48,9 +48,7 @@ def plan_pieces(
             predicted.add(made[name])
     order = list(dict.fromkeys(made.values()))
     pieces: list[Piece] = [
-        dataclasses.replace(piece, problem=piece.problem._replace(predictions=piece in predicted))
-        if isinstance(piece, SetPiece)
-        else piece
+        dataclasses.replace(piece, problem=piece.problem._replace(predictions=piece in predicted)) if isinstance(piece, SetPiece) else piece
         for piece in order
     ]
     return pieces, {name: order.index(piece) for name, piece in made.items()}
@@ -74,14 +72,12 @@ def kernel_solution(
         values_nd: (N, D) uint8 pixels (flattened H x W x C, channel last, with ``channels`` C), (N, H, W, C) uint8 pixels, or (N, D)
             float32 or float64 embeddings.
         codes_n: (N,) int class of each sample, 0 or more; a code may have no sample.
-        params: of the score.
         channels: channels of the pixels; None for embeddings.
         order_n: (N,) int64, the samples' positions in canonical order (argsort of the ids): draws and sums follow it,
             so that the order of the rows reaches not one bit of the scores. None: the order they come in.
         seed: 0 or more.
         device: auto, cpu, cuda or cuda:N.
         precision: auto (float64), float64 or float32; see `float32_error`.
-        progress: told of each block, and within a block.
     Raises:
         InputError: fewer than two classes, arrays that do not fit each other, an unknown kernel or precision.
         NumericalError: rows that are zero or not finite (see `zero_rows`), or a kernel that stays singular with the jitter.

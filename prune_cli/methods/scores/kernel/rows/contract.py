@@ -62,8 +62,7 @@ class Rows(ABC):
         squares_b, zero_b = (np.concatenate(arrays) for arrays in zip(*measured, strict=True))
         if zero_b.any():
             raise NumericalError(
-                f"{zero_b.sum()} row(s) are zero, NaN or infinite after standardisation, "
-                f"the first at position {positions[zero_b][0]}",
+                f"{zero_b.sum()} row(s) are zero, NaN or infinite after standardisation, the first at position {positions[zero_b][0]}",
                 "leave these rows out before scoring: they are bad rows",
             )
         return self._block(positions, 1.0 / np.sqrt(squares_b), dtype, device)
@@ -100,9 +99,7 @@ class Rows(ABC):
         """Return the squared lengths of the standardised rows, and which are no more than rounding or not finite."""
 
     @abstractmethod
-    def _block(
-        self, positions: IntArray, inverse_b: FloatArray, dtype: torch.dtype, device: torch.device
-    ) -> RowBlock: ...
+    def _block(self, positions: IntArray, inverse_b: FloatArray, dtype: torch.dtype, device: torch.device) -> RowBlock: ...
 
 
 class RowBlock(ABC):

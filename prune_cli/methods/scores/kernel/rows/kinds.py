@@ -170,9 +170,7 @@ class EmbeddingRows(Rows):
 class _EmbeddingBlock(RowBlock):
     """Unit rows in the dtype of the computation, and their products."""
 
-    def __init__(
-        self, rows: EmbeddingRows, positions: IntArray, inverse_b: FloatArray, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, rows: EmbeddingRows, positions: IntArray, inverse_b: FloatArray, dtype: torch.dtype, device: torch.device) -> None:
         import torch
 
         self._values = torch.from_numpy(rows.values_nd[positions]).to(device)

@@ -37,11 +37,7 @@ class Factored(NamedTuple):
 
 
 def factor_regular(
-    factor: Callable[[float, float], tuple[float, int]],
-    n_samples: int,
-    ridge: float,
-    dtype: torch.dtype,
-    singular: bool = False,
+    factor: Callable[[float, float], tuple[float, int]], n_samples: int, ridge: float, dtype: torch.dtype, singular: bool = False
 ) -> Factored:
     """Factor ``H + ridge I``, or where that is singular ``H + (ridge + sqrt(machine epsilon)) I``.
 
@@ -49,7 +45,6 @@ def factor_regular(
         factor: (added to the diagonal, least pivot) -> smallest pivot, duplicates; stops at a smaller pivot than the least.
         n_samples: rows of the kernel.
         ridge: 0 or more.
-        dtype: of the factor.
         singular: whether equal rows are known, so that H itself need not be tried.
     Raises:
         NumericalError: singular with the jitter, too.

@@ -77,9 +77,7 @@ class _Rows(NamedTuple):
     lacking: torch.Tensor
 
 
-def _sums(
-    system: System, m: int, rows_of: Callable[[int], _Rows], signs: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums(system: System, m: int, rows_of: Callable[[int], _Rows], signs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return A (M, M) and F' D^-1 Y (M, C); the sums of every group of chunks are kept."""
     import torch
 

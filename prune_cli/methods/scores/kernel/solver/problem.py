@@ -86,9 +86,7 @@ def plan_sets(problem: Problem, n_samples: int) -> list[SampleSet]:
     return [SampleSet(repeat, number) for repeat in range(problem.draws) for number in range(count)]
 
 
-def set_members(
-    samples: Samples, problem: Problem, seed: int, progress: Progress = silent
-) -> Callable[[SampleSet], IntArray]:
+def set_members(samples: Samples, problem: Problem, seed: int, progress: Progress = silent) -> Callable[[SampleSet], IntArray]:
     """Return what gives the (B,) positions of a set, in canonical order; sets have as many samples as can be in each.
 
     The samples of a repeat are divided once, when its first set is asked for.

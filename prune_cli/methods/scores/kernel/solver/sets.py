@@ -18,14 +18,7 @@ from prune_cli.methods.scores.kernel.samples import Samples
 from prune_cli.methods.scores.kernel.solver import triangle
 from prune_cli.methods.scores.kernel.solver.factored import factor_triangle
 from prune_cli.methods.scores.kernel.solver.nystrom import solve_nystrom
-from prune_cli.methods.scores.kernel.solver.problem import (
-    Problem,
-    SampleSet,
-    SetResult,
-    dtype_name,
-    item_size,
-    torch_dtype,
-)
+from prune_cli.methods.scores.kernel.solver.problem import Problem, SampleSet, SetResult, dtype_name, item_size, torch_dtype
 from prune_cli.methods.scores.kernel.solver.system import Inverse, System
 from prune_cli.methods.scores.kernel.solver.tile_columns import (
     WIDTH,
@@ -55,7 +48,6 @@ def solve_set(
     """Return the diagonal of G and what it makes of the classes, for the samples at ``positions``.
 
     Args:
-        samples: all of them.
         positions: as `set_members` gives them for this set.
         store: keeps what is finished within the set.
         seed, device, precision, progress: as `complexity_gap_scores` takes them.
@@ -64,17 +56,13 @@ def solve_set(
     """
     solve = {"exact": _solve_columns, "partition": _solve_triangle, "nystrom": solve_nystrom}[problem.mode]
     dtype, at, codes_b = torch_dtype(precision), resolve_device(device), samples.codes_n[positions]
-    system = System(
-        samples.kernel, positions, codes_b, samples.n_classes, problem, one.repeat, seed, dtype, at, store, progress
-    )
+    system = System(samples.kernel, positions, codes_b, samples.n_classes, problem, one.repeat, seed, dtype, at, store, progress)
     diagonal, solution, factored, residual = solve(system)
     if not (np.isfinite(diagonal).all() and np.isfinite(solution).all()):
         raise NumericalError("the scores are not finite", "pass -p ridge=1e-6 or --precision float64")
     given = solution[np.arange(len(codes_b)), codes_b]
     wanted = solution if problem.predictions else solution[:, :0]
-    return SetResult(
-        positions, diagonal, given, wanted, factored.smallest_pivot, factored.jitter, factored.duplicates, residual
-    )
+    return SetResult(positions, diagonal, given, wanted, factored.smallest_pivot, factored.jitter, factored.duplicates, residual)
 
 
 def _solve_triangle(system: System) -> Inverse:
@@ -95,9 +83,7 @@ def _solve_columns(system: System) -> Inverse:
     if at.type == "cuda":
         free = free_memory(str(at))
         if free is not None and columns_cost(size, dtype_name(system.dtype))["disk"] < _CARD * free:
-            store = (
-                None  # the factor stays on the card: what a kill loses is there again before it were read from a disk
-            )
+            store = None  # the factor stays on the card: what a kill loses is there again before it were read from a disk
     singular = kernel.rows is not None and has_duplicates(kernel.rows, system.positions)
     columns = Columns(size, WIDTH, system.dtype, at, store)
     factored = factor_columns(columns, block, system.problem.ridge, system.progress, singular)
@@ -106,9 +92,7 @@ def _solve_columns(system: System) -> Inverse:
         exact = partial(system.block, torch.float64)
         added = system.problem.ridge + factored.jitter
         solution, residuals = solve_refined(columns, exact, added, system.signs(), system.progress)
-        found = columns.keep(
-            "solution", solution=solution.cpu().numpy(), residual=np.array(residuals[-1] if residuals else 0.0)
-        )
+        found = columns.keep("solution", solution=solution.cpu().numpy(), residual=np.array(residuals[-1] if residuals else 0.0))
     diagonal = inverse_diagonal(columns, system.progress)
     return Inverse(diagonal, found["solution"], factored, float(found["residual"]))
 
@@ -116,18 +100,12 @@ def _solve_columns(system: System) -> Inverse:
 _OVERHEAD = 64 * 2**20
 
 
-def problem_cost(
-    problem: Problem, n_samples: int, n_features: int, n_classes: int, dtype: str, itemsize: int
-) -> dict[str, float]:
+def problem_cost(problem: Problem, n_samples: int, n_features: int, n_classes: int, dtype: str, itemsize: int) -> dict[str, float]:
     """Return the flops of a whole problem, the bytes of its largest set in memory, and those it keeps on disk."""
     if problem.mode == "exact":
         cost = columns_cost(n_samples, dtype)
         memory = cost["memory"] + n_samples * n_features * itemsize + 4 * n_samples * n_classes * 8
-        return {
-            "flops": cost["flops"] + n_samples**2 * n_features,
-            "memory": memory + _OVERHEAD,
-            "disk": cost["disk"],
-        }
+        return {"flops": cost["flops"] + n_samples**2 * n_features, "memory": memory + _OVERHEAD, "disk": cost["disk"]}
     if problem.mode == "nystrom":
         m, chunk = min(problem.landmarks, n_samples), 8192
         flops = problem.repeats * n_samples * (2 * (2 * m * n_features + m * m) + 2 * m * m + m * m)

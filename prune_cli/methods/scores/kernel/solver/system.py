@@ -34,9 +34,7 @@ class System:
         codes_b: (B,) their classes, less than ``n_classes``.
         problem: with the ridge.
         repeat, seed: what is drawn for the set follows them.
-        dtype, device: of the factor.
         store: keeps what is finished within the set.
-        progress: told how far it is.
     """
 
     kernel: Kernel

@@ -1,4 +1,4 @@
-"""The tile columns of a factor: where they are kept, on a device or in a store.
+"""A kernel of all samples, factored tile column by tile column: in memory, on a device, or on disk where it does not fit.
 
 This module imports torch inside functions only.
 """
@@ -83,9 +83,7 @@ class Columns:
             return self._here[j]
         panel = self.store.get_panel(f"{self.stem}/{j}")
         if panel is None:
-            raise InputError(
-                f"column {j} of the factor is gone from its store", "run the same command again: it is made anew"
-            )
+            raise InputError(f"column {j} of the factor is gone from its store", "run the same command again: it is made anew")
         return torch.from_numpy(panel).to(self.device)
 
     def put(self, j: int, panel: torch.Tensor) -> None:
@@ -113,9 +111,7 @@ class Columns:
 _REFINED = 1e-9  # relative residual that is small enough: the diagonal of the inverse is not refined
 
 
-def factor_columns(
-    columns: Columns, block: KernelBlock, ridge: float, progress: Progress, singular: bool = False
-) -> Factored:
+def factor_columns(columns: Columns, block: KernelBlock, ridge: float, progress: Progress, singular: bool = False) -> Factored:
     """Factor the kernel of all samples of a block, with a ridge on its diagonal, into columns, and return how that went.
 
     Args:
@@ -223,9 +219,7 @@ def solve_refined(
     return solution, residuals
 
 
-def _product(
-    columns: Columns, block: KernelBlock, added: float, matrix: torch.Tensor, progress: Progress
-) -> torch.Tensor:
+def _product(columns: Columns, block: KernelBlock, added: float, matrix: torch.Tensor, progress: Progress) -> torch.Tensor:
     """Return ``(H + added I) M``, float64, from the lower triangle of the kernel."""
     import torch
 
@@ -291,8 +285,4 @@ def columns_cost(size: int, dtype: str, width: int = WIDTH) -> Mapping[str, Any]
     """Return the flops of factor and inverse, the bytes of the factor on disk, and those of the columns in memory."""
     item = item_size(dtype)
     width = min(width, size)
-    return {
-        "flops": 2 * size**3 / 3,
-        "disk": size * (size + width) // 2 * item,
-        "memory": 3 * size * width * item + 2 * width * width * 8,
-    }
+    return {"flops": 2 * size**3 / 3, "disk": size * (size + width) // 2 * item, "memory": 3 * size * width * item + 2 * width * width * 8}

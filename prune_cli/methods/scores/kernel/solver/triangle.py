@@ -62,8 +62,7 @@ def allocate(size: int, dtype: torch.dtype, device: torch.device, *, tile: int =
         return Leaf(start, size, *(torch.empty(shape, dtype=dtype, device=device) for _ in range(2)))
     first = -(-size // tile // 2) * tile if size > 2 * tile else tile
     return join(
-        allocate(first, dtype, device, tile=tile, start=start),
-        allocate(size - first, dtype, device, tile=tile, start=start + first),
+        allocate(first, dtype, device, tile=tile, start=start), allocate(size - first, dtype, device, tile=tile, start=start + first)
     )
 
 

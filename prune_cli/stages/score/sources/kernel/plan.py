@@ -60,12 +60,7 @@ def refuse_large_pictures(dataset: Dataset, force: bool) -> None:
 
 
 def kernel_estimate(
-    dataset: Dataset,
-    methods: Mapping[str, KernelScoreParams],
-    runtime: Runtime,
-    save_kernel: bool,
-    advise: bool,
-    shards: int | None = None,
+    dataset: Dataset, methods: Mapping[str, KernelScoreParams], runtime: Runtime, save_kernel: bool, advise: bool, shards: int | None = None
 ) -> dict[str, Any]:
     """Return the figures of ``--plan``.
 
@@ -106,8 +101,7 @@ def kernel_estimate(
         "input_bytes": input_bytes,
         "block_bytes": block_bytes,
         "peak_memory_bytes": PROCESS_BYTES + held_bytes + block_bytes,
-        "disk_bytes": round(len(dataset) * 64 + max(c["disk"] for c in costs.values()) + matrix)
-        + (input_bytes - held_bytes),
+        "disk_bytes": round(len(dataset) * 64 + max(c["disk"] for c in costs.values()) + matrix) + (input_bytes - held_bytes),
     }
     if networked:
         figures["kernel"] = "by neural-tangents, whose time depends on the network: try a few hundred rows first"
@@ -118,18 +112,14 @@ def kernel_estimate(
     return figures
 
 
-def kernel_workers(
-    estimate: Mapping[str, Any], runtime: Runtime, shards: int
-) -> contextlib.AbstractContextManager[Pool | None]:
+def kernel_workers(estimate: Mapping[str, Any], runtime: Runtime, shards: int) -> contextlib.AbstractContextManager[Pool | None]:
     """Return processes that get ready for the blocks of an estimate, in one of so many shards, while the inputs are read."""
     held = estimate["peak_memory_bytes"] - estimate["block_bytes"]
     nbytes = estimate["block_bytes"] + BLOCK_PROCESS_BYTES
     return workers_ahead(runtime, held, -(-estimate["blocks"] // shards), nbytes, estimate["flops"] / shards)
 
 
-def _advice(
-    params: KernelScoreParams, of_data: tuple[np.ndarray, int, int, str, int], flops: float, runtime: Runtime
-) -> dict[str, Any]:
+def _advice(params: KernelScoreParams, of_data: tuple[np.ndarray, int, int, str, int], flops: float, runtime: Runtime) -> dict[str, Any]:
     """Return about how long this takes, what other modes would, and which is recommended."""
     dtype, needs = of_data[3], params.needs(len(of_data[0]))
     rate = product_rate(dtype, str(resolve_device(runtime.device)))

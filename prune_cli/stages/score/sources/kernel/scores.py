@@ -1,4 +1,4 @@
-"""The kernel between all samples: one that is given, one that is kept, or one computed as it is needed."""
+"""The scores of kernels, from blocks that were computed, and the kernel between all samples where one is given or kept."""
 
 from __future__ import annotations
 
@@ -19,14 +19,7 @@ from prune_cli.io.ids.columns import canonical_order
 from prune_cli.io.runs.kernel_matrix import KernelFile, is_kernel, read_kernel, write_kernel
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.scores.kernel.kernels import Kernel, MatrixKernel, fill_matrix, parse_kernel
-from prune_cli.methods.scores.kernel.ntk_margin import (
-    RIDGES,
-    RidgeChoice,
-    choose_ridge,
-    fit_temperature,
-    predictions_of,
-    probabilities,
-)
+from prune_cli.methods.scores.kernel.ntk_margin import RIDGES, RidgeChoice, choose_ridge, fit_temperature, predictions_of, probabilities
 from prune_cli.methods.scores.kernel.params import KernelScoreParams
 from prune_cli.methods.scores.kernel.pieces.contract import KernelName, Piece
 from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece, SidesPiece
@@ -41,11 +34,7 @@ TILE_ROWS = 512
 
 
 def ready_samples(
-    work: KernelWork,
-    params: KernelScoreParams,
-    state: dict[str, dict[str, Any]],
-    warn: Callable[[str], None],
-    progress: Progress,
+    work: KernelWork, params: KernelScoreParams, state: dict[str, dict[str, Any]], warn: Callable[[str], None], progress: Progress
 ) -> Samples:
     """Return the samples with their kernel: the one given, the one that was asked to be kept, or one computed as it is needed.
 
@@ -81,12 +70,7 @@ def ready_samples(
     provenance = dataclasses.replace(
         work.provenance,
         method="kernel",
-        parameters={
-            "kernel": params.kernel,
-            "center": params.center,
-            "precision": dtype,
-            "data": work.provenance.parameters.get("data"),
-        },
+        parameters={"kernel": params.kernel, "center": params.center, "precision": dtype, "data": work.provenance.parameters.get("data")},
         score_direction={},
     )
     ids = work.ids.take(pa.array(order_n))
@@ -109,7 +93,6 @@ class KernelPlan:
     Args:
         methods: name of the score -> its parameters.
         n_classes: C.
-        precision: of the run.
         pieces: what is computed.
         piece_of: name of the score -> the number of its piece.
     """
@@ -128,7 +111,6 @@ class KernelBlocks:
     Args:
         plan: what the scores are made of.
         computed: the blocks of each piece.
-        samples: of each kernel.
     """
 
     plan: KernelPlan
@@ -156,9 +138,7 @@ def compute_kernel_blocks(work: KernelWork, found: Scored, engine: Engine, progr
         computed = compute_pieces(work, plan.pieces, samples, engine, count, progress)
     except KeyboardInterrupt:
         kept = (
-            f"; what is finished is kept in {work.folder}, the same command goes on from there"
-            if finished or work.folder.is_dir()
-            else ""
+            f"; what is finished is kept in {work.folder}, the same command goes on from there" if finished or work.folder.is_dir() else ""
         )
         raise InterruptedRun(f"interrupted after {finished} block(s){kept}") from None
     found.facts |= {"blocks": sum(len(blocks.numbers) for blocks in computed), "blocks_computed": finished}
@@ -181,9 +161,7 @@ def _plan(work: KernelWork, found: Scored, progress: Progress) -> tuple[KernelPl
     return KernelPlan(work.methods, n_classes, work.runtime.precision, pieces, piece_of), samples
 
 
-def _chosen_ridge(
-    work: KernelWork, samples: Samples, name: str, params: KernelScoreParams, found: Scored, progress: Progress
-) -> float:
+def _chosen_ridge(work: KernelWork, samples: Samples, name: str, params: KernelScoreParams, found: Scored, progress: Progress) -> float:
     store = work.store()
     block = f"ridge of {params.kernel} {params.center}"
     kept = store.get(block)
@@ -191,11 +169,7 @@ def _chosen_ridge(
         progress("choosing the ridge", 0, 1, None)
         with one_thread():
             choice = choose_ridge(samples, work.runtime.device)
-        kept = {
-            "ridge": np.array(choice.ridge),
-            "accuracies": np.array(choice.accuracies),
-            "rows": np.array(choice.rows),
-        }
+        kept = {"ridge": np.array(choice.ridge), "accuracies": np.array(choice.accuracies), "rows": np.array(choice.rows)}
         store.put(block, kept)
     choice = RidgeChoice(float(kept["ridge"]), tuple(kept["accuracies"].tolist()), int(kept["rows"]))
     grid = {f"{r:g}": round(a, 6) for r, a in zip(RIDGES, choice.accuracies, strict=True)}
@@ -209,10 +183,8 @@ def finish_scores(plan: KernelPlan, computed: Sequence[Computed], codes_n: np.nd
     """Add the columns of all scores to what was found, once all blocks of all pieces are there; return what each piece comes to.
 
     Args:
-        plan: of the run.
         computed: the blocks of each piece, in their order.
         codes_n: (N,) class of each sample.
-        found: added to.
     """
     solutions = []
     for piece, blocks in zip(plan.pieces, computed, strict=True):
@@ -233,9 +205,7 @@ def finish_scores(plan: KernelPlan, computed: Sequence[Computed], codes_n: np.nd
     return solutions
 
 
-def kernel_features(
-    blocks: KernelBlocks, solutions: Sequence[Solution], found: Scored
-) -> tuple[np.ndarray, np.ndarray]:
+def kernel_features(blocks: KernelBlocks, solutions: Sequence[Solution], found: Scored) -> tuple[np.ndarray, np.ndarray]:
     """Return what a kernel is of as features: (N, D) float32 unit rows, and (N, C) probabilities, each sample's without itself.
 
     They are of the first score that goes by predictions, and provenance says their temperature there.
@@ -257,9 +227,7 @@ def measure_float32(work: KernelWork, blocks: KernelBlocks, found: Scored) -> No
     with one_thread():
         error = drawn.float32_error(blocks.samples[drawn.kernel], work.settings)
     found.facts["float32_relative_error"] = error
-    found.warnings.append(
-        f"float32: largest relative error {error:.1e}, measured against float64 on one block of at most 2,000 rows"
-    )
+    found.warnings.append(f"float32: largest relative error {error:.1e}, measured against float64 on one block of at most 2,000 rows")
 
 
 def _tell_residual(found: Scored, residual: float) -> None:

@@ -27,24 +27,13 @@ from prune_cli.stages.score.sources.kernel.work import Computed, KernelWork, Sha
 
 
 def write_kernel_shard(
-    blocks: KernelBlocks,
-    work: KernelWork,
-    shard: Shard,
-    labels: Labels,
-    provenance: Provenance,
-    output: str,
-    source: ParquetSource,
+    blocks: KernelBlocks, work: KernelWork, shard: Shard, labels: Labels, provenance: Provenance, output: str, source: ParquetSource
 ) -> None:
     """Write a part.
 
     Args:
-        blocks: its own.
-        work: as they were computed.
         shard: (I, N).
-        labels: of the good rows.
-        provenance: of the scores.
         output: where it goes.
-        source: the data.
     """
     pieces = zip(blocks.plan.pieces, blocks.computed, strict=True)
     rows = [
@@ -60,9 +49,7 @@ def finish_kernel_shards(parts: Sequence[ShardFile], table: pa.Table, found: Sco
     """Add the scores of all parts to what was found.
 
     Args:
-        parts: all of them.
         table: position and code of each sample.
-        found: added to.
     Raises:
         InputError: parts that have not all blocks, or one twice.
     """

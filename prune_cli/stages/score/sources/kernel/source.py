@@ -21,19 +21,8 @@ from prune_cli.stages.score.contract import Figures, Job, Scored, Scoring, Sourc
 from prune_cli.stages.score.output import work_path
 from prune_cli.stages.score.reading import Column, Reading
 from prune_cli.stages.score.sources.features import Features, class_values, keep_features
-from prune_cli.stages.score.sources.kernel.plan import (
-    PROCESS_BYTES,
-    kernel_estimate,
-    kernel_workers,
-    refuse_large_pictures,
-    require_room,
-)
-from prune_cli.stages.score.sources.kernel.scores import (
-    compute_kernel_blocks,
-    finish_scores,
-    kernel_features,
-    measure_float32,
-)
+from prune_cli.stages.score.sources.kernel.plan import PROCESS_BYTES, kernel_estimate, kernel_workers, refuse_large_pictures, require_room
+from prune_cli.stages.score.sources.kernel.scores import compute_kernel_blocks, finish_scores, kernel_features, measure_float32
 from prune_cli.stages.score.sources.kernel.shards import write_kernel_shard
 from prune_cli.stages.score.sources.kernel.work import KernelWork
 

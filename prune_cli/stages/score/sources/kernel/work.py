@@ -38,7 +38,6 @@ class KernelWork:
         methods: name of the score -> its parameters.
         runtime: seed, device, precision.
         folder: finished blocks are kept there.
-        provenance: of the run.
         save_kernel: where the kernel goes, None not to keep it.
         load_kernel: a kernel that is there.
         shard: the part of the work that is done, or None for all of it.
@@ -71,12 +70,7 @@ class KernelWork:
 
 @dataclass
 class Computed:
-    """The blocks of a piece that are done.
-
-    Args:
-        numbers: of the blocks.
-        arrays: of each.
-    """
+    """The blocks of a piece that are done."""
 
     numbers: list[int] = field(default_factory=list)
     arrays: list[Arrays] = field(default_factory=list)
@@ -98,14 +92,11 @@ def compute_pieces(
         samples: by kernel.
         engine: where blocks run whose kernel is of the samples alone; others, and those that all samples are in, run here.
         count: told of blocks that were computed.
-        progress: told of blocks, and how far one is.
     """
     names = [piece.block_names(work.codes_n) for piece in pieces]
     first, found = 0, []
     for piece, of_piece in zip(pieces, names, strict=True):
-        mine = [
-            n for n in range(len(of_piece)) if work.shard is None or (first + n) % work.shard[1] == work.shard[0] - 1
-        ]
+        mine = [n for n in range(len(of_piece)) if work.shard is None or (first + n) % work.shard[1] == work.shard[0] - 1]
         first += len(of_piece)
         found.append(Computed(mine, _compute(work, piece, mine, samples[piece.kernel], engine, count, progress)))
     return found

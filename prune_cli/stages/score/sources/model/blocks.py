@@ -48,17 +48,13 @@ def look_on_engine(
     """Return the rows that are good, and what the network says of these; the others go to the ledger.
 
     Args:
-        dataset: all rows.
-        model: the network.
         codes_n: (N,) classes of all rows as the network counts them, or None.
         within: (M,) int64, the rows that are meant, ascending.
         ledger: receives bad rows; those it has already are not looked at.
-        engine: where blocks run.
         store: finished blocks.
         runtime: batch size, precision, device.
         embeddings: whether these are wanted.
         gradients: the variant of `grand` whose norms are wanted, or None.
-        progress: told of rows.
     """
     size = runtime.batch_size or BATCH_SIZE
     unit = size * max(1, _BLOCK_ROWS // size)
@@ -85,17 +81,9 @@ def look_on_engine(
     for arrays in found:
         for row, path, reason in json.loads(arrays["bad"].tobytes()):
             ledger.add(row, reason, path)
-    joined = {
-        name: np.concatenate([arrays[name] for arrays in found])
-        for name in (found[0] if found else ())
-        if name not in {"bad"}
-    }
+    joined = {name: np.concatenate([arrays[name] for arrays in found]) for name in (found[0] if found else ()) if name not in {"bad"}}
     n_classes = int(model.model["n_classes"])
-    prediction = Prediction(
-        joined.get("logits", np.zeros((0, n_classes), np.float32)),
-        joined.get("embeddings"),
-        joined.get("norms"),
-    )
+    prediction = Prediction(joined.get("logits", np.zeros((0, n_classes), np.float32)), joined.get("embeddings"), joined.get("norms"))
     return wanted[ledger.good(len(dataset))[wanted]], prediction
 
 
@@ -106,7 +94,6 @@ def look_at_block(values: Mapping[str, Any], arrays: Arrays, progress: Progress 
         values: the model, and how it looks.
         arrays: its weights; ``places`` and ``labels`` (B,) of the rows; their vectors ``rows`` (B, D), or their pictures as files:
             ``data`` (bytes one behind another), ``offsets`` (B + 1,), and ``unread``, JSON of the rows without.
-        progress: told of batches.
     """
     tensors = {name.removeprefix(_WEIGHT): array for name, array in arrays.items() if name.startswith(_WEIGHT)}
     places, labels, bad = arrays["places"], arrays.get("labels"), list[tuple[int, str | None, str]]()
@@ -125,9 +112,7 @@ def look_at_block(values: Mapping[str, Any], arrays: Arrays, progress: Progress 
         tensors,
         values["model"],
         inputs,
-        runtime=Runtime(
-            device=values["device"], precision=values["precision"], batch_size=values["batch_size"], workers=1
-        ),
+        runtime=Runtime(device=values["device"], precision=values["precision"], batch_size=values["batch_size"], workers=1),
         look=Look(
             embeddings=values["embeddings"],
             gradient_norms=None if gradients is None else gradients_of(gradients),
@@ -195,11 +180,7 @@ def _decoded(values: Mapping[str, Any], arrays: Arrays) -> tuple[np.ndarray, lis
     unread = [(row, path, reason) for row, path, reason in json.loads(arrays["unread"].tobytes())]
     skipped = {row for row, _, _ in unread}
     files = pa.array(
-        [
-            None if row in skipped else data[offsets[k] : offsets[k + 1]].tobytes()
-            for k, row in enumerate(places.tolist())
-        ],
-        pa.binary(),
+        [None if row in skipped else data[offsets[k] : offsets[k + 1]].tobytes() for k, row in enumerate(places.tolist())], pa.binary()
     )
     channels: Literal[1, 3] = 1 if values["model"]["input_size"][2] == 1 else 3
     size = tuple(values["size"]) if values["size"] is not None else None

@@ -28,7 +28,6 @@ class Model:
         tensors: weights by name.
         model: what `predict` must know of it.
         classes, names: those it tells apart, None where they are not known.
-        inputs: its files.
     """
 
     tensors: Mapping[str, np.ndarray]

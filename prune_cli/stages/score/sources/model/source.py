@@ -22,14 +22,7 @@ from prune_cli.stages.frame.engine import open_engine
 from prune_cli.stages.score.contract import PACKAGES, Figures, Job, Scored, Scoring, Source, SourceFacts
 from prune_cli.stages.score.output import look_figures
 from prune_cli.stages.score.reading import InputColumn, Reading
-from prune_cli.stages.score.sources.features import (
-    class_values,
-    embed,
-    features_of,
-    is_augmented,
-    keep_features,
-    score_features,
-)
+from prune_cli.stages.score.sources.features import class_values, embed, features_of, is_augmented, keep_features, score_features
 from prune_cli.stages.score.sources.files import score_records
 from prune_cli.stages.score.sources.model.blocks import look_on_engine
 from prune_cli.stages.score.sources.model.networks import Model, Network

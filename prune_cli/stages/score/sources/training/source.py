@@ -1,4 +1,4 @@
-"""The trainings that scores share, each in a run folder of its own."""
+"""Scores of trainings that are done for them, each in a run folder of its own."""
 
 from __future__ import annotations
 
@@ -41,8 +41,6 @@ def train_runs(spec: TrainingSpec, dataset: Dataset, inputs: Inputs, scoring: Sc
 
     Args:
         spec: see `TrainingSpec`.
-        dataset: the whole data set.
-        inputs: of the good rows.
         scoring: these rows; the run folders are in its folder.
     """
     scoring.folder.mkdir(parents=True, exist_ok=True)
@@ -79,12 +77,7 @@ def train_runs(spec: TrainingSpec, dataset: Dataset, inputs: Inputs, scoring: Sc
         task = "training" if spec.params.runs == 1 else f"training {number + 1} of {spec.params.runs}"
         with builder.building_on():
             observer = RunObserver(
-                builder,
-                found,
-                scoring.progress,
-                checkpoint_seconds=spec.checkpoint_seconds,
-                task=task,
-                events=spec.events_of(number),
+                builder, found, scoring.progress, checkpoint_seconds=spec.checkpoint_seconds, task=task, events=spec.events_of(number)
             )
             train_run(run, data, observer)
         for text in observer.notes:
@@ -108,9 +101,6 @@ class TrainingSource(Source[InputColumn]):
 
     Args:
         job: what is scored.
-        spec: the training.
-        input_shape: of a sample.
-        input_bytes: of a sample.
     """
 
     spec: TrainingSpec

@@ -24,9 +24,7 @@ class TrainingSpec:
     """The training that scores share.
 
     Args:
-        params: see `TrainingParams`.
         recipe: parameters of ``standard``.
-        architecture: of the network.
         methods: scores of the record -> their parameters.
         save_dynamics: whether all of the record is wanted.
         full: whether to train to the end, whatever the scores need.

@@ -46,11 +46,7 @@ def test_three_rows_of_three_classes():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    seed=st.integers(0, 10**6),
-    n=st.integers(4, 30),
-    classes=st.integers(2, 4),
-    ridge=st.sampled_from([0.0, 0.3]),
-    depth=st.integers(1, 3),
+    seed=st.integers(0, 10**6), n=st.integers(4, 30), classes=st.integers(2, 4), ridge=st.sampled_from([0.0, 0.3]), depth=st.integers(1, 3)
 )
 def test_exact_equals_leaving_one_out(seed, n, classes, ridge, depth):
     values, codes = problem(seed, n, classes=classes)

@@ -20,9 +20,7 @@ def filled(matrix: np.ndarray, tile: int) -> triangle.Triangle:
 def write(whole: triangle.Triangle, matrix: np.ndarray) -> None:
     for stored in triangle.rectangles(whole):
         height, width = stored.values.shape
-        stored.values.copy_(
-            torch.from_numpy(matrix[stored.row : stored.row + height, stored.column : stored.column + width])
-        )
+        stored.values.copy_(torch.from_numpy(matrix[stored.row : stored.row + height, stored.column : stored.column + width]))
 
 
 def lower(whole: triangle.Triangle) -> np.ndarray:
