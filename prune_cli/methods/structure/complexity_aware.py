@@ -25,6 +25,8 @@ def complexity_aware(params: ComplexityAwareParams) -> StructureMaker:
     batch-norm entries, momenta and whatever is coupled to it by additions; a branch that has gone leaves its shortcut. At the end
     of the time for it every gate is decided, and training goes on with the small network alone.
 
+    Args:
+        params: see `ComplexityAwareParams`.
     Returns:
         What makes a `Structure` for the networks of a training.
     Cost:

@@ -19,6 +19,8 @@ def magnitude(params: MagnitudeParams) -> StructureMaker:
 
     A unit's norm is that of all weights that write it, those of every layer that is added to it among them. Residual blocks stay.
 
+    Args:
+        params: see `MagnitudeParams`.
     Returns:
         What makes a `Structure` for the networks of a training.
     Cost:
