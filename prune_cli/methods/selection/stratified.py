@@ -131,6 +131,17 @@ class DualParams:
     anchors: int = param(10, "hardest samples whose mean probability the distribution starts from", low=1)
 
 
+def beta_parameters(anchor: float, pruned: float, params: DualParams) -> tuple[float, float]:
+    """Return a and b of the Beta density that samples are drawn by, from the anchors' mean probability and the share pruned.
+
+    >>> beta_parameters(0.2, 0.5, DualParams())  # b = 15 * 0.8 * (1 - 1/16)
+    (4.75, 11.25)
+    """
+    b = params.concentration * (1 - anchor) * (1 - pruned**params.complexity)
+    b = float(np.clip(b, 1e-3, params.concentration + 1 - 1e-3))
+    return params.concentration + 1 - b, b
+
+
 def dual_order(candidates: Candidates, params: DualParams = DualParams(), run: Run = Run()) -> Choice:
     r"""Return samples drawn in proportion to the DUAL score times a Beta density that moves to the easy as less is kept.
 
@@ -149,8 +160,8 @@ def dual_order(candidates: Candidates, params: DualParams = DualParams(), run: R
     Cost:
         N log N for each count.
     Source:
-        Cho, Shin, Lee, Kim, ICML 2025, arXiv:2502.06905; exponent ``2 + c`` and ``a + b = C + 1`` as in the authors' code. The
-        draw is Efraimidis' and Spirakis' (2006): the largest ``log(u) / weight``.
+        Cho, Shin, Lee, Kim, ICML 2025, arXiv:2502.06905; exponent c and ``a + b = C + 1`` as in the authors' code. The draw
+        is Efraimidis' and Spirakis' (2006): the largest ``log(u) / weight``.
     Example:
         >>> samples = Candidates(np.arange(3), np.array([0.1, 0.2, 0.3]), columns={"dual_mean": np.array([0.9, 0.5, 0.1])})
         >>> sorted(dual_order(samples, run=Run([2])).rankings[0].order_n.tolist())
@@ -175,9 +186,9 @@ def dual_order(candidates: Candidates, params: DualParams = DualParams(), run: R
     rankings = []
     for count in run.counts:
         pruned = 1 - count / max(1, len(free))
-        b = params.concentration * (1 - anchor) * (1 - pruned ** (2 + params.complexity))
-        b = float(np.clip(b, 1e-3, params.concentration + 1 - 1e-3))
-        log_weight = beta.logpdf(inside, params.concentration + 1 - b, b) + np.log(np.maximum(score_n[free], 1e-300))
+        log_weight = beta.logpdf(inside, *beta_parameters(anchor, pruned, params)) + np.log(
+            np.maximum(score_n[free], 1e-300)
+        )
         # log(u) / weight, in logs since weights may be beyond what a double holds: the least log(-log u) - log w first.
         rankings.append(Ranking(free[np.argsort(np.log(-luck) - log_weight, kind="stable")], reason="not drawn"))
     return Choice(tuple(rankings))

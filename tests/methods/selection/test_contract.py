@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from prune_cli.methods.selection.baselines import (
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.classes import class_turns
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
-from prune_cli.methods.selection.stratified import DualParams, StratifiedParams
+from prune_cli.methods.selection.stratified import DualParams, StratifiedParams, beta_parameters
 
 
 def order(choice) -> list[int]:  # type: ignore[no-untyped-def]
@@ -127,9 +129,16 @@ def test_dual_draws_in_proportion_to_the_weight() -> None:
     mean, score = np.array([0.2, 0.5, 0.8]), np.array([0.3, 0.2, 0.1])
     candidates = Candidates(np.arange(3), score, columns={"dual_mean": mean})
     first = [order(choose("dual", candidates, DualParams(anchors=1), Run([1], seed=s)))[0] for s in range(4000)]
-    b = 15 * (1 - 0.2) * (1 - (2 / 3) ** 6)
+    b = 15 * (1 - 0.2) * (1 - (2 / 3) ** 4)  # a third is kept, c = 4
     weight = beta.pdf(mean, 16 - b, b) * score
     assert np.abs(np.bincount(first, minlength=3) / 4000 - weight / weight.sum()).max() < 0.04  # five deviations
+
+
+@pytest.mark.parametrize(("pruned", "by_hand"), [(0.5, 11.25), (0.8, 7.0848), (0.9, 4.1268), (0.0, 12.0)])
+def test_the_beta_density_of_dual_by_hand(pruned: float, by_hand: float) -> None:
+    """b = 15 * 0.8 * (1 - r^4): r^4 is 0.0625, 0.4096, 0.6561 and 0."""
+    a, b = beta_parameters(0.2, pruned, DualParams())
+    assert math.isclose(b, by_hand, rel_tol=1e-12) and math.isclose(a + b, 16.0)
 
 
 def test_dual_says_what_it_needs() -> None:

@@ -119,8 +119,8 @@ def neighbor_confidence_order(
     included, and the objective is ``F(S) = sum_x tanh(N(x; S) / eta)``: monotone, submodular. A pick of the rule ``exact`` has the
     largest ``F(S + v) - F(S)``, within 1 - 1/e of the best possible; one of ``reference`` the largest
     ``tanh((N(v) + C(v)) / eta) - tanh(N(v) / eta)``. Gains are compared as logarithms, so that they never saturate. With
-    ``balance=labels`` classes take turns, each with its best sample; an empty class leaves, and once another has given more than 1.5 times
-    what the first empty one had, turns end.
+    ``balance=labels`` classes take turns, each with its best sample. A class that has none left when it is its turn leaves; if
+    at that moment any class has given more than 1.5 times what the first that left had, turns end.
 
     With ``parts`` it is greedy within partitions of near samples, then among what these picked: see partitions.py.
 
