@@ -93,7 +93,7 @@ def stratified_by_definition(scores: np.ndarray, count: int, strata: int, droppe
 def test_stratified_gives_every_stratum_its_part(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.gamma(1.5, size=200)
-    params = StratifiedParams(strata=7, mis_rate=0.1)
+    params = StratifiedParams(strata=7, mis_rate=0.1, range="full")
     choice = choose("stratified", Candidates(np.arange(200), scores), params, Run([30, 90], seed=seed))
     for count, ranking in zip([30, 90], choice.rankings, strict=True):
         chosen = ranking.order_n[:count]
@@ -105,6 +105,23 @@ def test_stratified_gives_every_stratum_its_part(seed: int) -> None:
         bins = np.minimum((scores[chosen] - low) / ((high - low) / 7), 6).astype(int)
         wanted = stratified_by_definition(scores, count, 7, 20)
         assert np.bincount(bins, minlength=7).tolist() == [wanted[b] for b in range(7)]
+
+
+def test_two_contradictory_copies_do_not_set_the_strata() -> None:
+    """Scores 1 to 56 and a pair at 1.3e8, ten strata, 20 kept of 1,000: two of each stratum, and the pair in the highest.
+
+    Cut up to the pair, all others share one stratum, and the draw is random.
+    """
+    scores = np.r_[np.linspace(1, 56, 998), 1.3e8, 1.3e8]
+    candidates = Candidates(np.arange(1000), scores)
+    rates = {"strata": 10, "mis_rate": 0.0}
+    clipped = choose("stratified", candidates, StratifiedParams(**rates), Run([20])).rankings[0].order_n
+    width = (56 - 1) / 10
+    inside = np.minimum((scores[clipped] - 1) / width, 9).astype(int)
+    assert np.bincount(inside, minlength=10).tolist() == [2] * 10
+    whole = choose("stratified", candidates, StratifiedParams(range="full", **rates), Run([20])).rankings[0].order_n
+    assert {998, 999} <= set(whole.tolist()), "as published: half of the budget is the pair's, as far as it goes"
+    assert np.bincount(np.minimum((scores[whole] - 1) / width, 9).astype(int), minlength=10).tolist() != [2] * 10
 
 
 def test_stratified_drops_less_where_the_budget_needs_it_and_takes_equal_scores() -> None:
