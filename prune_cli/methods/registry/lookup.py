@@ -69,6 +69,17 @@ def training_params() -> type:
     return getattr(importlib.import_module("prune_cli.methods.scores.record.needs"), "TrainingParams")  # type: ignore[no-any-return]  # noqa: B009
 
 
+def chosen_in_classes(selection: Method, column: str | None) -> bool:
+    """Return whether a selection by a score column is published as chosen inside each class.
+
+    >>> chosen_in_classes(find_method("selection", "top"), "cg"), chosen_in_classes(find_method("selection", "top"), "el2n")
+    (True, False)
+    """
+    if selection.in_classes != "by_score":
+        return selection.in_classes
+    return any(method.in_classes is True and column in method.columns for method in SCORES)
+
+
 def methods_of(kind: Kind) -> dict[str, Method]:
     """Return the methods of one kind by name, in the order they are listed."""
     return {m.name: m for m in _METHODS if m.kind == kind}

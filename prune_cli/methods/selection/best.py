@@ -9,7 +9,8 @@ import numpy as np
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.engines.engine import BlockWork
-from prune_cli.methods.selection.contract import Candidates, Choice, Curve, ProblemSize, Ranking, Run
+from prune_cli.methods.selection.capabilities import ProblemSize
+from prune_cli.methods.selection.contract import Candidates, Choice, Curve, Ranking, Run
 from prune_cli.methods.selection.proxy.accuracy import Proxy, proxy_work, ridge_right_counts
 from prune_cli.methods.selection.proxy.samples import LabelledVectors, subsets_of
 

@@ -11,8 +11,9 @@ import numpy as np
 from prune_cli.core.rng import stream_seed
 from prune_cli.engines.engine import BlockWork
 from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.selection.capabilities import InBlocks, ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
-from prune_cli.methods.selection.contract import Candidates, Choice, InBlocks, ProblemSize, Ranking, Run
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run
 
 
 def choose(method: str, candidates: Candidates, params: Any, run: Run) -> Choice:

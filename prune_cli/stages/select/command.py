@@ -22,8 +22,9 @@ from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.io.stores.locations import STDIN, stem_of, work_folder
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry.selections import DEFAULT_BY_SCORE
+from prune_cli.methods.selection.capabilities import Explained, HoldsMemory, InBlocks, MayNest, ProblemSize
 from prune_cli.methods.selection.choosing import block_work, choose
-from prune_cli.methods.selection.contract import Explained, HoldsMemory, InBlocks, ProblemSize, Run
+from prune_cli.methods.selection.contract import Run
 from prune_cli.stages.frame.engine import machine_figures, open_engine
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.select.eligible import EligibleRows, eligible_rows
@@ -100,7 +101,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     runtime = options.runtime
     with _engine(request, rows.vectors, provenance, outputs.base, progress) as map_blocks:
         memory = rows.vectors.left
-        run = Run(counts, runtime.seed, runtime.device, progress, options.per_class, memory, map_blocks)
+        run = Run(counts, runtime.seed, runtime.device, progress, rows.per_class, memory, map_blocks)
         choice = choose(request.method.name, eligible.candidates, request.params, run)
     write_results(request, rows, eligible, choice, outputs, provenance, outcome)
     outcome.summary |= watch.figures()
@@ -184,8 +185,8 @@ def _provenance(request: Request, rows: SelectionRows, bad: int) -> Provenance:
             **dataclasses.asdict(request.params),
             "key": rows.key.name if rows.key else None,
             "tie": rows.tie.name if rows.tie else None,
-            "nested": method.nested,
-            "per_class": options.per_class,
+            "nested": method.nested and (not isinstance(request.params, MayNest) or request.params.nests()),
+            "per_class": rows.per_class,
             "keep": bool(options.keep or options.before),
             "drop": bool(options.drop),
             "selected_only": options.selected_only,

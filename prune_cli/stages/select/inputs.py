@@ -16,7 +16,8 @@ from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.manifests.selection import Selection, read_listed, read_selection
 from prune_cli.io.parquet.provenance import InputFile, hash_file, read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
-from prune_cli.methods.selection.contract import ByThreshold
+from prune_cli.methods.registry.lookup import chosen_in_classes
+from prune_cli.methods.selection.capabilities import ByThreshold
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import parse_directions
 from prune_cli.stages.select.key import Key, read_key, read_tie
@@ -226,6 +227,7 @@ class Inputs:
         wishes: rows that the user wants kept or dropped.
         memory: what the rows take.
         vectors: what their vectors take.
+        per_class: whether the method chooses inside each class.
     """
 
     scores: Joined
@@ -236,6 +238,7 @@ class Inputs:
     wishes: Wishes
     memory: RowMemory
     vectors: VectorMemory
+    per_class: bool
 
     @property
     def features(self) -> FeatureFile | None:
@@ -287,7 +290,11 @@ def open_inputs(request: Request) -> Inputs:
     probabilities = probability_file(request, scores, features)
     wishes = read_wishes(options, scores)
     vectors = VectorMemory(request, features)
-    return Inputs(scores, key, tie, threshold, probabilities, wishes, memory, vectors)
+    per_class = options.per_class
+    if per_class is None:
+        published = chosen_in_classes(method, key.name if key is not None else None)
+        per_class = published and threshold is None and scores.labels is not None
+    return Inputs(scores, key, tie, threshold, probabilities, wishes, memory, vectors, per_class)
 
 
 def read_rows(inputs: Inputs, ledger: Ledger, progress: Progress) -> SelectionRows:

@@ -18,7 +18,7 @@ from prune_cli.io.stores.locations import STDIN, beside
 from prune_cli.methods.registry.lookup import find_method, methods_of, preset_params
 from prune_cli.methods.registry.method import Method
 from prune_cli.methods.registry.selections import DEFAULT, DEFAULT_BY_SCORE
-from prune_cli.methods.selection.contract import ByThreshold, InBlocks
+from prune_cli.methods.selection.capabilities import ByThreshold, InBlocks
 from prune_cli.stages.select.key import WantedKeys
 
 
@@ -38,7 +38,7 @@ class SelectOptions:
     fractions: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
     threshold: float | None = None
-    per_class: bool = False
+    per_class: bool | None = None
     keep: str | None = None
     before: str | None = None
     drop: str | None = None

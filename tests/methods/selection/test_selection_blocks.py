@@ -11,8 +11,9 @@ from handing import Elsewhere
 from prune_cli.engines.engine import Block
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.choosing import block_work, choose
-from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, ProblemSize, Run
+from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
 from prune_cli.methods.selection.neighbors import graph as similarity_graph
 from prune_cli.methods.selection.neighbors import nearest as neighbors
 from prune_cli.methods.selection.neighbors.nearest import nearest_neighbors

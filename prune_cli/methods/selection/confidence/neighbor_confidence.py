@@ -11,20 +11,12 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.params import param
 from prune_cli.core.runtime import available_memory
 from prune_cli.engines.engine import BlockWork
+from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
 from prune_cli.methods.selection.confidence.graph import EXACT_ROWS, Graph, GraphSettings, find_graph, is_approximate
 from prune_cli.methods.selection.confidence.partitions import pick_over_partitions
 from prune_cli.methods.selection.confidence.picker import Aim, Picker
-from prune_cli.methods.selection.contract import (
-    Candidates,
-    Choice,
-    Extra,
-    Features,
-    ProblemSize,
-    Ranking,
-    Run,
-    read_batches,
-)
+from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Features, Ranking, Run, read_batches
 from prune_cli.methods.selection.coverage.covers import kept_and_free
 from prune_cli.methods.selection.greedy import Partitioned, overlap_param, oversample_param, parts_param
 from prune_cli.methods.selection.neighbors.graph import graph_work

@@ -12,7 +12,8 @@ from prune_cli.core.params import param
 from prune_cli.core.progress import Progress, silent
 from prune_cli.engines.engine import Arrays, Block, BlockWork
 from prune_cli.methods.partition import Region
-from prune_cli.methods.selection.contract import Candidates, Choice, Extra, ProblemSize, Run
+from prune_cli.methods.selection.capabilities import ProblemSize
+from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Run
 from prune_cli.methods.selection.coverage.covers import (
     choice_of,
     covered_by,

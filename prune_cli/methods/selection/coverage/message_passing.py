@@ -11,7 +11,8 @@ import numpy as np
 
 from prune_cli.core.params import param
 from prune_cli.engines.engine import BlockWork
-from prune_cli.methods.selection.contract import Candidates, Choice, ProblemSize, Ranking, Run, nested
+from prune_cli.methods.selection.capabilities import ProblemSize
+from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run, nested
 from prune_cli.methods.selection.greedy import compile_heap
 from prune_cli.methods.selection.neighbors.nearest import answer_bytes, nearest_neighbors, search_bytes, search_work
 from prune_cli.methods.selection.stratified import divide_evenly, robust_range, stratum_of
@@ -34,6 +35,10 @@ class D2Params:
         low=0.0, high=1.0,
     )  # fmt: skip
     strata: int = param(1, "ranges of equal width that the score is cut in, each with picks of its own", low=1)
+
+    def nests(self) -> bool:
+        """Return whether a budget holds every smaller one: strata divide each budget anew."""
+        return self.strata == 1
 
     def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the graph of neighbors, and of the search for them."""

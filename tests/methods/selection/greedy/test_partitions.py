@@ -331,7 +331,7 @@ def test_parts_handed_out_give_the_same_bits_and_pick_nobody_twice(method: str) 
     assert there.rankings[0].gain_n.tobytes() == here.rankings[0].gain_n.tobytes()  # type: ignore[union-attr]
     assert len({part.name for part in handed}) == 5
     regions = regions_of(candidates, 5, 0.1)
-    module = f"prune_cli.methods.selection.{'confidence' if method == METHODS[0] else 'coverage'}.partitions"
+    module = f"prune_cli.methods.selection.{'confidence.partitions' if method == METHODS[0] else 'coverage.facility_location'}"
     picked: list[int] = []
     for region, part, answer in zip(
         regions, handed, MapBlocks()("", f"{module}:pick_in_partition", handed), strict=True
