@@ -33,6 +33,7 @@ from prune_cli.stages.score.sources.kernel.scores import (
     finish_scores,
     kernel_features,
     measure_float32,
+    tell_contradictions,
 )
 from prune_cli.stages.score.sources.kernel.shards import write_kernel_shard
 from prune_cli.stages.score.sources.kernel.work import KernelWork
@@ -125,6 +126,7 @@ class KernelSource(Source[Column[np.ndarray]]):
             else:
                 solutions = finish_scores(blocks.plan, blocks.computed, work.codes_n, found)
                 measure_float32(work, blocks, found)
+                tell_contradictions(work, blocks, solutions, found)
                 if job.request.features == "kernel":
                     features = Features(*kernel_features(blocks, solutions, found), class_values(job.dataset))
                     found.add(keep_features(job, scoring, features))

@@ -191,7 +191,28 @@ def test_sets_are_combined_in_any_order_and_each_once():
 
 def test_auto_goes_by_the_number_of_samples_alone():
     assert resolve_mode(NtkParams(), 20_000) == "exact" and resolve_mode(NtkParams(), 20_001) == "partition"
-    assert resolve_mode(NtkParams(mode="nystrom"), 5) == "nystrom" and resolve_mode(ComplexityGapParams(), 5) is None
+    assert (
+        resolve_mode(NtkParams(mode="nystrom"), 5) == "nystrom"
+        and resolve_mode(ComplexityGapParams(mode="sampled"), 5) is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("stated", "rows", "mode", "draws"),
+    [
+        ({}, 20_000, "exact", 1),
+        ({}, 20_001, None, 10),
+        ({"ratio": 4.0}, 100, None, 10),
+        ({"repeats": 2}, 100, None, 2),
+        ({"mode": "sampled"}, 100, None, 10),
+        ({"mode": "partition"}, 100, "partition", 1),
+        ({"mode": "exact", "repeats": 3}, 100, "exact", 3),
+    ],
+)
+def test_cg_is_exact_where_it_fits_and_else_drawn_ten_times(stated, rows, mode, draws):
+    params = ComplexityGapParams(**stated)
+    needs = params.needs(rows)
+    assert (needs.mode, params.draws(needs.mode)) == (mode, draws)
 
 
 @pytest.mark.gpu
