@@ -28,7 +28,16 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
     "tdds-paper": {"score": {"training": {"epochs": 200}, "tdds": {"epochs": 90, "window": 10}}},
     "bws-cifar10": {
         "score": {"training": {"epochs": 20}},
-        "selection": {"window": {"step": 0.05, "ridge": 1.0, "bias": False, "scope": "global"}},
+        "selection": {
+            "window": {
+                "step": 0.05,
+                "ridge": 1.0,
+                "ridge_unit": "none",
+                "bias": False,
+                "scope": "global",
+                "judge": "all",
+            }
+        },
     },
     "prune4rel-cifar10n": {
         "selection": {"neighbor_confidence": {"tau": 0.975, "eta": 1.0}},
@@ -49,8 +58,9 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
     "prune4rel-imagenet": {
         "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}},
     },
-    "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10"}}},
-    "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100"}}},
+    "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10", "range": "full"}}},
+    "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100", "range": "full"}}},
+    "d2-cifar10": {"selection": {"d2": {"neighbors": 5, "gamma": 0.1, "unit": "none", "mis_rate": 0.4}}},
 }
 """Preset name -> kind -> method -> parameters, each from a published table (methods.md says which values are recalled)."""
 

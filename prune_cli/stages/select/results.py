@@ -298,17 +298,27 @@ def _tell_curve(curve: Curve, outputs: Outputs, plot: bool, provenance: Provenan
         }
     )
     rows = [["budget", "best start" if not unknown.any() else "best method", "proxy accuracy", "worst", "trials"]]
+    rows[0] += ["random"] if curve.random_accuracy else []
     best_starts = []
     for number, budget in enumerate(budgets):
         mine = np.flatnonzero(curve.budget == number)
         best = int(mine[curve.best[mine]][0])
         start = curve.name[best] if unknown[best] else f"{curve.start[best]:.3g}"
         accuracy = curve.proxy_accuracy
-        rows.append([budget.shown(), start, f"{accuracy[best]:.4f}", f"{accuracy[mine].min():.4f}", str(len(mine))])
-        best_starts.append(
-            {**budget.stated, "method": curve.name[best], "proxy_accuracy": float(accuracy[best])}
-            | ({} if unknown[best] else {"start": float(curve.start[best])})
-        )
+        row = [budget.shown(), start, f"{accuracy[best]:.4f}", f"{accuracy[mine].min():.4f}", str(len(mine))]
+        told = {**budget.stated, "method": curve.name[best], "proxy_accuracy": float(accuracy[best])}
+        told |= {} if unknown[best] else {"start": float(curve.start[best])}
+        if curve.random_accuracy:
+            drawn = curve.random_accuracy[number]
+            told |= {"random_proxy_accuracy": float(drawn.mean()), "random_proxy_accuracies": drawn.tolist()}
+            row.append(f"{drawn.mean():.4f}")
+            if drawn.mean() > accuracy[best]:
+                outcome.warnings.append(
+                    f"{budget.shown()}: the proxy learns more from class-balanced random rows ({drawn.mean():.2%} right) than from the "
+                    f"best {curve.name[best]} ({accuracy[best]:.2%}); prefer --method random --per-class there"
+                )
+        rows.append(row)
+        best_starts.append(told)
     outcome.tables["best"] = rows
     outcome.summary["best"] = best_starts
     if path is None:

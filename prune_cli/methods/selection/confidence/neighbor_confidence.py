@@ -20,6 +20,7 @@ from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Feat
 from prune_cli.methods.selection.coverage.covers import kept_and_free
 from prune_cli.methods.selection.greedy import Partitioned, overlap_param, oversample_param, parts_param
 from prune_cli.methods.selection.neighbors.graph import graph_work
+from prune_cli.methods.selection.neighbors.nearest import refuse_one_direction
 from prune_cli.methods.selection.neighbors.tiles import prepare_similarity, resolve_precision
 
 _CHUNK = 65_536
@@ -150,7 +151,9 @@ def neighbor_confidence_order(
     """
     if not 0 < params.tau < 1:
         raise InputError(f"tau is {params.tau:g}, not between 0 and 1", "a cosine above .95 is -p tau=0.975")
-    candidates.vectors("neighbor_confidence")
+    vectors = candidates.vectors("neighbor_confidence")
+    if params.metric == "cosine":
+        refuse_one_direction(vectors, "neighbor_confidence", ", or pass -p metric=euclidean")
     aim = _aim_of(candidates, params, run)
     settings = GraphSettings(
         params.tau, params.metric, resolve_precision(params.precision, len(candidates)), params.neighbors, params.probes,

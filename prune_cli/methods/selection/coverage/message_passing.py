@@ -14,7 +14,13 @@ from prune_cli.engines.engine import BlockWork
 from prune_cli.methods.selection.capabilities import ProblemSize
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run, nested
 from prune_cli.methods.selection.greedy import compile_heap
-from prune_cli.methods.selection.neighbors.nearest import answer_bytes, nearest_neighbors, search_bytes, search_work
+from prune_cli.methods.selection.neighbors.nearest import (
+    answer_bytes,
+    nearest_neighbors,
+    refuse_one_direction,
+    search_bytes,
+    search_work,
+)
 from prune_cli.methods.selection.stratified import divide_evenly, robust_range, stratum_of
 
 _EDGE_BYTES = 56  # of an edge and direction: ends, distance, weight, and what sorts them
@@ -29,6 +35,9 @@ class D2Params:
     forward_gamma: float = param(1.0, "how fast what a neighbor adds at first falls with the distance", low=0.0)
     metric: Literal["cosine", "euclidean"] = param(
         "euclidean", "distance of the features (cosine: between the rows at length 1)"
+    )
+    unit: Literal["neighbors", "none"] = param(
+        "neighbors", "what distances are counted in: their mean over all neighbors, or (as published) as they are"
     )
     mis_rate: float = param(
         0.0, "share of the hardest that is dropped first, by the column aum where there is one, else by the score",
@@ -54,8 +63,8 @@ def d2_order(candidates: Candidates, params: D2Params = D2Params(), run: Run = R
     r"""Return the samples by difficulty and density, each pick making its neighbors less wanted.
 
     Two samples are neighbors if either is among the ``neighbors`` nearest of the other. With difficulties x in [0, 1] and the distance
-    d: ``v_i = x_i + sum_{j near i} exp(-forward_gamma d_ij) x_j``; then, again and again, the sample with the largest v is
-    picked, and ``v_j -= exp(-gamma d_ij) v_i`` for its neighbors j.
+    d, in units of its mean over all neighbors: ``v_i = x_i + sum_{j near i} exp(-forward_gamma d_ij) x_j``; then, again and again,
+    the sample with the largest v is picked, and ``v_j -= exp(-gamma d_ij) v_i`` for its neighbors j.
 
     With ``mis_rate`` that share of the hardest has no part in this, and comes last of all. With ``strata`` the difficulty is cut in
     ranges of equal width, each is a graph of its own, and a budget is divided among them as ``stratified`` divides it.
@@ -74,8 +83,9 @@ def d2_order(candidates: Candidates, params: D2Params = D2Params(), run: Run = R
     Source:
         Maharana, Yadav, Bansal, ICLR 2024, arXiv:2310.07931; the graph is symmetric, and distances are not squared, as in the
         authors' code. Their examples drop the hardest by AUM (``mis_rate``) and choose inside each class, which is the default here
-        where there are labels. Deviations: the difficulty is scaled to 0 to 1 over the range that `robust_range` gives; a sample
-        whose v is negative takes nothing; ``mis_rate`` drops inside each class, not among all.
+        where there are labels. Deviations: distances are in units of their mean (``unit=none``: as they are, so that the answer hangs
+        on the length of the vectors); the difficulty is scaled to 0 to 1 over the range that `robust_range` gives; a sample whose v is
+        negative takes nothing; ``mis_rate`` drops inside each class, not among all.
     Example:
         The hardest takes from its neighbor, so that the far one comes second.
 
@@ -85,6 +95,8 @@ def d2_order(candidates: Candidates, params: D2Params = D2Params(), run: Run = R
         >>> d2_order(samples, D2Params(neighbors=1), Run([2])).rankings[0].order_n.tolist()
         [0, 2, 1, 3]
     """
+    if params.metric == "cosine":
+        refuse_one_direction(candidates.vectors("d2"), "d2", ", or pass -p metric=euclidean")
     difficulty, features = candidates.difficulty("d2"), candidates.vectors("d2").array()
     free, dropped = _without_the_hardest(candidates, params.mis_rate)
     left = np.concatenate([candidates.order_n[candidates.kept[candidates.order_n]], free])
@@ -139,6 +151,8 @@ def _picks(
     values_n = np.clip((candidates.difficulty("d2")[by_id] - low) / (high - low if high > low else 1.0), 0.0, 1.0)
     near_nk, distances_nk = nearest_neighbors(features[by_id], params.neighbors, run, metric=params.metric)
     graph = _symmetric(near_nk, distances_nk)
+    if params.unit == "neighbors" and (mean := float(graph.distances_e.mean()) if len(graph.distances_e) else 0.0):
+        graph.distances_e[:] /= mean
     values_n = values_n + np.add.reduceat(
         np.r_[np.exp(-params.forward_gamma * graph.distances_e) * values_n[graph.samples_e], 0.0], graph.begin_n[:-1]
     ) * (np.diff(graph.begin_n) > 0)

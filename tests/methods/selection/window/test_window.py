@@ -11,7 +11,7 @@ from prune_cli.core.arrays import VectorBatch
 from prune_cli.core.errors import InputError
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Choice, Run
-from prune_cli.methods.selection.proxy.accuracy import Proxy, ridge_right_counts
+from prune_cli.methods.selection.proxy.accuracy import Proxy, proxy_accuracies
 from prune_cli.methods.selection.proxy.grams import accumulate
 from prune_cli.methods.selection.proxy.samples import LabelledVectors, subsets_of
 from prune_cli.methods.selection.window import WindowParams, cut_windows, select_window
@@ -43,7 +43,11 @@ def test_windows_are_those_of_a_fit_each(n: int, d: int, classes: int, bias: boo
     features, codes, difficulty = problem(n, d, classes, seed=n)
     candidates = Candidates(np.arange(n), difficulty, codes_n=codes, features=ArrayFeatures(features))
     counts = [max(2, n // 10), n // 3, n // 2 + 1, n]
-    choice = select_window(candidates, WindowParams(step=0.1, bias=bias, ridge=0.7, scope="global"), Run(counts))
+    choice = select_window(
+        candidates,
+        WindowParams(step=0.1, bias=bias, ridge=0.7, ridge_unit="none", judge="all", scope="global"),
+        Run(counts),
+    )
     curve = choice.curve
     assert curve is not None
     wide = np.c_[features, np.ones(n, np.float32)] if bias else features
@@ -71,7 +75,8 @@ def test_weights_are_those_of_a_fit_to_1e_9(n: int, d: int) -> None:
     windows = cut_windows(candidates, [n // 8, n // 2], 0.05, False, 0)
     subsets = windows.subsets(n)
     vectors = LabelledVectors(ArrayFeatures(features), codes, subsets.by_cell())
-    weights = accumulate(vectors, subsets, False, Run(device="cpu")).solve(slice(0, len(subsets)), 0.5).numpy()
+    weights = accumulate(vectors, subsets, False, Run(device="cpu"))
+    weights = weights.solve(slice(0, len(subsets)), weights.penalties(0.5, False, False)).numpy()
     for w in range(len(weights)):
         members = windows.members(w)
         wanted = ridge_weights(features[members], codes[members], 3, 0.5, dual=False)
@@ -92,7 +97,9 @@ def test_by_hand() -> None:
     candidates = Candidates(
         np.arange(5), np.array([1.0, 3.0, 5.0, 2.0, 4.0]), codes_n=np.array([0, 1, 0, 0, 1]), features=features
     )
-    choice = select_window(candidates, WindowParams(step=0.2, scope="global"), Run([2]))
+    choice = select_window(
+        candidates, WindowParams(step=0.2, ridge=1.0, ridge_unit="none", judge="all", scope="global"), Run([2])
+    )
     assert choice.curve is not None
     assert np.round(choice.curve.proxy_accuracy * 5).astype(int).tolist() == [1, 4, 4, 4]
     assert choice.rankings[0].order_n.tolist() == [4, 1], "the hardest of the best, hardest first"
@@ -178,7 +185,7 @@ def test_nearly_equal_outputs_are_told_apart_in_float64() -> None:
     codes = np.tile([0, 1], 400)
     subsets = subsets_of(rng.random((6, 800)) < 0.5)
     vectors = LabelledVectors(ArrayFeatures(features), codes, subsets.by_cell())
-    found = ridge_right_counts(vectors, subsets, Proxy(ridge=1.0), Run())
+    (found,) = proxy_accuracies(vectors, [subsets], Proxy(ridge=1.0), Run())
     for w, right in enumerate(found):
         members = np.flatnonzero(subsets.member_wk[w][subsets.cell_n])
         weights = ridge_weights(features[members], codes[members], 2, 1.0, dual=False)
