@@ -22,7 +22,7 @@ class ProblemSize:
         counts: how many to choose.
         held: bytes of the vectors that are in memory together.
         memory: bytes that may be used beside these.
-        work_of: what the blocks of another method, which is named, come to with its defaults.
+        work_of: what the blocks of another method, which is named, come to with its defaults, inside each class.
     """
 
     rows: int

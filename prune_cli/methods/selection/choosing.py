@@ -65,7 +65,18 @@ def block_work(params: object, problem: ProblemSize) -> BlockWork | None:
     """Return what the blocks of the method of these parameters come to, None where it has none."""
     if not isinstance(params, InBlocks):
         return None
-    return params.block_work(dataclasses.replace(problem, work_of=lambda name: block_work(_defaults_of(name), problem)))
+    return params.block_work(dataclasses.replace(problem, work_of=lambda name: _work_in_classes(name, problem)))
+
+
+def _work_in_classes(name: str, problem: ProblemSize) -> BlockWork | None:
+    """Return what the blocks of a method with its defaults come to, inside each class as if all had the same size."""
+    if find_method("selection", name).classes_itself:
+        return block_work(_defaults_of(name), problem)
+    n_classes = max(1, problem.n_classes)
+    counts = [max(1, count // n_classes) for count in problem.counts]
+    inside = dataclasses.replace(problem, rows=-(-problem.rows // n_classes), counts=counts)
+    work = block_work(_defaults_of(name), inside)
+    return work and BlockWork(work.count * n_classes, work.nbytes, work.flops * n_classes)
 
 
 def _choose_by_defaults(name: str, candidates: Candidates, run: Run) -> Choice:

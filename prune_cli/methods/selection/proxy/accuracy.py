@@ -79,8 +79,9 @@ def count_right(values: Mapping[str, Any], arrays: Arrays, progress: Progress = 
 
     Args:
         values: ``bias``, ``device``.
-        arrays: ``rows`` (B, D) float32 and ``codes`` (B,) int64; ``judged`` (B,) bool, the samples that count, where not all do; ``weights`` (W, D, C) float64, the same as ``weights32`` (C W, D) float32,
-            and ``lengths`` (W,), the largest length of a class's weights.
+        arrays: ``rows`` (B, D) float32 and ``codes`` (B,) int64; ``judged`` (B,) bool, the samples that count, where not all do;
+            ``weights`` (W, D, C) float64, the same as ``weights32`` (C W, D) float32, and ``lengths`` (W,), the largest length of a
+            class's weights.
         progress: told nothing: a block is small.
     Returns:
         ``right`` (W,) int64.
@@ -133,7 +134,7 @@ def _gap(outputs_cwb: torch.Tensor, codes_b: torch.Tensor) -> torch.Tensor:
 _WEIGHT_BYTES = 512 * 2**20  # weights of subsets whose outputs share a pass over the features
 
 
-RIDGE = 0.01
+RIDGE = 0.05
 """Penalty of the squared weights in units of the mean squared length of the vectors, where nobody says another."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,9 +122,10 @@ def test_herding_follows_the_mean(seed: int, kept: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kept", [0, 3])
-def test_d2_passes_messages(seed: int, kept: int) -> None:
+@pytest.mark.parametrize("unit", ["neighbors", "none"])
+def test_d2_passes_messages(seed: int, kept: int, unit: Any) -> None:
     candidates = samples(seed, kept=kept)
-    params = D2Params(neighbors=4, gamma=0.3)
+    params = D2Params(neighbors=4, gamma=0.3, unit=unit)
     ranking = d2_order(candidates, params, Run([60 - kept])).rankings[0]
     rows, difficulty = rows_of(candidates), candidates.difficulty("d2")
     low, high = np.sort(difficulty)[[4, -5]]  # of 60, four at each end are outside the range
@@ -131,6 +133,8 @@ def test_d2_passes_messages(seed: int, kept: int) -> None:
     away = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     nearest = [[j for j in np.argsort(away[i], kind="stable") if j != i][:4] for i in range(60)]
     near = [[j for j in range(60) if j in nearest[i] or i in nearest[j]] for i in range(60)]
+    if unit == "neighbors":
+        away /= np.mean([away[i, j] for i in range(60) for j in near[i]])
     v = np.array([x[i] + sum(math.exp(-away[i, j]) * x[j] for j in near[i]) for i in range(60)])
     start = v.copy()
     for i in range(kept):
@@ -179,7 +183,7 @@ def test_strata_of_d2_share_the_budget_and_each_is_a_graph_of_its_own() -> None:
     candidates = samples(2)
     score = np.arange(60.0)
     here = Candidates(candidates.order_n, score, features=candidates.features)
-    params = D2Params(neighbors=3, strata=2)
+    params = D2Params(neighbors=3, strata=2, unit="none")
     first, second = d2_order(here, params, Run([10, 20])).rankings
     assert [int((r.order_n < 30).sum()) for r in (first, second)] == [5, 10]
     upper = here.take(np.arange(30, 60))
