@@ -58,6 +58,7 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
     "prune4rel-imagenet": {
         "selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}},
     },
+    "elr-cifar100": {"recipe": {"elr": {"beta": 0.9, "strength": 7.0}, "elr_plus": {"beta": 0.9, "strength": 7.0}}},
     "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10", "range": "full"}}},
     "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100", "range": "full"}}},
     "d2-cifar10": {"selection": {"d2": {"neighbors": 5, "gamma": 0.1, "unit": "none", "mis_rate": 0.4}}},

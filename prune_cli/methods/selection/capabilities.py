@@ -67,6 +67,22 @@ class ByThreshold(Protocol):
 
 
 @runtime_checkable
+class ByAngle(Protocol):
+    """Of a method that may divide vectors by their lengths, so that one of zeros is none."""
+
+    def by_angle(self) -> bool:
+        """Return whether it does."""
+
+
+@runtime_checkable
+class Compares(Protocol):
+    """Of a method that runs others, with their defaults."""
+
+    def names(self) -> list[str]:
+        """Return their names."""
+
+
+@runtime_checkable
 class MayNest(Protocol):
     """Of a method of which it depends on the parameters whether an answer holds that for every smaller budget."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from prune_cli.core.rng import stream_seed
 from prune_cli.engines.engine import BlockWork
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.selection.capabilities import InBlocks, ProblemSize
+from prune_cli.methods.selection.capabilities import ByAngle, Compares, InBlocks, ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run
 
@@ -77,6 +77,13 @@ def _work_in_classes(name: str, problem: ProblemSize) -> BlockWork | None:
     inside = dataclasses.replace(problem, rows=-(-problem.rows // n_classes), counts=counts)
     work = block_work(_defaults_of(name), inside)
     return work and BlockWork(work.count * n_classes, work.nbytes, work.flops * n_classes)
+
+
+def goes_by_angle(params: object) -> bool:
+    """Return whether the method of these parameters, or one that it runs, divides vectors by their lengths."""
+    if isinstance(params, Compares):
+        return any(goes_by_angle(_defaults_of(name)) for name in params.names())
+    return isinstance(params, ByAngle) and params.by_angle()
 
 
 def _choose_by_defaults(name: str, candidates: Candidates, run: Run) -> Choice:

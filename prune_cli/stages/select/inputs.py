@@ -18,6 +18,7 @@ from prune_cli.io.parquet.provenance import InputFile, hash_file, read_provenanc
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.methods.registry.lookup import chosen_in_classes
 from prune_cli.methods.selection.capabilities import ByThreshold
+from prune_cli.methods.selection.choosing import goes_by_angle
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import parse_directions
 from prune_cli.stages.select.key import Key, read_key, read_tie
@@ -151,6 +152,7 @@ def feature_file(request: Request, scores: Joined, key: Key | None) -> FeatureFi
         scores.ids,
         id_column=options.id_column if options.id_column in source.schema.names else ID,
         embedding_column=options.embedding_column,
+        directed=goes_by_angle(request.params),
     )
 
 

@@ -28,6 +28,10 @@ class PrototypeParams:
     metric: Literal["cosine", "euclidean"] = param("cosine", "distance to the centroid, and which k-means")
     iterations: int = param(20, "iterations of k-means", low=1)
 
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
+
 
 def prototype_scores(
     features_nd: NDArray[Any],

@@ -55,6 +55,10 @@ class NeighborConfidenceParams(Partitioned):
     overlap: float = overlap_param()
     oversample: float = oversample_param()
 
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
+
     def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the vectors at length 1, and of the edges."""
         return problem.held + problem.memory

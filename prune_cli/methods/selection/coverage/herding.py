@@ -22,6 +22,10 @@ class HerdingParams:
 
     metric: Literal["cosine", "euclidean"] = param("euclidean", "features as they are, or (cosine) at length 1")
 
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
+
 
 def herding_order(candidates: Candidates, params: HerdingParams = HerdingParams(), run: Run = Run()) -> Choice:
     r"""Return the samples so that the mean of the chosen stays near the mean of all.

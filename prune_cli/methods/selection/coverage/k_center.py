@@ -24,6 +24,10 @@ class KCenterParams:
         "euclidean", "distance between two samples (cosine: between the rows at length 1)"
     )
 
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
+
 
 def k_center_order(candidates: Candidates, params: KCenterParams = KCenterParams(), run: Run = Run()) -> Choice:
     """Return the samples farthest first: each pick is the sample farthest from all picked before.

@@ -45,6 +45,10 @@ class D2Params:
     )  # fmt: skip
     strata: int = param(1, "ranges of equal width that the score is cut in, each with picks of its own", low=1)
 
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
+
     def nests(self) -> bool:
         """Return whether a budget holds every smaller one: strata divide each budget anew."""
         return self.strata == 1
