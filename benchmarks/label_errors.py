@@ -218,7 +218,7 @@ def prune(arguments: argparse.Namespace) -> Table:
     pq.write_table(pq.read_table(arguments.data / "fashion_mnist_train.parquet").slice(0, rows), train)
     flat, labels, ids = read_pixels(train, rows)
     pictures = Pictures(flat.reshape(-1, 28, 28, 1), labels, {})
-    drawn = kernel_solution(pictures.values, labels, ComplexityGapParams(), device="cpu", precision="float32")
+    drawn = kernel_solution(pictures.values, labels, ComplexityGapParams(repeats=1), device="cpu", precision="float32")
     columns: dict[str, NDArray[np.float64]] = {"cg, sampled, ridge 0": drawn.gap_n}
     for ridge in (0.0, 0.1):
         samples = make_samples(pictures.values, labels, NtkParams())

@@ -129,7 +129,7 @@ def compare(
     sets: DataSetFlags,
     grid: GridFlags,
     vectors: VectorFlags,
-    per_class: PerClass = False,
+    per_class: PerClass = None,
     choice: Annotated[ChoiceFlags, Only("direction")],
     trials: TrialFlags,
     judging: JudgingFlags,

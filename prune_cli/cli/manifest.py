@@ -86,7 +86,7 @@ def top_up(
         ),
     ] = "top",
     vectors: VectorFlags,
-    per_class: PerClass = False,
+    per_class: PerClass = None,
     choice: ChoiceFlags,
     params: MethodFlags,
     columns: ScoreColumns,

@@ -18,7 +18,7 @@ class LimitFlags(OwnFlags):
     threshold: Annotated[
         float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)
     ] = None
-    per_class: PerClass = False
+    per_class: PerClass = None
     keep: Annotated[str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)] = None
 
 

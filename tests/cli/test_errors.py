@@ -59,7 +59,7 @@ def test_one_class_alone_has_no_gap(prune, vectors: Path) -> None:  # type: igno
 
 
 def test_an_unknown_parameter_lists_the_known_ones(prune, vectors: Path) -> None:  # type: ignore[no-untyped-def]
-    fails(prune, 2, ["cg has no parameter 'ratoi'", "repeats (int, default 1)"], "score", vectors, "-p", "ratoi=1")
+    fails(prune, 2, ["cg has no parameter 'ratoi'", "repeats (int|none, default None)"], "score", vectors, "-p", "ratoi=1")
     fails(prune, 2, ["does not parse", "give int"], "score", vectors, "-p", "repeats=some")
 
 

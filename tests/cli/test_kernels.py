@@ -180,7 +180,7 @@ def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(prune: Prune
     from prune_cli.methods.scores.kernel.pieces.kinds import SidesPiece
     from prune_cli.stages.score.sources.kernel import scores
 
-    arguments = ["score", pictures, "--method", "cg,ntk_margin", "-p", "kernel=nt:cnn5", "-p", "ntk_margin.ridge=0.1"]
+    arguments = ["score", pictures, "--method", "cg,ntk_margin", "-p", "kernel=nt:cnn5", "-p", "cg.repeats=1", "-p", "ntk_margin.ridge=0.1"]
     filled = []
     fill = scores.fill_matrix
     monkeypatch.setattr(scores, "fill_matrix", lambda *a: (filled.append(a), fill(*a)))
@@ -208,11 +208,23 @@ def test_a_kernel_of_a_network_is_computed_once_and_nothing_is_left(prune: Prune
 
 
 def test_plans_compare_the_modes(prune: Prune, vectors: Path, tmp_path: Path) -> None:
-    plan = json.loads(prune("score", vectors, "--method", "cg,ntk_margin", "--plan", "--json").stdout)["plan"]
+    plan = json.loads(prune("score", vectors, "--method", "cg,ntk_margin", "-p", "cg.mode=sampled", "--plan", "--json").stdout)["plan"]
     assert plan["recommended"].startswith("mode=exact")
     assert all(f"with mode={mode}" in plan for mode in ("exact", "partition", "nystrom"))
     assert "all classes" in plan["algorithm"] and "per class" in plan["algorithm"]
     assert {p.name for p in tmp_path.iterdir()} == {"vectors.parquet"}
+
+
+def test_copies_with_different_labels_are_named(prune: Prune, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(80, 12)).astype(np.float32)
+    rows[41] = rows[12]
+    labels = [i % 2 for i in range(80)]
+    write(tmp_path / "v.parquet", {"id": [f"r{i:02d}" for i in range(80)], "label": labels, "embedding": list(rows)})
+    done = prune("score", "v.parquet", "--method", "cg", "--json", "-o", "s.parquet")
+    told = json.loads(done.stdout)
+    assert told["contradictory_copies"] == 1 and told["contradictory_pairs"] == [["r12", "r41"]]
+    assert any("different labels: r12 = r41;" in warning for warning in told["warnings"])
 
 
 def test_large_pictures_are_refused_with_advice(prune: Prune, tmp_path: Path) -> None:

@@ -59,7 +59,13 @@ class WatchFlags(Flags):
     ] = None
 
 
-PerClass = Annotated[bool, typer.Option("--per-class", help="Keep the budget inside each class.")]
+PerClass = Annotated[
+    bool | None,
+    typer.Option(
+        "--per-class/--no-per-class",
+        help="Choose inside each class, so that all keep their share, or among all rows; as the method was published if not given.",
+    ),
+]
 
 
 class VectorFlags(Flags):

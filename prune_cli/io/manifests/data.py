@@ -154,7 +154,7 @@ class Dataset:
         """Return the inputs of the rows as one array, listing bad ones in the ledger.
 
         Args:
-            ledger: receives unreadable images, and NaN, infinite, zero or missing vectors, by position.
+            ledger: receives unreadable images, and NaN, infinite or missing vectors, by position.
             rows: (M,) int64 ascending positions, or None for all.
             workers: decoding processes.
             channels: 1, 3, or what the images have.

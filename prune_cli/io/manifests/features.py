@@ -34,16 +34,17 @@ def vector_type(field: pa.Field, where: str, option: str) -> pa.DataType:
 
 
 def vector_blocks(
-    arrays: Iterator[pa.Array], positions: np.ndarray, ledger: Ledger, dtype: type[np.floating], width: int = 0
+    arrays: Iterator[pa.Array], positions: np.ndarray, ledger: Ledger, dtype: type[np.floating], width: int = 0, directed: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions (B,) and their vectors (B, D), not to be changed; rows without a good vector are in the ledger, and 0 or as they are.
 
     Args:
         arrays: the column, batch by batch.
         positions: (N,) position of each row, in the order of the column.
-        ledger: receives the bad rows: no vector, another length than the first, NaN, infinite, zero.
+        ledger: receives the bad rows: no vector, another length than the first, NaN, infinite.
         dtype: of the arrays that are yielded.
         width: numbers of a vector; 0: as many as the first one has, and arrays before it are not yielded.
+        directed: vectors of zeros, which have no direction, are bad, too.
     """
     done = 0
     for array in arrays:
@@ -65,7 +66,8 @@ def vector_blocks(
             ledger.add(int(here[row]), f"a vector of {lengths[row]} numbers, {width} wanted")
         finite = np.isfinite(block).all(axis=1)
         ledger.add_all(here[~finite], "NaN or infinite vector")
-        ledger.add_all(here[right & finite & ~block.any(axis=1)], "zero vector")
+        if directed:
+            ledger.add_all(here[right & finite & ~block.any(axis=1)], "zero vector")
         yield here, block
 
 
@@ -121,6 +123,7 @@ class FeatureFile:
         source: the file with the vectors.
         ids: the manifest's ids; each must be in the file, which may have more.
         id_column, embedding_column: names of the columns.
+        directed: vectors of zeros are bad.
     Raises:
         InputError: an id that the file has not, or no column of vectors.
     """
@@ -133,8 +136,9 @@ class FeatureFile:
         id_column: str = ID,
         embedding_column: str = "embedding",
         option: str = "--embedding-column",
+        directed: bool = False,
     ) -> None:
-        self.source = source
+        self.source, self._directed = source, directed
         self.column = embedding_column
         vector_type(source.require(embedding_column, option), source.location, option)
         rows = ids.rows_in(RowIds(source, id_column, ids.memory))
@@ -176,7 +180,7 @@ class FeatureFile:
     def _read(self, ledger: Ledger, rows: int, progress: Progress = silent) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         wanted = self._position >= 0
         arrays = self._arrays(wanted, rows, progress)
-        return vector_blocks(arrays, self._position[wanted], ledger, np.float32, self.width)
+        return vector_blocks(arrays, self._position[wanted], ledger, np.float32, self.width, self._directed)
 
     def _arrays(self, wanted: np.ndarray, rows: int, progress: Progress) -> Iterator[pa.Array]:
         start = 0

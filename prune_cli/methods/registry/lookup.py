@@ -28,7 +28,7 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
     "tdds-paper": {"score": {"training": {"epochs": 200}, "tdds": {"epochs": 90, "window": 10}}},
     "bws-cifar10": {
         "score": {"training": {"epochs": 20}},
-        "selection": {"window": {"step": 0.05, "ridge": 1.0, "bias": False, "scope": "global"}},
+        "selection": {"window": {"step": 0.05, "ridge": 1.0, "ridge_unit": "none", "bias": False, "scope": "global", "judge": "all"}},
     },
     "prune4rel-cifar10n": {
         "selection": {"neighbor_confidence": {"tau": 0.975, "eta": 1.0}},
@@ -47,8 +47,10 @@ PRESETS: Mapping[str, Mapping[Kind, Mapping[str, Mapping[str, Any]]]] = {
         "recipe": {"dividemix": {**_DIVIDEMIX, "warmup": 1, "lambda_u": 0.1, "mixup": 0.5}},
     },
     "prune4rel-imagenet": {"selection": {"neighbor_confidence": {"tau": 0.95, "eta": 100.0}}},
-    "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10"}}},
-    "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100"}}},
+    "elr-cifar100": {"recipe": {"elr": {"beta": 0.9, "strength": 7.0}, "elr_plus": {"beta": 0.9, "strength": 7.0}}},
+    "ccs-cifar10": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar10", "range": "full"}}},
+    "ccs-cifar100": {"selection": {"stratified": {"strata": 50, "mis_rate": "cifar100", "range": "full"}}},
+    "d2-cifar10": {"selection": {"d2": {"neighbors": 5, "gamma": 0.1, "unit": "none", "mis_rate": 0.4}}},
 }
 """Preset name -> kind -> method -> parameters, each from a published table (methods.md says which values are recalled)."""
 
@@ -65,6 +67,17 @@ TRAINING = "training"
 def training_params() -> type:
     """Return the parameter dataclass of the training that scores of a record share."""
     return getattr(importlib.import_module("prune_cli.methods.scores.record.needs"), "TrainingParams")  # type: ignore[no-any-return]  # noqa: B009
+
+
+def chosen_in_classes(selection: Method, column: str | None) -> bool:
+    """Return whether a selection by a score column is published as chosen inside each class.
+
+    >>> chosen_in_classes(find_method("selection", "top"), "cg"), chosen_in_classes(find_method("selection", "top"), "el2n")
+    (True, False)
+    """
+    if selection.in_classes != "by_score":
+        return selection.in_classes
+    return any(method.in_classes is True and column in method.columns for method in SCORES)
 
 
 def methods_of(kind: Kind) -> dict[str, Method]:

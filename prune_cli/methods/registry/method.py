@@ -32,8 +32,11 @@ class Method:
             training run or a model says of each sample), ``features`` (a network's embeddings, or those given) or ``relabels``
             (the new labels of a run). What it needs of a kernel or a record its parameters say.
         uses: what a selection cannot do without.
+        beside: score columns that a selection goes by beside its key, where they are there.
         nested: whether a selection's answer for a budget holds its answer for every smaller one.
         tries: whether a selection tries several answers, and returns the curve of them.
+        in_classes: whether it is published as chosen inside each class, which is then the default where there are labels. Of a score:
+            whether those that go by it alone are; of a selection, ``by_score`` leaves that to the score.
         classes_itself: whether a selection keeps the classes' proportion itself, instead of running inside each class.
         reads_blocks: whether a selection reads features block by block, so that they need not fit the memory.
         seeded: whether a selection is drawn by chance, so that another seed gives other rows.
@@ -52,8 +55,10 @@ class Method:
     columns: Mapping[str, Direction] = field(default_factory=dict)
     needs: Needs | None = None
     uses: tuple[Uses, ...] = ()
+    beside: tuple[str, ...] = ()
     nested: bool = True
     tries: bool = False
+    in_classes: bool | Literal["by_score"] = False
     classes_itself: bool = False
     reads_blocks: bool = False
     seeded: bool = False

@@ -43,6 +43,7 @@ SCORES = (
         source="Ki, Choi, Chung, ICLR 2023, arXiv:2301.00930",
         columns={"cg": "harder", "cg_a2": "harder", "cg_ab": "harder", "cg_b2": "harder"},
         needs="kernel",
+        in_classes=True,
     ),
     Method(
         name="ntk_margin",

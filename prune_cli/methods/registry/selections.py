@@ -64,6 +64,7 @@ SELECTIONS = (
         cost="N log N",
         source="the usual baseline; offset as in Sorscher 2022 and Zheng 2023",
         uses=("score",),
+        in_classes="by_score",
     ),
     Method(
         name="stratified",
@@ -113,6 +114,8 @@ SELECTIONS = (
         cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N log N",
         source="Maharana, Yadav, Bansal, ICLR 2024, arXiv:2310.07931",
         uses=("score", "features"),
+        beside=("aum",),
+        in_classes=True,
     ),
     Method(
         name="kcenter",
@@ -133,7 +136,7 @@ SELECTIONS = (
         params="FacilityLocationParams",
         summary="what stands best for all samples, over nearest neighbors",
         cost="the neighbors (2 N^2 D flops up to 131,072 samples, N^1.5 D beyond), then N neighbors log N; by parts, for each",
-        source="Mirzasoleiman, Bilmes, Leskovec, ICML 2020; parts: GreeDi, NIPS 2013, arXiv:1411.0541",
+        source="Wei, Iyer, Bilmes, ICML 2015, on similarities of features; parts: GreeDi, NIPS 2013, arXiv:1411.0541",
         uses=("features",),
     ),
     Method(

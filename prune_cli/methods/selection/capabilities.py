@@ -19,9 +19,10 @@ class ProblemSize:
         rows: how many samples there are.
         width: numbers of a vector.
         n_classes: 1 or more.
+        counts: how many to choose.
         held: bytes of the vectors that are in memory together.
         memory: bytes that may be used beside these.
-        work_of: what the blocks of another method, which is named, come to with its defaults.
+        work_of: what the blocks of another method, which is named, come to with its defaults, inside each class.
     """
 
     rows: int
@@ -63,3 +64,27 @@ class ByThreshold(Protocol):
 
     def beyond(self, difficulty_n: np.ndarray, bound: float) -> np.ndarray:
         """Return (N,) bool, which samples are at or beyond the bound."""
+
+
+@runtime_checkable
+class ByAngle(Protocol):
+    """Of a method that may divide vectors by their lengths, so that one of zeros is none."""
+
+    def by_angle(self) -> bool:
+        """Return whether it does."""
+
+
+@runtime_checkable
+class Compares(Protocol):
+    """Of a method that runs others, with their defaults."""
+
+    def names(self) -> list[str]:
+        """Return their names."""
+
+
+@runtime_checkable
+class MayNest(Protocol):
+    """Of a method of which it depends on the parameters whether an answer holds that for every smaller budget."""
+
+    def nests(self) -> bool:
+        """Return whether it does."""

@@ -11,7 +11,7 @@ import numpy as np
 from prune_cli.core.rng import stream_seed
 from prune_cli.engines.engine import BlockWork
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.selection.capabilities import InBlocks, ProblemSize
+from prune_cli.methods.selection.capabilities import ByAngle, Compares, InBlocks, ProblemSize
 from prune_cli.methods.selection.classes import class_numbers, in_each_class
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run
 
@@ -25,6 +25,7 @@ def choose(method: str, candidates: Candidates, params: Any, run: Run) -> Choice
     Args:
         method: a selection of the registry.
         candidates: N samples, of which ``kept`` are taken already.
+        params: the method's parameters.
         run: counts, seed and what else there is to know.
     Returns:
         Choice with one ranking a count, of at least that many positions.
@@ -62,7 +63,25 @@ def block_work(params: object, problem: ProblemSize) -> BlockWork | None:
     """Return what the blocks of the method of these parameters come to, None where it has none."""
     if not isinstance(params, InBlocks):
         return None
-    return params.block_work(dataclasses.replace(problem, work_of=lambda name: block_work(_defaults_of(name), problem)))
+    return params.block_work(dataclasses.replace(problem, work_of=lambda name: _work_in_classes(name, problem)))
+
+
+def _work_in_classes(name: str, problem: ProblemSize) -> BlockWork | None:
+    """Return what the blocks of a method with its defaults come to, inside each class as if all had the same size."""
+    if find_method("selection", name).classes_itself:
+        return block_work(_defaults_of(name), problem)
+    n_classes = max(1, problem.n_classes)
+    counts = [max(1, count // n_classes) for count in problem.counts]
+    inside = dataclasses.replace(problem, rows=-(-problem.rows // n_classes), counts=counts)
+    work = block_work(_defaults_of(name), inside)
+    return work and BlockWork(work.count * n_classes, work.nbytes, work.flops * n_classes)
+
+
+def goes_by_angle(params: object) -> bool:
+    """Return whether the method of these parameters, or one that it runs, divides vectors by their lengths."""
+    if isinstance(params, Compares):
+        return any(goes_by_angle(_defaults_of(name)) for name in params.names())
+    return isinstance(params, ByAngle) and params.by_angle()
 
 
 def _choose_by_defaults(name: str, candidates: Candidates, run: Run) -> Choice:

@@ -1,4 +1,4 @@
-"""What a selection method takes and gives: candidates and a run in, an order of those to keep out."""
+"""What a selection method takes and gives: candidates and a run in, an order of those to keep out; what its parameters may offer."""
 
 from __future__ import annotations
 
@@ -210,6 +210,7 @@ class Curve:
         name: what was tried, R strings.
         proxy_accuracy: (R,) float64 share of all samples that the proxy gets right.
         best: (R,) bool the trial that was taken.
+        random_accuracy: for each budget the proxy's accuracy on class-balanced random draws, or nothing.
     """
 
     budget: np.ndarray
@@ -218,6 +219,7 @@ class Curve:
     name: Sequence[str]
     proxy_accuracy: np.ndarray
     best: np.ndarray
+    random_accuracy: Sequence[np.ndarray] = ()
 
 
 @dataclass(frozen=True)

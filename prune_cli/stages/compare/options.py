@@ -42,7 +42,7 @@ class CompareOptions:
     keys: tuple[str, ...] = ()
     features: str | None = None
     probabilities: str | None = None
-    per_class: bool = False
+    per_class: bool | None = None
     directions: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ("random", FULL)
     budget: str = "steps"
@@ -88,7 +88,7 @@ def check_options(options: CompareOptions) -> None:
         raise InputError("--methods needs --fractions", "say how much is kept: --fractions 0.1,0.3,0.5")
     of_grid = {
         "--fractions": options.fractions, "--keys": options.keys, "--features": options.features,
-        "--probabilities": options.probabilities, "--per-class": options.per_class, "--direction": options.directions,
+        "--probabilities": options.probabilities, "--per-class": options.per_class is not None, "--direction": options.directions,
     }  # fmt: skip
     if not options.methods and (given := [name for name, value in of_grid.items() if value]):
         raise InputError(f"{given[0]} has no meaning without --methods", "name methods, or leave it out")

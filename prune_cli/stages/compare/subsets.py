@@ -93,7 +93,7 @@ class Grid:
     features: str | None = None
     probabilities: str | None = None
     params: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    per_class: bool = False
+    per_class: bool | None = None
     directions: tuple[str, ...] = ()
 
 

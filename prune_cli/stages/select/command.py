@@ -22,7 +22,7 @@ from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.io.stores.locations import STDIN, stem_of, work_folder
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry.selections import DEFAULT_BY_SCORE
-from prune_cli.methods.selection.capabilities import Explained, HoldsMemory, InBlocks, ProblemSize
+from prune_cli.methods.selection.capabilities import Explained, HoldsMemory, InBlocks, MayNest, ProblemSize
 from prune_cli.methods.selection.choosing import block_work, choose
 from prune_cli.methods.selection.contract import Run
 from prune_cli.stages.frame.engine import machine_figures, open_engine
@@ -101,7 +101,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
     runtime = options.runtime
     with _engine(request, rows.vectors, provenance, outputs.base, progress) as map_blocks:
         memory = rows.vectors.left
-        run = Run(counts, runtime.seed, runtime.device, progress, options.per_class, memory, map_blocks)
+        run = Run(counts, runtime.seed, runtime.device, progress, rows.per_class, memory, map_blocks)
         choice = choose(request.method.name, eligible.candidates, request.params, run)
     write_results(request, rows, eligible, choice, outputs, provenance, outcome)
     outcome.summary |= watch.figures()
@@ -181,8 +181,8 @@ def _provenance(request: Request, rows: SelectionRows, bad: int) -> Provenance:
             **dataclasses.asdict(request.params),
             "key": rows.key.name if rows.key else None,
             "tie": rows.tie.name if rows.tie else None,
-            "nested": method.nested,
-            "per_class": options.per_class,
+            "nested": method.nested and (not isinstance(request.params, MayNest) or request.params.nests()),
+            "per_class": rows.per_class,
             "keep": bool(options.keep or options.before),
             "drop": bool(options.drop),
             "selected_only": options.selected_only,
@@ -203,7 +203,9 @@ def top_up(before: str, options: SelectOptions, progress: Progress = silent) -> 
     rows that the older selection left out and rows that it did not know.
 
     Args:
+        before: the older selection.
         options: of ``prune select``, with a budget of rows kept in all.
+        progress: told how far it is.
     Raises:
         InputError: a row that was kept and has no score, must be dropped, or is beyond the budget; see `select`.
         BadRowsError: see `select`.

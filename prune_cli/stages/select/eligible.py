@@ -10,7 +10,7 @@ from prune_cli.core.sorting import position_type
 from prune_cli.io.manifests.features import FeatureFile, StreamedFeatures
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Features
 from prune_cli.stages.select.inputs import SelectionRows
-from prune_cli.stages.select.key import sub_terms
+from prune_cli.stages.select.key import other_columns
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def eligible_rows(rows: SelectionRows) -> EligibleRows:
     if rows.features is not None:  # torch and faiss index by int64 alone
         order_n = order_n.astype(np.int64)
         codes_n = codes_n.astype(np.int64) if codes_n is not None else None
-    terms = sub_terms(rows.scores, key.name) if key is not None else {}
+    terms = other_columns(rows.scores, key.name, rows.vectors.request.method.beside) if key is not None else {}
     candidates = Candidates(
         order_n,
         difficulty_n=key.difficulty()[at] if key is not None else None,

@@ -16,7 +16,9 @@ from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.manifests.selection import Selection, read_listed, read_selection
 from prune_cli.io.parquet.provenance import InputFile, hash_file, read_provenance
 from prune_cli.io.parquet.tables import ParquetSource
+from prune_cli.methods.registry.lookup import chosen_in_classes
 from prune_cli.methods.selection.capabilities import ByThreshold
+from prune_cli.methods.selection.choosing import goes_by_angle
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import parse_directions
 from prune_cli.stages.select.key import Key, read_key, read_tie
@@ -34,6 +36,7 @@ class Wishes:
         before: the selection that is topped up, or None; its kept rows are those of ``keep``.
         place_n: (N,) int64 place of each of these in the order of that selection, 1 = first, 0 = not kept; None without it.
         weight_n: (N,) float64 weights of these, NaN where there is none; None where it has no weights.
+        inputs: the files.
         notes: what the user should know.
     """
 
@@ -142,6 +145,7 @@ def feature_file(request: Request, scores: Joined, key: Key | None) -> FeatureFi
         scores.ids,
         id_column=options.id_column if options.id_column in source.schema.names else ID,
         embedding_column=options.embedding_column,
+        directed=goes_by_angle(request.params),
     )
 
 
@@ -191,6 +195,8 @@ class Threshold:
     """A threshold of a score that takes the place of a budget.
 
     Args:
+        value: of the score.
+        key: the score.
         params: of the method that says which rows are beyond it.
     """
 
@@ -216,6 +222,7 @@ class Inputs:
         wishes: rows that the user wants kept or dropped.
         memory: what the rows take.
         vectors: what their vectors take.
+        per_class: whether the method chooses inside each class.
     """
 
     scores: Joined
@@ -226,6 +233,7 @@ class Inputs:
     wishes: Wishes
     memory: RowMemory
     vectors: VectorMemory
+    per_class: bool
 
     @property
     def features(self) -> FeatureFile | None:
@@ -277,7 +285,11 @@ def open_inputs(request: Request) -> Inputs:
     probabilities = probability_file(request, scores, features)
     wishes = read_wishes(options, scores)
     vectors = VectorMemory(request, features)
-    return Inputs(scores, key, tie, threshold, probabilities, wishes, memory, vectors)
+    per_class = options.per_class
+    if per_class is None:
+        published = chosen_in_classes(method, key.name if key is not None else None)
+        per_class = published and threshold is None and scores.labels is not None
+    return Inputs(scores, key, tie, threshold, probabilities, wishes, memory, vectors, per_class)
 
 
 def read_rows(inputs: Inputs, ledger: Ledger, progress: Progress) -> SelectionRows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -97,9 +97,13 @@ def read_tie(scores: Joined, key: Key, wanted: str | None, directions: Mapping[s
     return read_key(scores, fitting[0], directions)
 
 
-def sub_terms(scores: Joined, key: str) -> dict[str, np.ndarray]:
-    """Return the columns whose names go on after the key's: ``cg_ab`` of ``cg``, ``dual_mean`` of ``dual``."""
-    return {name: scores.numbers(name) for name, field in scores.fields.items() if name.startswith(f"{key}_") and _numeric(field)}
+def other_columns(scores: Joined, key: str, beside: Collection[str]) -> dict[str, np.ndarray]:
+    """Return the columns whose names go on after the key's, ``dual_mean`` of ``dual``, and those that are named, where they are there."""
+    return {
+        name: scores.numbers(name)
+        for name, field in scores.fields.items()
+        if (name.startswith(f"{key}_") or name in beside) and name != key and _numeric(field)
+    }
 
 
 def _only_column(scores: Joined, directions: Mapping[str, str]) -> str:

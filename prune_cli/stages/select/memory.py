@@ -21,7 +21,7 @@ def row_memory(request: Request, rows: int) -> RowMemory:
     row_bytes = ROW_BYTES + OTHER_FILE_ROW_BYTES * (len(request.options.scores) - 1)
     if "features" in request.method.uses:
         row_bytes += FEATURE_ROW_BYTES
-    if request.options.per_class:
+    if request.options.per_class or (request.options.per_class is None and request.method.in_classes):
         row_bytes += CLASS_ROW_BYTES
     return RowMemory(rows, row_bytes, request.options.runtime.memory_budget())
 

@@ -38,7 +38,7 @@ class SelectOptions:
     fractions: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
     threshold: float | None = None
-    per_class: bool = False
+    per_class: bool | None = None
     keep: str | None = None
     before: str | None = None
     drop: str | None = None

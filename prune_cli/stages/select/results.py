@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.sorting import position_type
-from prune_cli.io.ids.columns import ID
+from prune_cli.io.ids.columns import ID, Labels
 from prune_cli.io.manifests.selection import WEIGHT
 from prune_cli.io.pages.drawing import write_plot
 from prune_cli.io.parquet.provenance import Provenance
@@ -179,6 +179,9 @@ def write_results(
         figures: dict[str, Any] = {"rows_kept_before": eligible.kept} if options.before is not None else {}
         figures |= extra.figures if extra is not None else {}
         files.append({"output": budget.output, **budget.stated, "rows_kept": kept, **figures})
+        if short := _classes_short(rows.scores.labels, rows.eligible, chosen):
+            files[-1]["classes_short"] = short
+            outcome.warnings.append(_short_in_words(budget.shown(), short, rows.per_class))
         share = f"{kept / len(chosen):.1%}"
         outcome.tables["kept"].append([budget.shown(), f"{kept:,}", f"{len(chosen):,}", share, budget.output])
         if kept == 0:
@@ -196,6 +199,33 @@ def write_results(
         _tell_extras(choice.extras, outputs.budgets, outcome)
     if choice.curve is not None:
         _tell_curve(choice.curve, outputs, options.plot, provenance, outcome)
+
+
+_LEAST_SHARE = 1 / 3
+"""A class that keeps less than this part of its share is named."""
+
+
+def _classes_short(labels: Labels | None, eligible: np.ndarray, chosen: np.ndarray) -> list[dict[str, Any]]:
+    """Return the classes that a selection loses, or keeps at under a third of their share: name, rows kept, rows of that share."""
+    if labels is None or not (kept := np.count_nonzero(chosen)):
+        return []
+    n_classes = len(labels.classes)
+    there_c, kept_c = (np.bincount(labels.codes_n[rows & (labels.codes_n >= 0)], minlength=n_classes) for rows in (eligible, chosen))
+    share_c = kept * there_c / max(1, int(there_c.sum()))
+    lost_c = (kept_c == 0) & (there_c > 0) & (kept >= np.count_nonzero(there_c))
+    names = labels.display_names()
+    return [
+        {"class": names[code], "kept": int(kept_c[code]), "share": round(float(share_c[code]), 1)}
+        for code in np.flatnonzero(lost_c | (kept_c < _LEAST_SHARE * share_c))
+    ]
+
+
+def _short_in_words(budget: str, short: Sequence[Mapping[str, Any]], per_class: bool) -> str:
+    lost = sum(not one["kept"] for one in short)
+    shown = ", ".join(f"{one['class']} {one['kept']:,} of {one['share']:,.0f}" for one in short[:5])
+    more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+    cure = "" if per_class else "; --per-class keeps the share of each"
+    return f"{budget}: {lost} class(es) lost, {len(short) - lost} kept at under a third of their share ({shown}{more}){cure}"
 
 
 def _chosen(rows: SelectionRows, ranked: RankedRows, budget: Budget) -> np.ndarray:
@@ -247,17 +277,27 @@ def _tell_curve(curve: Curve, outputs: Outputs, plot: bool, provenance: Provenan
         }
     )
     rows = [["budget", "best start" if not unknown.any() else "best method", "proxy accuracy", "worst", "trials"]]
+    rows[0] += ["random"] if curve.random_accuracy else []
     best_starts = []
     for number, budget in enumerate(budgets):
         mine = np.flatnonzero(curve.budget == number)
         best = int(mine[curve.best[mine]][0])
         start = curve.name[best] if unknown[best] else f"{curve.start[best]:.3g}"
         accuracy = curve.proxy_accuracy
-        rows.append([budget.shown(), start, f"{accuracy[best]:.4f}", f"{accuracy[mine].min():.4f}", str(len(mine))])
-        best_starts.append(
-            {**budget.stated, "method": curve.name[best], "proxy_accuracy": float(accuracy[best])}
-            | ({} if unknown[best] else {"start": float(curve.start[best])})
-        )
+        row = [budget.shown(), start, f"{accuracy[best]:.4f}", f"{accuracy[mine].min():.4f}", str(len(mine))]
+        told = {**budget.stated, "method": curve.name[best], "proxy_accuracy": float(accuracy[best])}
+        told |= {} if unknown[best] else {"start": float(curve.start[best])}
+        if curve.random_accuracy:
+            drawn = curve.random_accuracy[number]
+            told |= {"random_proxy_accuracy": float(drawn.mean()), "random_proxy_accuracies": drawn.tolist()}
+            row.append(f"{drawn.mean():.4f}")
+            if drawn.mean() > accuracy[best]:
+                outcome.warnings.append(
+                    f"{budget.shown()}: the proxy learns more from class-balanced random rows ({drawn.mean():.2%} right) than from the "
+                    f"best {curve.name[best]} ({accuracy[best]:.2%}); prefer --method random --per-class there"
+                )
+        rows.append(row)
+        best_starts.append(told)
     outcome.tables["best"] = rows
     outcome.summary["best"] = best_starts
     if path is None:

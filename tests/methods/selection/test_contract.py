@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ from prune_cli.methods.selection.baselines import ModerateParams, RandomParams, 
 from prune_cli.methods.selection.choosing import choose
 from prune_cli.methods.selection.classes import class_turns
 from prune_cli.methods.selection.contract import ArrayFeatures, Candidates, Run
-from prune_cli.methods.selection.stratified import DualParams, StratifiedParams
+from prune_cli.methods.selection.stratified import DualParams, StratifiedParams, beta_parameters
 
 
 def order(choice) -> list[int]:  # type: ignore[no-untyped-def]
@@ -84,7 +86,7 @@ def stratified_by_definition(scores: np.ndarray, count: int, strata: int, droppe
 def test_stratified_gives_every_stratum_its_part(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.gamma(1.5, size=200)
-    params = StratifiedParams(strata=7, mis_rate=0.1)
+    params = StratifiedParams(strata=7, mis_rate=0.1, range="full")
     choice = choose("stratified", Candidates(np.arange(200), scores), params, Run([30, 90], seed=seed))
     for count, ranking in zip([30, 90], choice.rankings, strict=True):
         chosen = ranking.order_n[:count]
@@ -96,6 +98,23 @@ def test_stratified_gives_every_stratum_its_part(seed: int) -> None:
         bins = np.minimum((scores[chosen] - low) / ((high - low) / 7), 6).astype(int)
         wanted = stratified_by_definition(scores, count, 7, 20)
         assert np.bincount(bins, minlength=7).tolist() == [wanted[b] for b in range(7)]
+
+
+def test_two_contradictory_copies_do_not_set_the_strata() -> None:
+    """Scores 1 to 56 and a pair at 1.3e8, ten strata, 20 kept of 1,000: two of each stratum, and the pair in the highest.
+
+    Cut up to the pair, all others share one stratum, and the draw is random.
+    """
+    scores = np.r_[np.linspace(1, 56, 998), 1.3e8, 1.3e8]
+    candidates = Candidates(np.arange(1000), scores)
+    rates = {"strata": 10, "mis_rate": 0.0}
+    clipped = choose("stratified", candidates, StratifiedParams(**rates), Run([20])).rankings[0].order_n
+    width = (56 - 1) / 10
+    inside = np.minimum((scores[clipped] - 1) / width, 9).astype(int)
+    assert np.bincount(inside, minlength=10).tolist() == [2] * 10
+    whole = choose("stratified", candidates, StratifiedParams(range="full", **rates), Run([20])).rankings[0].order_n
+    assert {998, 999} <= set(whole.tolist()), "as published: half of the budget is the pair's, as far as it goes"
+    assert np.bincount(np.minimum((scores[whole] - 1) / width, 9).astype(int), minlength=10).tolist() != [2] * 10
 
 
 def test_stratified_drops_less_where_the_budget_needs_it_and_takes_equal_scores() -> None:
@@ -120,9 +139,16 @@ def test_dual_draws_in_proportion_to_the_weight() -> None:
     mean, score = np.array([0.2, 0.5, 0.8]), np.array([0.3, 0.2, 0.1])
     candidates = Candidates(np.arange(3), score, columns={"dual_mean": mean})
     first = [order(choose("dual", candidates, DualParams(anchors=1), Run([1], seed=s)))[0] for s in range(4000)]
-    b = 15 * (1 - 0.2) * (1 - (2 / 3) ** 6)
+    b = 15 * (1 - 0.2) * (1 - (2 / 3) ** 4)  # a third is kept, c = 4
     weight = beta.pdf(mean, 16 - b, b) * score
     assert np.abs(np.bincount(first, minlength=3) / 4000 - weight / weight.sum()).max() < 0.04  # five deviations
+
+
+@pytest.mark.parametrize(("pruned", "by_hand"), [(0.5, 11.25), (0.8, 7.0848), (0.9, 4.1268), (0.0, 12.0)])
+def test_the_beta_density_of_dual_by_hand(pruned: float, by_hand: float) -> None:
+    """b = 15 * 0.8 * (1 - r^4): r^4 is 0.0625, 0.4096, 0.6561 and 0."""
+    a, b = beta_parameters(0.2, pruned, DualParams())
+    assert math.isclose(b, by_hand, rel_tol=1e-12) and math.isclose(a + b, 16.0)
 
 
 def test_dual_says_what_it_needs() -> None:

@@ -30,7 +30,7 @@ def scores(tmp_path: Path) -> Path:
 def run(scores: Path, output: str = "out.parquet", **options: Any) -> pa.Table:
     out = scores.parent / output
     runtime = Runtime(seed=options.pop("seed", 0), device="cpu")
-    options = {"method": "top", **options}
+    options = {"method": "top", "per_class": False, **options}
     outcome = select(SelectOptions((str(scores),), output=str(out), runtime=runtime, **options))
     assert outcome.outputs == [str(out)]
     return pq.read_table(out)
@@ -103,6 +103,37 @@ def test_per_class_keeps_the_share_of_each_class(scores: Path) -> None:
     assert kept(table) == "abcd"
 
 
+def test_what_is_published_as_ranked_inside_each_class_is(scores: Path) -> None:
+    """By cg, 4 of 10 are 3 of the seven and 1 of the three; by a score that is ranked among all, the four hardest."""
+    table = run(scores, fractions=(0.4,), per_class=None)
+    assert kept(table) == "abcd" and read_provenance(table.schema)["parameters"]["per_class"] is True
+    assert kept(run(scores, "b.parquet", fractions=(0.5,), per_class=None)) == "abcdf", "four of the seven, one of the three"
+    other = pq.read_table(scores).rename_columns(["id", "label", "el2n"])
+    pq.write_table(other, scores)
+    assert read_provenance(run(scores, "c.parquet", fractions=(0.4,), per_class=None).schema)["parameters"]["per_class"] is False
+    pq.write_table(other.rename_columns(["id", "label", "cg"]).drop_columns("label"), scores)
+    without = run(scores, "d.parquet", fractions=(0.4,), per_class=None)
+    assert read_provenance(without.schema)["parameters"]["per_class"] is False, "no labels, no classes"
+
+
+def test_a_class_that_is_lost_or_kept_at_under_a_third_of_its_share_is_named(tmp_path: Path) -> None:
+    """20 rows of class x, 20 of y, 10 of z; the 20 hardest are 17 of x, 2 of y and 1 of z, whose shares are 8, 8 and 4."""
+    labels = ["x"] * 17 + ["y"] * 2 + ["z"] + ["x"] * 3 + ["y"] * 18 + ["z"] * 9
+    columns = {"id": [f"{i:02d}" for i in range(50)], "label": labels, "el2n": np.arange(50.0)[::-1]}
+    path = write(tmp_path / "d.scores.parquet", columns)
+    options = {"counts": (3, 20), "output": str(tmp_path / "o.parquet"), "method": "top"}
+    outcome = select(SelectOptions((str(path),), **options))
+    three, twenty = outcome.summary["outputs"]
+    assert three["classes_short"] == [{"class": "y", "kept": 0, "share": 1.2}, {"class": "z", "kept": 0, "share": 0.6}]
+    assert twenty["classes_short"] == [{"class": "y", "kept": 2, "share": 8.0}, {"class": "z", "kept": 1, "share": 4.0}]
+    assert [w for w in outcome.warnings if "--per-class" in w] == [
+        "count 3: 2 class(es) lost, 0 kept at under a third of their share (y 0 of 1, z 0 of 1); --per-class keeps the share of each",
+        "count 20: 0 class(es) lost, 2 kept at under a third of their share (y 2 of 8, z 1 of 4); --per-class keeps the share of each",
+    ]
+    fair = select(SelectOptions((str(path),), **options, per_class=True, force=True))
+    assert not any("class" in one for one in fair.warnings) and "classes_short" not in fair.summary["outputs"][1]
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"method": "random"}, {"per_class": True}, {"params": ("offset=0.2",)}, {"method": "random", "per_class": True}]
 )
@@ -119,7 +150,7 @@ def test_budgets_are_exact_and_nested_and_ranks_say_so(scores: Path, options: di
 
 def test_several_budgets_are_one_file_each_and_equal_to_one_by_one(scores: Path) -> None:
     out = scores.parent / "many.parquet"
-    outcome = select(SelectOptions((str(scores),), method="top", fractions=(0.1, 0.3), output=str(out)))
+    outcome = select(SelectOptions((str(scores),), method="top", fractions=(0.1, 0.3), per_class=False, output=str(out)))
     assert [Path(o).name for o in outcome.outputs] == ["many-0.1.parquet", "many-0.3.parquet"]
     alone = run(scores, fractions=(0.3,))
     assert pq.read_table(outcome.outputs[1]).equals(alone)

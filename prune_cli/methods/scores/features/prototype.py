@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prune_cli.core.arrays import FloatArray, IntArray, chunks
+from prune_cli.core.arrays import FloatArray, IntArray, chunks, power_of_two
 from prune_cli.core.errors import InputError
 from prune_cli.core.params import build_params, param
 from prune_cli.core.progress import Progress, silent
@@ -27,6 +27,10 @@ class PrototypeParams:
     clusters: int | None = param(None, "centroids of k-means; none: as many as classes that have samples", low=1)
     metric: Literal["cosine", "euclidean"] = param("cosine", "distance to the centroid, and which k-means")
     iterations: int = param(20, "iterations of k-means", low=1)
+
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
 
 
 def prototype_scores(
@@ -81,11 +85,14 @@ def prototype_scores(
     spherical = params.metric == "cosine"
     if spherical:
         _refuse_zeros(features_nd)
-    scale = 1.0 if spherical else _power_of_two(features_nd)
+    center_d = np.zeros(n_features)
+    for part in chunks(n_samples, n_features):
+        center_d += features_nd[order_n[part]].sum(axis=0, dtype=np.float64) / n_samples
+    scale = 1.0 if spherical else power_of_two(features_nd, center_d)
 
     def rows(part: slice) -> FloatArray:
         values = features_nd[order_n[part]].astype(np.float64)
-        return _unit(values) if spherical else values * scale
+        return _unit(values) if spherical else (values - center_d) * scale
 
     parts = list(chunks(n_samples, max(n_features, clusters)))
     rows_nd = np.empty((n_samples, n_features), np.float32)
@@ -115,12 +122,6 @@ def _unit(rows_bd: FloatArray) -> FloatArray:
     """Return the rows, none of them zero, with length 1; neither tiny nor huge ones lose a digit."""
     rows_bd = rows_bd / np.abs(rows_bd).max(axis=1, keepdims=True)
     return np.asarray(rows_bd / row_lengths(rows_bd)[:, None])
-
-
-def _power_of_two(features_nd: NDArray[Any]) -> float:
-    """Return the factor that brings all features to [-1, 1], where float32 holds them; exact, as a power of two."""
-    largest = max(abs(float(features_nd.min())), abs(float(features_nd.max())))
-    return float(2.0 ** -np.frexp(largest)[1]) if largest else 1.0
 
 
 def _centroids(rows_nd: NDArray[np.float32], clusters: int, iterations: int, spherical: bool, seed: int) -> NDArray[np.float64]:

@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from prune_cli.core.arrays import FloatArray
 from prune_cli.core.params import param
-from prune_cli.methods.scores.kernel.params import KernelNeeds, KernelScoreParams, resolve_mode
+from prune_cli.methods.scores.kernel.params import EXACT_ROWS, KernelNeeds, KernelScoreParams, resolve_mode
 from prune_cli.methods.scores.kernel.solver.problem import Solution
 
 
 @dataclass(frozen=True)
 class ComplexityGapParams(KernelScoreParams):
-    """Parameters of `complexity_gap_scores`; the defaults are those of the published code."""
+    """Parameters of `complexity_gap_scores`."""
 
-    mode: Literal["sampled", "exact", "partition", "nystrom"] = param(
-        "sampled", "a class against a draw of the others, as published; or all classes: at once, in blocks, by landmarks"
+    mode: Literal["auto", "sampled", "exact", "partition", "nystrom"] = param(
+        "auto",
+        "a class against draws of the others, as published (sampled); or all classes: at once, in blocks, by landmarks; "
+        f"auto: exact up to {EXACT_ROWS:,} rows, else sampled, and sampled where ratio or repeats are given",
     )
     ratio: float = param(1.0, "sampled: samples of other classes drawn for each sample of the class", low=1e-6)
     ridge: float = param(0.0, "added to the diagonal of the kernel", low=0.0)
@@ -26,7 +28,9 @@ class ComplexityGapParams(KernelScoreParams):
 
     def needs(self, n_samples: int) -> KernelNeeds:
         """Return the gaps alone: of a draw of the others, or of all classes at once."""
-        return KernelNeeds(resolve_mode(self, n_samples), self.ridge, predictions=False, ratio=self.ratio)
+        drawn = self.mode == "auto" and (self.repeats is not None or self.ratio != 1.0)
+        mode = None if drawn else resolve_mode(self, n_samples, otherwise=None)
+        return KernelNeeds(mode, self.ridge, predictions=False, ratio=self.ratio)
 
 
 def complexity_gap_scores(
@@ -44,7 +48,7 @@ def complexity_gap_scores(
     ``a2 = b^2 / G_ii``, ``ab = 2 b``, ``b2 = G_ii``; a high ``ab`` marks wrong labels better than the sum.
 
     H does not depend on the labels, so that with ``mode=exact`` one factorisation of the kernel of all samples serves every class
-    against all others, without a draw.
+    against all others, without a draw: the default where that takes minutes. Beyond, 10 draws of the others are averaged.
 
     Args:
         solution: of the kernel, as `ComplexityGapParams.needs` asks for it; see `kernel_solution`.
@@ -56,8 +60,9 @@ def complexity_gap_scores(
         n^3 / 3 + P^3 / 3 flops, n^2 D for the kernel, and n^2 / 2 numbers, for each class of P samples and each repeat;
         n = (1 + ratio) P. Exact: 2/3 N^3 flops in all.
     Source:
-        Ki, Choi, Chung, ICLR 2023, arXiv:2301.00930. Deviations: the closed form instead of a leave-one-out loop; equal
-        rows make H singular, which is detected and met with a stated jitter of sqrt(machine epsilon) on its diagonal.
+        Ki, Choi, Chung, ICLR 2023, arXiv:2301.00930. Deviations: no draw where all rows can be had at once, and beyond that 10 draws
+        where the published code has one; the closed form instead of a leave-one-out loop; equal rows make H singular, which is
+        detected and met with a stated jitter of sqrt(machine epsilon) on its diagonal.
 
     Example:
         Two classes of one sample each at right angles: H = I / 2, each sample costs y_i^2 / H_ii = 2.

@@ -24,17 +24,32 @@ class KernelParams:
     block_size: int = param(8192, "partition: samples of a block", low=2)
     blocks: Literal["random", "kmeans"] = param("random", "partition: drawn, or near each other (balanced two-means tree)")
     landmarks: int = param(2048, "nystrom: samples that stand for all", low=1)
-    repeats: int = param(1, "draws to average over: of the other classes, the blocks, or the landmarks", low=1)
+    repeats: int | None = param(
+        None, "draws to average over: of the other classes (none: 10), the blocks, or the landmarks (none: 1)", low=1
+    )
     center: bool = param(False, "embeddings: subtract their mean first")
 
+    def draws(self, mode: Mode | None) -> int:
+        """Return how many draws are averaged; None stands for ``sampled``."""
+        return self.repeats or (SAMPLED_DRAWS if mode is None else 1)
 
-def resolve_mode(params: KernelParams, n_samples: int) -> Mode | None:
+
+SAMPLED_DRAWS = 10
+"""Draws of the other classes, where nobody says how many: one draw is noise, see docs/methods.md."""
+
+
+def resolve_mode(params: KernelParams, n_samples: int, otherwise: Mode | None = "partition") -> Mode | None:
     """Return how all classes are solved at once, None where each is sampled.
 
     ``auto`` goes by the number of samples; the machine has no say, so that the same command gives the same scores.
+
+    Args:
+        params: of the score.
+        n_samples: N.
+        otherwise: what ``auto`` is where all at once would take too long.
     """
     if params.mode == "auto":
-        return "exact" if n_samples <= EXACT_ROWS else "partition"
+        return "exact" if n_samples <= EXACT_ROWS else otherwise
     return None if params.mode == "sampled" else params.mode
 
 

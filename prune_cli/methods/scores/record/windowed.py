@@ -41,8 +41,8 @@ def sliding_windows(record: Record, method: str, column: str, epochs: int, windo
     """
     if epochs - first < window:
         raise InputError(
-            f"{method} needs {window + first} passes of training for a window of {window}, and there are {epochs}",
-            f"train for more epochs (--epochs), or a shorter window: -p {method}.window={max(2, epochs - first)}",
+            f"{method} needs {window + first} passes of training for a window of {window + first}, and there are {epochs}",
+            f"train for more epochs (--epochs), or a shorter window: -p {method}.window={max(2 + first, epochs)}",
         )
     held: deque[FloatArray] = deque(maxlen=window)
     for number, values in enumerate(record.training(column)):
@@ -148,7 +148,7 @@ class TddsParams(RecordParams):
     """Parameters of `tdds_scores`."""
 
     epochs: int | None = param(None, "passes that count, from the first; none: 90, or all there are", low=3)
-    window: int | None = param(None, "changes in a window; none: a third of the passes, 2 to 10", low=2)
+    window: int | None = param(None, "passes in a window; none: a third of them, 3 to 10", low=3)
     decay: float = param(0.9, "weight of the newest window, each older one 1 - decay times less", low=1e-6, high=1.0)
 
     def needs(self, epochs: int) -> RecordNeeds:
@@ -160,7 +160,7 @@ class TddsParams(RecordParams):
 def tdds_scores(record: Record, params: TddsParams = TddsParams()) -> dict[str, FloatArray]:
     r"""Return the temporal dual-depth score: how unevenly a sample's probabilities move while it is learned.
 
-    With the change ``d_t = sum_c |p_{t+1} (log p_{t+1} - log p_t)|`` between two passes, each window of K changes has
+    With the change ``d_t = sum_c |p_{t+1} (log p_{t+1} - log p_t)|`` between two passes, each window of K passes has K - 1 changes and
     the norm ``R_t = sqrt(sum (d - mean d)^2)``, and the score is ``sum_t decay (1 - decay)^(last - t) R_t``.
 
     Args:
@@ -168,17 +168,18 @@ def tdds_scores(record: Record, params: TddsParams = TddsParams()) -> dict[str, 
     Returns:
         ``tdds`` (N,) float64, 0 or more; higher is harder.
     Raises:
-        InputError: fewer passes than asked for, or than a window and one.
+        InputError: fewer passes than asked for, or than a window.
     Cost:
         N T K, K arrays of N numbers.
     Source:
         Zhang et al., CVPR 2024, arXiv:2311.13613. The published passes and windows depend on the share kept (90 and 10
-        for one of them); the decay is recalled, not confirmed against the paper's text.
+        for one of them); the decay is recalled, not confirmed against the paper's text. Deviation: the authors also weight the samples
+        they keep by the score while they train; here the score is all there is.
     """
     epochs = first_epochs(record, params.epochs, TDDS_EPOCHS, "tdds")
-    window = window_size(epochs, params.window)
+    window = max(3, window_size(epochs, params.window))
     score_n = np.zeros(record.n_samples)
-    for changes_kn in sliding_windows(record, "tdds", "prob_change", epochs, window, first=1):
+    for changes_kn in sliding_windows(record, "tdds", "prob_change", epochs, window - 1, first=1):
         norm_n = np.sqrt(((changes_kn - changes_kn.mean(axis=0)) ** 2).sum(axis=0))
         score_n = (1.0 - params.decay) * score_n + params.decay * norm_n
     return {"tdds": score_n}

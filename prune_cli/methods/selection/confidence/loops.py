@@ -102,6 +102,7 @@ class Heaps(NamedTuple):
     Args:
         heap: (F,) int64 the samples that can be picked.
         first_g, sizes_g, used_g: (G,) int64 where each heap begins, how many are left in it, and picks of the class.
+        left_g: (G,) int64, 1 for classes that take no turns any more: they had none to pick when it was theirs.
         turns_k: the class of each pick; empty: they take turns evenly.
         state: (4,) int64.
     """
@@ -110,6 +111,7 @@ class Heaps(NamedTuple):
     first_g: np.ndarray
     sizes_g: np.ndarray
     used_g: np.ndarray
+    left_g: np.ndarray
     turns_k: np.ndarray
     state: np.ndarray
 
@@ -129,39 +131,49 @@ def _compile_turns() -> tuple[Any, Any]:
     sift, build = compile_heap()
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def turn(state, sizes_g, turns_k):  # type: ignore[no-untyped-def]
+    def turn(heaps, keys_n):  # type: ignore[no-untyped-def]
+        sizes_g, used_g, left_g, turns_k, state = heaps[2:]
         if len(turns_k) > 0:
             return turns_k[state[DONE]]
         for _ in range(len(sizes_g)):
-            if sizes_g[state[TURN]] > 0:
-                return state[TURN]
-            state[TURN] = (state[TURN] + 1) % len(sizes_g)
+            g = state[TURN]
+            if sizes_g[g] > 0:
+                return g
+            if left_g[g] == 0:
+                left_g[g] = 1
+                if state[EXHAUSTED] == 0:
+                    state[EXHAUSTED] = used_g[g]
+                if 2 * used_g.max() > 3 * state[EXHAUSTED]:
+                    end_turns(heaps, keys_n)
+                    return 0 if sizes_g[0] > 0 else -1
+            state[TURN] = (g + 1) % len(sizes_g)
         return -1
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def end_turns(heaps, keys_n):  # type: ignore[no-untyped-def]
+        heap, first_g, sizes_g, _, left_g, _, state = heaps
+        left = 0
+        for g in range(len(sizes_g)):
+            for at in range(first_g[g], first_g[g] + sizes_g[g]):
+                heap[left] = heap[at]
+                left += 1
+        sizes_g[:] = 0
+        sizes_g[0] = left
+        left_g[:] = 1
+        state[TURN], state[ONE_HEAP] = 0, 1
+        build(heap[:left], keys_n)
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def took(g, heaps, keys_n):  # type: ignore[no-untyped-def]
-        state, heap, first_g, sizes_g, used_g = heaps.state, heaps.heap, heaps.first_g, heaps.sizes_g, heaps.used_g
+        state, heap, first_g, sizes_g = heaps.state, heaps.heap, heaps.first_g, heaps.sizes_g
         sizes_g[g] -= 1
-        used_g[g] += 1
+        heaps.used_g[g] += 1
         own = heap[first_g[g] : first_g[g] + sizes_g[g] + 1]
         own[0] = own[sizes_g[g]]
         sift(own, sizes_g[g], keys_n, 0)
         state[DONE] += 1
-        if len(heaps.turns_k) > 0 or state[ONE_HEAP]:
-            return
-        state[TURN] = (g + 1) % len(sizes_g)
-        if sizes_g[g] == 0 and state[EXHAUSTED] == 0:
-            state[EXHAUSTED] = used_g[g]
-        if state[EXHAUSTED] > 0 and 2 * used_g[g] > 3 * state[EXHAUSTED]:
-            left = 0
-            for other in range(len(sizes_g)):
-                for at in range(first_g[other], first_g[other] + sizes_g[other]):
-                    heap[left] = heap[at]
-                    left += 1
-            sizes_g[:] = 0
-            sizes_g[0] = left
-            state[TURN], state[ONE_HEAP] = 0, 1
-            build(heap[:left], keys_n)
+        if len(heaps.turns_k) == 0 and not state[ONE_HEAP]:
+            state[TURN] = (g + 1) % len(sizes_g)
 
     return turn, took
 
@@ -182,9 +194,9 @@ def compile_reference() -> Callable[..., int]:
     def reference(edges, loads, keys, heaps, picks, stop):  # type: ignore[no-untyped-def]
         keys_n, c_n, load_n = keys.keys_n, loads.c_n, loads.load_n
         begin_n, end_n, samples_e, similarities_e = edges
-        heap, first_g, sizes_g, _, turns_k, state = heaps
+        heap, first_g, sizes_g, state = heaps.heap, heaps.first_g, heaps.sizes_g, heaps.state
         while state[DONE] < stop:
-            g = turn(state, sizes_g, turns_k)
+            g = turn(heaps, keys_n)
             if g < 0:
                 break
             own = heap[first_g[g] : first_g[g] + sizes_g[g]]
@@ -256,9 +268,9 @@ def compile_exact() -> Callable[..., int]:
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
     def exact(edges, loads, keys, heaps, picks, stop):  # type: ignore[no-untyped-def]
         keys_n, known_n = keys.keys_n, keys.known_n
-        heap, first_g, sizes_g, _, turns_k, state = heaps
+        heap, first_g, sizes_g, state = heaps.heap, heaps.first_g, heaps.sizes_g, heaps.state
         while state[DONE] < stop:
-            g = turn(state, sizes_g, turns_k)
+            g = turn(heaps, keys_n)
             if g < 0:
                 break
             own = heap[first_g[g] : first_g[g] + sizes_g[g]]

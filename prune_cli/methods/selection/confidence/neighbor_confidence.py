@@ -20,6 +20,7 @@ from prune_cli.methods.selection.contract import Candidates, Choice, Extra, Feat
 from prune_cli.methods.selection.coverage.covers import kept_and_free
 from prune_cli.methods.selection.greedy import Partitioned, overlap_param, oversample_param, parts_param
 from prune_cli.methods.selection.neighbors.graph import graph_work
+from prune_cli.methods.selection.neighbors.nearest import refuse_one_direction
 from prune_cli.methods.selection.neighbors.tiles import prepare_similarity, resolve_precision
 
 _CHUNK = 65_536
@@ -50,6 +51,10 @@ class NeighborConfidenceParams(Partitioned):
     parts: int | None = parts_param()
     overlap: float = overlap_param()
     oversample: float = oversample_param()
+
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
 
     def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the vectors at length 1, and of the edges."""
@@ -107,8 +112,8 @@ def neighbor_confidence_order(
     included, and the objective is ``F(S) = sum_x tanh(N(x; S) / eta)``: monotone, submodular. A pick of the rule ``exact`` has the
     largest ``F(S + v) - F(S)``, within 1 - 1/e of the best possible; one of ``reference`` the largest
     ``tanh((N(v) + C(v)) / eta) - tanh(N(v) / eta)``. Gains are compared as logarithms, so that they never saturate. With
-    ``balance=labels`` classes take turns, each with its best sample; an empty class leaves, and once another has given more than 1.5 times
-    what the first empty one had, turns end.
+    ``balance=labels`` classes take turns, each with its best sample. A class that has none left when it is its turn leaves; if
+    at that moment any class has given more than 1.5 times what the first that left had, turns end.
 
     With ``parts`` it is greedy within partitions of near samples, then among what these picked: see partitions.py.
 
@@ -145,7 +150,9 @@ def neighbor_confidence_order(
     """
     if not 0 < params.tau < 1:
         raise InputError(f"tau is {params.tau:g}, not between 0 and 1", "a cosine above .95 is -p tau=0.975")
-    candidates.vectors("neighbor_confidence")
+    vectors = candidates.vectors("neighbor_confidence")
+    if params.metric == "cosine":
+        refuse_one_direction(vectors, "neighbor_confidence", ", or pass -p metric=euclidean")
     aim = _aim_of(candidates, params, run)
     settings = GraphSettings(
         params.tau, params.metric, resolve_precision(params.precision, len(candidates)), params.neighbors, params.probes,

@@ -68,7 +68,8 @@ class Picker:
         sizes_g = np.bincount(aim.codes_n[free], minlength=n_classes)
         heap = free[np.argsort(aim.codes_n[free], kind="stable")]
         first_g, used_g = np.cumsum(sizes_g) - sizes_g, np.zeros(n_classes, np.int64)
-        self._heaps = Heaps(heap, first_g, sizes_g, used_g, aim.turns_k, np.zeros(4, np.int64))
+        left_g = (sizes_g == 0).astype(np.int64)  # a class without a sample to pick never was in turn
+        self._heaps = Heaps(heap, first_g, sizes_g, used_g, left_g, aim.turns_k, np.zeros(4, np.int64))
         self._keys = Keys(np.full(n_samples, -np.inf), np.zeros(n_samples, np.int64), np.zeros(n_samples, np.int64))
         self._fill_keys(free)
         build = compile_heap()[1]

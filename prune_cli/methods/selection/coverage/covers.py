@@ -9,7 +9,7 @@ import numpy as np
 
 from prune_cli.methods.selection.contract import Candidates, Choice, Ranking, Run, nested
 from prune_cli.methods.selection.greedy import compile_heap
-from prune_cli.methods.selection.neighbors.nearest import Metric, unit_rows
+from prune_cli.methods.selection.neighbors.nearest import Metric, refuse_one_direction, unit_rows
 from prune_cli.methods.selection.neighbors.tiles import Edges
 
 CHUNK = 65_536
@@ -20,7 +20,13 @@ FAST_SUMS = {"reassoc", "contract", "nsz"}
 
 
 def rows_by_id(candidates: Candidates, method: str, metric: Metric) -> np.ndarray:
-    """Return (N, D) float32 rows by ascending id, so that equal values go by id."""
+    """Return (N, D) float32 rows by ascending id, so that equal values go by id.
+
+    Raises:
+        InputError: no features at hand, or, for the cosine, all of one direction.
+    """
+    if metric == "cosine":
+        refuse_one_direction(candidates.vectors(method), method, "")
     values_nd = candidates.vectors(method).array()
     in_order = np.arange(len(candidates))
     if not np.array_equal(candidates.order_n, in_order):

@@ -140,6 +140,10 @@ class FacilityLocationParams(Partitioned):
     overlap: float = overlap_param()
     oversample: float = oversample_param()
 
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return True
+
     def extra_bytes(self, problem: ProblemSize) -> int:
         """Return the bytes of the graph of neighbors, and of the search for them."""
         rows, width, division = problem.rows, problem.width, self.division
@@ -180,9 +184,10 @@ def facility_location_order(candidates: Candidates, params: FacilityLocationPara
         The neighbors: 2 N^2 D flops up to 131,072 samples, about N^1.5 D beyond; then N neighbors log N. 12 N neighbors bytes,
         twice. Of a partition of M samples, its halo among them, as much with M for N.
     Source:
-        Mirzasoleiman, Bilmes, Leskovec, ICML 2020 (CRAIG); lazy greedy of Minoux 1978. Deviation: similarities beyond the
-        nearest neighbors count 0. Partitions: Mirzasoleiman, Karbasi, Sarkar, Krause, NIPS 2013 (GreeDi), arXiv:1411.0541; deviations
-        as in `neighbor_confidence_order`.
+        Wei, Iyer, Bilmes, ICML 2015 (submodularity in data subset selection); lazy greedy of Minoux 1978. CRAIG (Mirzasoleiman,
+        Bilmes, Leskovec, ICML 2020) takes gradients for features, and weights what it picks: neither is done here. Deviation:
+        similarities beyond the nearest neighbors count 0. Partitions: Mirzasoleiman, Karbasi, Sarkar, Krause, NIPS 2013 (GreeDi),
+        arXiv:1411.0541; deviations as in `neighbor_confidence_order`.
     Example:
         >>> from prune_cli.methods.selection.contract import ArrayFeatures
         >>> rays = ArrayFeatures(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [-1.0, 0.0]], np.float32))

@@ -20,6 +20,10 @@ class GraphCutParams:
 
     representation: float = param(2.0, "weight of the similarity to all against that to the chosen", low=0.0)
 
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return True
+
 
 def graph_cut_order(candidates: Candidates, params: GraphCutParams = GraphCutParams(), run: Run = Run()) -> Choice:
     r"""Return the samples by gain in ``representation sum_{i, j in S} s_ij - sum_{i in S, j in S} s_ij``: like all, unlike each other.
@@ -37,8 +41,8 @@ def graph_cut_order(candidates: Candidates, params: GraphCutParams = GraphCutPar
     Cost:
         N D, and D for every gain that is brought up to date. Features twice in memory.
     Source:
-        Iyer, Khargoankar, Bilmes, Asnani, ALT 2021, arXiv:2006.15412; as in DeepCore (Guo, Zhao, Bai 2022). The closed form of
-        the sums is ours.
+        Iyer, Khargoankar, Bilmes, Asnani, ALT 2021, arXiv:2006.15412. DeepCore (Guo, Zhao, Bai 2022) has the same objective over
+        gradients, here it is over features. The closed form of the sums is ours.
     Example:
         >>> from prune_cli.methods.selection.contract import ArrayFeatures
         >>> rays = ArrayFeatures(np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [0.0, 1.0]], np.float32))

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from prune_cli.core.arrays import conditioned
 from prune_cli.core.params import param
 from prune_cli.methods.devices import numba_threads
 from prune_cli.methods.selection.contract import Candidates, Choice, Run
@@ -20,6 +21,10 @@ class HerdingParams:
     """Parameters of ``herding``."""
 
     metric: Literal["cosine", "euclidean"] = param("euclidean", "features as they are, or (cosine) at length 1")
+
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
 
 
 def herding_order(candidates: Candidates, params: HerdingParams = HerdingParams(), run: Run = Run()) -> Choice:
@@ -46,14 +51,14 @@ def herding_order(candidates: Candidates, params: HerdingParams = HerdingParams(
         >>> herding_order(Candidates(np.arange(4), features=line), run=Run([3])).rankings[0].order_n.tolist()
         [3, 0, 2]
     """
-    rows_nd = rows_by_id(candidates, "herding", params.metric)
+    rows_nd, factor = conditioned(rows_by_id(candidates, "herding", params.metric), centered=False)
     kept, _ = kept_and_free(candidates)
     mean_d = mean_row(rows_nd)
     weight_d = mean_d * (1 + kept.sum()) - kept.sum() * mean_row(rows_nd[kept])
     picked_k, gains_k = np.zeros(max(run.counts), np.int64), np.zeros(max(run.counts))
     with numba_threads():
         _compile_herding()(rows_nd, mean_d, weight_d, kept.copy(), picked_k, gains_k)
-    return choice_of(candidates, picked_k, gains_k, run)
+    return choice_of(candidates, picked_k, gains_k / factor**2, run)
 
 
 @functools.cache

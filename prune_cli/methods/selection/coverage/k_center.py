@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from prune_cli.core.arrays import conditioned
 from prune_cli.core.params import param
 from prune_cli.methods.selection.contract import Candidates, Choice, Run
 from prune_cli.methods.selection.coverage.covers import CHUNK, FAST_SUMS, choice_of, kept_and_free, mean_row, rows_by_id
@@ -20,6 +21,10 @@ class KCenterParams:
     """Parameters of ``kcenter``."""
 
     metric: Literal["cosine", "euclidean"] = param("euclidean", "distance between two samples (cosine: between the rows at length 1)")
+
+    def by_angle(self) -> bool:
+        """Return whether vectors are divided by their lengths."""
+        return self.metric == "cosine"
 
 
 def k_center_order(candidates: Candidates, params: KCenterParams = KCenterParams(), run: Run = Run()) -> Choice:
@@ -46,7 +51,9 @@ def k_center_order(candidates: Candidates, params: KCenterParams = KCenterParams
         >>> k_center_order(Candidates(np.arange(4), features=line), run=Run([4])).rankings[0].order_n.tolist()
         [2, 0, 3, 1]
     """
-    rows_nd = rows_by_id(candidates, "kcenter", params.metric)
+    rows_nd, factor = rows_by_id(candidates, "kcenter", params.metric), 1.0
+    if params.metric == "euclidean":
+        rows_nd, factor = conditioned(rows_nd)
     kept, free = kept_and_free(candidates)
     count = max(run.counts)
     picked_k, gains_k = np.zeros(count, np.int64), np.zeros(count)
@@ -65,7 +72,7 @@ def k_center_order(candidates: Candidates, params: KCenterParams = KCenterParams
         rows_nd, free, centers_md, len(given), np.zeros(len(rows_nd), np.int64),
         np.full(len(rows_nd), np.inf, np.float32), picked_k[first:], gains_k[first:],
     )  # fmt: skip
-    return choice_of(candidates, picked_k, gains_k, run)
+    return choice_of(candidates, picked_k, gains_k / factor, run)
 
 
 @functools.cache

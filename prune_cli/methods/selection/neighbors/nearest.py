@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from prune_cli.core.arrays import conditioned
+from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.rng import stream_seed
 from prune_cli.engines.engine import Arrays, Block, BlockWork
 from prune_cli.methods.devices import resolve_device, tensor_of
-from prune_cli.methods.selection.contract import Run
+from prune_cli.methods.selection.contract import Features, Run, read_batches
 
 Metric = Literal["cosine", "euclidean"]
 EXACT_ROWS = 131_072
@@ -21,6 +23,9 @@ _BLOCK_NUMBERS, _DEVICE_NUMBERS = 1 << 25, 1 << 29
 """Similarities in a block on a CPU, and on a device, which is sent all rows for it."""
 
 _SPARE = 8
+
+_LOOKED_AT, _ONE_DIRECTION, _SAME = 65_536, 1e-6, 1e-14
+"""Rows whose directions are compared; mean squares from their mean below which float32 loses them, and rounding of equal ones."""
 
 
 def nearest_neighbors(
@@ -50,13 +55,37 @@ def nearest_neighbors(
     n_neighbors = min(n_neighbors, n_samples - 1)
     if n_neighbors <= 0:
         return np.zeros((n_samples, 0), np.int32), np.zeros((n_samples, 0), np.float32)
-    rows_nd = unit_rows(features_nd) if metric == "cosine" else np.ascontiguousarray(features_nd, np.float32)
+    rows_nd, factor = (unit_rows(features_nd), 1.0) if metric == "cosine" else conditioned(features_nd)
     more = min(n_neighbors + _SPARE, n_samples - 1)  # rounding decides who of nearly equal ones is found: sort them out
     if exact if exact is not None else n_samples <= EXACT_ROWS:
         found = _exact(rows_nd, more, run)
     else:
         found = _inverted_file(rows_nd, more, run.seed, run.progress)
-    return _nearest(rows_nd, found, n_neighbors)
+    near_nk, distances_nk = _nearest(rows_nd, found, n_neighbors)
+    return near_nk, distances_nk if factor == 1.0 else (distances_nk / factor).astype(np.float32)
+
+
+def refuse_one_direction(features: Features, method: str, cure: str) -> None:
+    """Refuse vectors between which cosines say nothing in float32: all point the same way, to a thousandth of their length.
+
+    Args:
+        features: N vectors, of which the first 65,536 are looked at.
+        method: what goes by their cosines.
+        cure: what else to do than to subtract their mean.
+    Raises:
+        InputError: they do, and are not all the same.
+    """
+    count = min(features.shape[0], _LOOKED_AT)
+    for _, rows in read_batches(features, _LOOKED_AT, np.arange(count)):
+        unit = unit_rows(rows).astype(np.float64)
+        apart = float(((unit - unit.mean(axis=0)) ** 2).sum(axis=1).mean())
+        if _SAME < apart < _ONE_DIRECTION:
+            raise InputError(
+                f"{method} goes by the angles between vectors, and all point the same way (cosines of {1 - apart:.7f} on average): "
+                "what tells them apart is lost in float32",
+                f"subtract the mean of the vectors first{cure}",
+            )
+        return
 
 
 def search_bytes(rows: int, width: int) -> int:

@@ -94,7 +94,7 @@ _GRAM_BYTES = 256 * 2**20  # Gram matrices that are solved together
 
 
 def accumulate(samples: LabelledVectors, subsets: Subsets, bias: bool, run: Run, name: str = "proxy") -> Grams:
-    """Return the sums of the cells; see `ridge_right_counts`.
+    """Return the sums of the cells; see `proxy_accuracies`.
 
     Args:
         samples: N samples.
@@ -178,15 +178,38 @@ class Grams:
         self.rows = tensor_of(rows_bd[by_cell]).to(self.device)
         self.row_cells, self.row_codes = cells_b[by_cell], codes_b[by_cell]
 
-    def solve(self, part: slice, ridge: float) -> torch.Tensor:
+    def total(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``F'F`` (D, D) and ``F'Y`` (D, C) float64 of all samples that are in some subset."""
+        import torch
+
+        rows = self.rows.to(torch.float64)
+        labels = one_hot(self.row_codes, self.n_classes, self.device)
+        return self.ff.sum(dim=0) + rows.T @ rows, self.fy.sum(dim=0) + rows.T @ labels
+
+    def penalties(self, ridge: float, relative: bool, bias: bool) -> torch.Tensor:
+        """Return (D,) float64 what is added to the diagonal of ``F'F``.
+
+        Relative: the ridge times the mean squared length of the samples, without the bias, whose own penalty is the ridge: a common factor
+        of the vectors then changes no output.
+        """
+        import torch
+
+        found = torch.full((self.width,), ridge, dtype=torch.float64, device=self.device)
+        count = int(self.subsets.cell_sizes().sum())
+        if relative and count:
+            squares = self.total()[0].diagonal()
+            found[: self.width - bias] *= squares[: self.width - bias].sum() / count
+        return found
+
+    def solve(self, part: slice, penalties_d: torch.Tensor) -> torch.Tensor:
         """Return (w, D, C) float64 weights of some of the subsets."""
         import torch
 
         together = max(1, _GRAM_BYTES // (8 * self.width**2))
         starts = range(part.start, part.stop, together)
-        return torch.cat([self._solve(slice(s, min(s + together, part.stop)), ridge) for s in starts])
+        return torch.cat([self._solve(slice(s, min(s + together, part.stop)), penalties_d) for s in starts])
 
-    def _solve(self, part: slice, ridge: float) -> torch.Tensor:
+    def _solve(self, part: slice, penalties_d: torch.Tensor) -> torch.Tensor:
         import torch
 
         member_wk = self.subsets.member_wk[part]
@@ -202,14 +225,17 @@ class Grams:
                 a[place].addmm_(rows.T, rows)
                 b[place].addmm_(rows.T, labels)
         if len(primal):
-            a.diagonal(dim1=1, dim2=2).add_(ridge)
+            a.diagonal(dim1=1, dim2=2).add_(penalties_d)
             weights[torch.from_numpy(primal).to(self.device)] = _solve(a, b)
+        least = penalties_d.amin()  # F P^-1 F' + I has the same answer as F F' + ridge I where all penalties are the ridge
+        shares_d = least / penalties_d if least > 0 else torch.ones_like(penalties_d)
         for w in np.flatnonzero(sizes_w < self.width):
             rows, labels = self._small_rows(member_wk[w])
             if len(rows):
-                kernel = rows @ rows.T
-                kernel.diagonal().add_(ridge)
-                weights[w] = rows.T @ _solve(kernel[None], labels[None])[0]
+                shared = rows * shares_d
+                kernel = shared @ rows.T
+                kernel.diagonal().add_(least)
+                weights[w] = shared.T @ _solve(kernel[None], labels[None])[0]
         return weights
 
     def _small_rows(self, member_k: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

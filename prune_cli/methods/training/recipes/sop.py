@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ class SparseOverParameterization(SampleLearner):
         u_b1 = self.u_m1[samples.positions_b].requires_grad_()
         v_bc = self.v_mc[samples.positions_b].requires_grad_()
         self.noted.append((samples.positions_b, u_b1, v_bc))
-        logits = tuple(forward(turn, view) for view in samples.views)
+        logits = _together(forward, turn, samples.views)
         params = self._params
         return logits[0], sop_losses(logits, samples.labels_b, u_b1, v_bc, params.consistency, params.balance)
 
@@ -70,12 +70,20 @@ class SparseOverParameterization(SampleLearner):
         return {"u": self.u_m1, "v": self.v_mc}
 
 
+def _together(forward: Forward, turn: int, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the logits of each view, of one batch of all: they share the statistics of batch normalisation."""
+    import torch
+
+    return (forward(turn, views[0]),) if len(views) == 1 else forward(turn, torch.cat(list(views))).chunk(len(views))
+
+
 def sop_losses(logits: tuple[Tensor, ...], labels_b: Tensor, u_b1: Tensor, v_bc: Tensor, consistency: float, balance: float) -> Tensor:
     r"""Return the losses of SOP+.
 
     With y the one-hot label, p the softmax, ``s = u^2 y - v^2 (1 - y)``: the cross-entropy of ``p + u^2 y - v^2 (1 - y)`` (v held,
     at least 1e-4, scaled to sum 1); the squared error of ``h + s`` against y, h the one-hot prediction (held); with a second view
-    ``consistency KL(p || p')`` (p held); ``balance`` times the cross-entropy of the mean of p against uniform.
+    ``consistency KL(p || p')`` (p held); ``balance`` times the cross-entropy against uniform of the mean, over the batch, of what the
+    first term takes the logarithm of.
 
     Args:
         logits: one or two views, each (B, C) float32.
@@ -99,7 +107,7 @@ def sop_losses(logits: tuple[Tensor, ...], labels_b: Tensor, u_b1: Tensor, v_bc:
         held_bc = p_bc.detach()
         losses_b = losses_b + consistency * F.kl_div(logits[1].log_softmax(1), held_bc, reduction="none").sum(1)
     if balance:
-        losses_b = losses_b - balance * p_bc.mean(0).clamp(_LEAST, 1.0).log().mean()
+        losses_b = losses_b - balance * q_bc.mean(0).clamp(_LEAST, 1.0).log().mean()
     return losses_b
 
 
@@ -124,7 +132,8 @@ def train_sop(job: TrainingJob, params: SopParams) -> TrainedModel:
     Cost:
         Two forward and backward passes a presentation (one without consistency); 4 (C + 1) bytes a sample.
     Source:
-        Liu, Zhu, Qu, You, ICML 2022, arXiv:2202.14026. Deviations: the second view is RandAugment and Cutout.
+        Liu, Zhu, Qu, You, ICML 2022, arXiv:2202.14026; both views go through the network as one batch, as in the authors' code.
+        Deviation: the second view is RandAugment and Cutout.
     """
     learned = run_recipe(
         "sop",

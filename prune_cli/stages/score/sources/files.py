@@ -23,6 +23,7 @@ from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.registry.method import Method
 from prune_cli.methods.scores.record.needs import RecordParams
 from prune_cli.methods.scores.record.records import Record, record_of_probabilities
+from prune_cli.methods.selection.capabilities import ByAngle
 from prune_cli.stages.evaluate.relabels import p_clean_of
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.score.contract import Figures, Scored, Scoring, Source, SourceFacts
@@ -75,7 +76,10 @@ class ColumnSource(Source[Columns]):
     def load(self, reading: Reading) -> Columns:
         request = self.job.request
         probabilities = reading.probabilities() if request.record == "prob" else None
-        return probabilities, reading.embeddings() if request.features == "embedding" else None
+        embeddings = reading.embeddings() if request.features == "embedding" else None
+        if embeddings is not None and any(isinstance(p, ByAngle) and p.by_angle() for p in request.of("features").values()):
+            reading.check(lambda: (~np.any(embeddings.values, axis=1), "zero vector"))
+        return probabilities, embeddings
 
     def scores(self, loaded: Columns, scoring: Scoring) -> Scored:
         (probabilities, embeddings), scored = loaded, Scored()

@@ -33,7 +33,7 @@ from prune_cli.methods.scores.kernel.sides import (
 )
 from prune_cli.methods.scores.kernel.solver import triangle
 
-PUBLISHED = ComplexityGapParams()
+PUBLISHED = ComplexityGapParams(repeats=1)
 
 
 def scored(values, codes, params=PUBLISHED, **how):  # type: ignore[no-untyped-def]
@@ -48,7 +48,7 @@ def kernel_of(values: np.ndarray, channels: int | None = None) -> ReluKernel:
     return ReluKernel(make_rows(values, channels))
 
 
-EVERYONE = ComplexityGapParams(ratio=1e6, terms=True)
+EVERYONE = ComplexityGapParams(ratio=1e6, repeats=1, terms=True)
 ALL = SideDraw(1e6, 0.0, 1)
 SIXTY = np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]])
 
@@ -157,7 +157,7 @@ def test_centred_embeddings_equal_the_definition():
     values, codes = problem(4)
     values += 3.0
     scores = scored(values, codes, ComplexityGapParams(center=True))
-    np.testing.assert_allclose(scores["cg"], reference_scores(values - values.mean(axis=0), codes, ComplexityGapParams()), rtol=1e-8)
+    np.testing.assert_allclose(scores["cg"], reference_scores(values - values.mean(axis=0), codes, PUBLISHED), rtol=1e-8)
 
 
 def test_a_class_of_one_among_many_and_codes_without_samples():
@@ -378,7 +378,7 @@ def test_a_kernel_that_stays_singular_names_the_cure(ridge, attempts, monkeypatc
     monkeypatch.setattr(triangle, "factor", lambda *args: calls.append(1) or 0.0)
     values, codes = problem(18)
     with pytest.raises(NumericalError, match="-p ridge="):
-        scored(values, codes, ComplexityGapParams(ridge=ridge))
+        scored(values, codes, ComplexityGapParams(ridge=ridge, repeats=1))
     assert len(calls) == attempts
 
 

@@ -86,6 +86,11 @@ def test_aum_is_the_mean_of_the_margins_of_logits() -> None:
     record = random_record()
     wanted = [sum(margins) / T for margins in record.train["margin_logit"].T.tolist()]
     assert aum_scores(record)["aum"] == pytest.approx(wanted, abs=1e-12)
+    first = [sum(margins[:4]) / 4 for margins in record.train["margin_logit"].T.tolist()]
+    assert aum_scores(record, AumParams(epochs=4))["aum"] == pytest.approx(first, abs=1e-12)
+    assert AumParams(epochs=4).needs(10).epochs == 4
+    with pytest.raises(InputError, match="aum: epochs=11 of a training of 10"):
+        AumParams(epochs=11).needs(10)
 
 
 def slow_windows(series: list[float], window: int) -> list[list[float]]:
@@ -117,10 +122,20 @@ def test_dual_is_its_definition(params: tuple[int | None, int | None], epochs: i
     assert dual_scores(record, DualParams(*params))["dual"] == pytest.approx(wanted, abs=1e-12)
 
 
-@pytest.mark.parametrize(("epochs", "window", "decay"), [(None, None, 0.9), (12, 3, 0.5), (6, 5, 1.0)])
+def test_a_window_of_passes_has_one_change_less() -> None:
+    """Changes 1, 3, 1, 5 between five passes; windows of 3 passes have two: (1, 3), (3, 1), (1, 5), norms sqrt 2, sqrt 2, 2 sqrt 2."""
+    record = random_record()
+    changes = record.train["prob_change"]
+    changes[1:5] = np.array([1.0, 3.0, 1.0, 5.0])[:, None]
+    found = tdds_scores(record, TddsParams(epochs=5, window=3, decay=0.5))["tdds"]
+    by_hand = 0.125 * math.sqrt(2) + 0.25 * math.sqrt(2) + 0.5 * math.sqrt(8)
+    assert found == pytest.approx(np.full(len(found), by_hand))
+
+
+@pytest.mark.parametrize(("epochs", "window", "decay"), [(None, None, 0.9), (12, 3, 0.5), (6, 5, 1.0), (6, 6, 1.0)])
 def test_tdds_is_its_definition(epochs: int | None, window: int | None, decay: float) -> None:
     record = random_record()
-    used, k = epochs or T, window or 7
+    used, k = epochs or T, (window or 7) - 1  # changes between the passes of a window
     wanted = []
     for series in record.train["prob_change"].T.tolist():
         norms = [math.sqrt(k) * deviation(w) for w in slow_windows(series[1:used], k)]

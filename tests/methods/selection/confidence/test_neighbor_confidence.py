@@ -60,7 +60,7 @@ def plain(
 
     groups = np.zeros(n, int) if codes is None else codes
     n_groups = groups.max() + 1
-    left, used, size = np.ones(n, bool), np.zeros(n_groups, int), np.bincount(groups)
+    left, used, gone = np.ones(n, bool), np.zeros(n_groups, int), np.zeros(n_groups, bool)
     first_empty, turns, g, picks = 0, codes is not None, 0, []
     while len(picks) < count:
         a = around / eta
@@ -69,21 +69,51 @@ def plain(
         else:
             gain = (np.tanh(a + near * c[:, None]) - np.tanh(a)).sum(axis=1)
         allowed = left
+        while turns and not (left & (groups == g)).any():
+            if not gone[g]:
+                gone[g], first_empty = True, first_empty or used[g]
+                turns = not (used > 1.5 * first_empty).any()
+            g = (g + 1) % n_groups
         if turns:
-            while not (left & (groups == g)).any():
-                g = (g + 1) % n_groups
             allowed = left & (groups == g)
         pick = int(np.argmax(np.where(allowed, gain, -np.inf)))
         picks.append(pick)
         left[pick] = False
         around = around + near[pick] * confidence[pick]
         used[groups[pick]] += 1
-        if turns:
-            if not first_empty and used[g] == size[g]:
-                first_empty = size[g]
-            turns = not (first_empty and used[g] > 1.5 * first_empty)
-            g = (g + 1) % n_groups
+        g = (g + 1) % n_groups
     return picks, around
+
+
+@pytest.mark.parametrize("rule", ["reference", "exact"])
+@pytest.mark.parametrize(
+    ("sizes", "budget", "by_hand"),
+    [
+        # 20 rounds of three; the first class leaves when the others have 20 each, the other 240 go in turns.
+        ([20, 300, 300], 300, [20, 140, 140]),
+        # The first leaves with 20 each, the second with 25 <= 30 each: the third alone is left.
+        ([20, 25, 300], 200, [20, 25, 155]),
+        # The first leaves at 20; the second at 100 > 30, and turns end: of the others 100 + 100 and 200 by gain alone.
+        ([20, 100, 300, 300], 320, [20, 100, 100, 100]),
+    ],
+)
+def test_a_rare_class_does_not_end_the_turns(rule: str, sizes: list[int], budget: int, by_hand: list[int]) -> None:
+    rng = np.random.default_rng(3)
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    probs = rng.dirichlet(np.full(4, 0.5), len(codes)).astype(np.float32)
+    features = rng.normal(size=(len(codes), 8)).astype(np.float32)
+    picked = run(samples(features, probs, codes), [budget], tau=0.9, rule=rule).rankings[0].order_n
+    assert np.bincount(codes[picked], minlength=len(sizes)).tolist() == by_hand
+
+
+def test_turns_end_when_a_class_has_none_left_and_another_gave_half_as_much_again() -> None:
+    """Sure samples are all of class 3, so that without turns it gets all that is left: 100 + 150 of it."""
+    codes = np.repeat(np.arange(4), [20, 100, 300, 300])
+    sure = np.where(codes == 3, 0.9, 0.1 + 1e-4 * np.arange(720) / 720)
+    features = np.random.default_rng(3).normal(size=(720, 16)).astype(np.float32)
+    candidates = samples(features, np.c_[sure, np.zeros(720)].astype(np.float32), codes)
+    picked = run(candidates, [470], tau=0.999, rule="reference").rankings[0].order_n
+    assert np.bincount(codes[picked]).tolist() == [20, 100, 100, 250]
 
 
 @pytest.mark.parametrize("kind", ["random", "clustered"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,14 +122,19 @@ def test_herding_follows_the_mean(seed: int, kept: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kept", [0, 3])
-def test_d2_passes_messages(seed: int, kept: int) -> None:
+@pytest.mark.parametrize("unit", ["neighbors", "none"])
+def test_d2_passes_messages(seed: int, kept: int, unit: Any) -> None:
     candidates = samples(seed, kept=kept)
-    params = D2Params(neighbors=4, gamma=0.3)
+    params = D2Params(neighbors=4, gamma=0.3, unit=unit)
     ranking = d2_order(candidates, params, Run([60 - kept])).rankings[0]
     rows, difficulty = rows_of(candidates), candidates.difficulty("d2")
-    x = (difficulty - difficulty.min()) / (difficulty.max() - difficulty.min())
+    low, high = np.sort(difficulty)[[4, -5]]  # of 60, four at each end are outside the range
+    x = np.clip((difficulty - low) / (high - low), 0, 1)
     away = np.linalg.norm(rows[:, None] - rows[None], axis=2)
-    near = [[j for j in np.argsort(away[i], kind="stable") if j != i][:4] for i in range(60)]
+    nearest = [[j for j in np.argsort(away[i], kind="stable") if j != i][:4] for i in range(60)]
+    near = [[j for j in range(60) if j in nearest[i] or i in nearest[j]] for i in range(60)]
+    if unit == "neighbors":
+        away /= np.mean([away[i, j] for i in range(60) for j in near[i]])
     v = np.array([x[i] + sum(math.exp(-away[i, j]) * x[j] for j in near[i]) for i in range(60)])
     start = v.copy()
     for i in range(kept):
@@ -142,6 +148,52 @@ def test_d2_passes_messages(seed: int, kept: int) -> None:
         if v[best] > 0:
             for j in near[best]:
                 v[j] -= math.exp(-0.3 * away[best, j]) * v[best]
+
+
+def test_a_neighbor_on_one_side_is_a_neighbor_of_d2() -> None:
+    """On the line 0, 1, 3 with one neighbor each: 0-1, 1-0 and 3-1. By hand, gamma 0 and forward_gamma 0, difficulties .2, .1, 1.
+
+    Symmetric, v = .2 + .1, .1 + .2 + 1, 1 + .1: the middle is picked first, and leaves -1 and -.2 to the others. Directed, v of the
+    middle would be .3 and the last, with 1.1, were first.
+    """
+    line = ArrayFeatures(np.array([[0.0], [1.0], [3.0]], np.float32))
+    candidates = Candidates(np.arange(3), np.array([0.2, 0.1, 1.0]), features=line)
+    scaled = (np.array([0.2, 0.1, 1.0]) - 0.1) / 0.9  # .1111, 0, 1
+    ranking = d2_order(candidates, D2Params(neighbors=1, gamma=0.0, forward_gamma=0.0), Run([3])).rankings[0]
+    assert ranking.order_n.tolist() == [1, 2, 0]
+    first = scaled.sum()
+    assert ranking.gain_n is not None
+    assert np.allclose(ranking.gain_n, [first, scaled[2] - first, scaled[0] - first])
+
+
+def test_d2_drops_the_hardest_by_aum_first() -> None:
+    """A tenth of 40 are the four of the lowest AUM; they come last, the easiest of them first."""
+    candidates = samples(3, n=40)
+    aum = np.random.default_rng(0).normal(size=40)
+    candidates.columns["aum"] = aum
+    ranking = d2_order(candidates, D2Params(mis_rate=0.1), Run([40])).rankings[0]
+    assert ranking.order_n[36:].tolist() == np.argsort(-aum)[36:].tolist() and ranking.skipped == 4
+    del candidates.columns["aum"]
+    by_score = d2_order(candidates, D2Params(mis_rate=0.1), Run([40])).rankings[0].order_n[36:]
+    assert by_score.tolist() == np.argsort(candidates.difficulty("test"))[36:].tolist()
+
+
+def test_strata_of_d2_share_the_budget_and_each_is_a_graph_of_its_own() -> None:
+    """Scores 0 to 59 in two strata (cut at 29.5, for four at each end are outside the range): 30 and 30, 5 of each for 10."""
+    candidates = samples(2)
+    score = np.arange(60.0)
+    here = Candidates(candidates.order_n, score, features=candidates.features)
+    params = D2Params(neighbors=3, strata=2, unit="none")
+    first, second = d2_order(here, params, Run([10, 20])).rankings
+    assert [int((r.order_n < 30).sum()) for r in (first, second)] == [5, 10]
+    upper = here.take(np.arange(30, 60))
+    picked = [int(i) - 30 for i in first.order_n if i >= 30]
+    rows, x = rows_of(upper), np.clip((score[30:] - 4) / 51, 0, 1)
+    away = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    nearest = [[j for j in np.argsort(away[i], kind="stable") if j != i][:3] for i in range(30)]
+    near = [[j for j in range(30) if j in nearest[i] or i in nearest[j]] for i in range(30)]
+    v = np.array([x[i] + sum(math.exp(-away[i, j]) * x[j] for j in near[i]) for i in range(30)])
+    assert picked[0] == int(v.argmax()), "sees its own stratum alone"
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])

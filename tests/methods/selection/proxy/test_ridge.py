@@ -18,7 +18,7 @@ from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.methods.selection.contract import ArrayFeatures, Features, Run
 from prune_cli.methods.selection.proxy import accuracy
 from prune_cli.methods.selection.proxy import grams as sums
-from prune_cli.methods.selection.proxy.accuracy import Proxy, count_right, ridge_right_counts
+from prune_cli.methods.selection.proxy.accuracy import Proxy, count_right, proxy_accuracies
 from prune_cli.methods.selection.proxy.grams import accumulate, sum_cells
 from prune_cli.methods.selection.proxy.samples import LabelledVectors, Subsets
 
@@ -33,7 +33,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def right_counts(features: Features | np.ndarray, codes: np.ndarray, subsets: Subsets, ridge: float = 1.0, **more: Any) -> np.ndarray:
     vectors = ArrayFeatures(features) if isinstance(features, np.ndarray) else features
-    return ridge_right_counts(LabelledVectors(vectors, codes, subsets.by_cell()), subsets, Proxy(ridge), Run(**more))
+    (found,) = proxy_accuracies(LabelledVectors(vectors, codes, subsets.by_cell()), [subsets], Proxy(ridge), Run(**more))
+    return np.round(found * len(codes)).astype(np.int64)
 
 
 class Stored:

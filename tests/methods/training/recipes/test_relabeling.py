@@ -41,18 +41,19 @@ def slow_sop(
 ) -> float:
     """The mean loss from the formula, sample by sample; ``held`` is v where it is not to be differentiated."""
     total, n_classes = 0.0, views[0].shape[1]
-    mean = np.mean([softmax(z) for z in views[0]], axis=0)
+    normalized = []
     for i, label in enumerate(labels):
         p, y = softmax(views[0][i]), np.eye(n_classes)[label]
         toward, away = u[i] ** 2 * y, v[i] ** 2 * (1 - y)
         away_held = away if held is None else held[i] ** 2 * (1 - y)
         q = np.maximum(p + toward - away_held, 1e-4)
         total -= math.log(q[label] / q.sum())
+        normalized.append(q / q.sum())
         total += float(((np.eye(n_classes)[views[0][i].argmax()] + toward - away - y) ** 2).sum())
         if len(views) > 1:
             total += rc * float((p * np.log(p / softmax(views[1][i]))).sum())
-        total -= rb * float(np.log(np.clip(mean, 1e-4, 1)).mean())
-    return total / len(labels)
+    balance = float(np.log(np.clip(np.mean(normalized, axis=0), 1e-4, 1)).mean())
+    return total / len(labels) - rb * balance
 
 
 def test_sop_by_hand() -> None:
@@ -64,7 +65,8 @@ def test_sop_by_hand() -> None:
     # label 0: q = (3/4 + 1/4, 1/4 - .04), h = (1, 0): (1/4)^2 + .04^2
     assert math.isclose(right.item(), -math.log(1 / 1.21) + 0.0625 + 0.0016, rel_tol=1e-9)
     balance = sop_losses((logits,), torch.tensor([0]), u, v, 0.0, 0.1) - right
-    assert math.isclose(balance.item(), -0.05 * (math.log(0.75) + math.log(0.25)), rel_tol=1e-9)
+    # of q = (1, .21) / 1.21, as the authors have it, not of p
+    assert math.isclose(balance.item(), -0.05 * (math.log(1 / 1.21) + math.log(0.21 / 1.21)), rel_tol=1e-9)
 
 
 def test_sop_equals_its_slow_form_with_the_gradients_of_u_and_v() -> None:
@@ -110,6 +112,23 @@ def test_sop_moves_u_and_v_of_the_samples_it_saw_by_plain_sgd(training_set: Any)
     untouched = [0, 2, 4]
     assert (learner.u_m1[untouched] == 0.5).all() and torch.equal(learner.v_mc[untouched], before[untouched])
     assert not learner.noted
+
+
+def test_both_views_of_sop_go_through_the_network_as_one_batch(training_set: Any) -> None:
+    """Batch normalisation then has the statistics of both: with views 0 and 2 and one batch they become -1 and 1."""
+    from prune_cli.methods.training.loop.contract import StepSamples
+
+    data = training_set(np.zeros((2, 2), np.float32), np.array([0, 1]), n_classes=2)
+    learner = SparseOverParameterization(data, SopParams(), 0, torch.device("cpu"))
+    seen = []
+
+    def forward(turn: int, batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.shape[0])
+        return (batch - batch.mean()) / batch.std(correction=0)
+
+    views = (torch.zeros((2, 2)), torch.full((2, 2), 2.0))
+    logits, _ = learner.losses(0, forward, StepSamples(torch.tensor([0, 1]), torch.tensor([0, 1]), views, 0, 0, 2))
+    assert seen == [4] and torch.equal(logits, torch.full((2, 2), -1.0))
 
 
 def test_elr_by_hand() -> None:

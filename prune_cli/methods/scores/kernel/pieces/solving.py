@@ -24,7 +24,7 @@ def piece_of(params: KernelScoreParams, needs: KernelNeeds, ridge: float) -> Sid
     """Return the piece that a score is made of, with this on the diagonal."""
     kernel = (params.kernel, params.center)
     if needs.mode is None:
-        return SidesPiece(kernel, SideDraw(needs.ratio, ridge, params.repeats))
+        return SidesPiece(kernel, SideDraw(needs.ratio, ridge, params.draws(None)))
     return SetPiece(kernel, problem_of(params, needs.mode, ridge, needs.predictions))
 
 

@@ -31,18 +31,38 @@ _GROUPS = 16  # of chunks, whose sums are kept on the way
 
 
 def solve_nystrom(system: System) -> Inverse:
-    """Return the diagonal of G and G Y.
+    """Return the diagonal of G and G Y, each sample's where it is no landmark.
+
+    A landmark is represented without a residual, so that G_ii of it is up to 1 / floor where that of another sample is 1 over its
+    residual: its complexity gap would say that it was drawn. Two draws that share no sample are therefore solved, and the landmarks of
+    the first take their values from the second. Where all samples are landmarks, they are alike and one draw serves.
 
     Cost:
-        6 N M^2 flops with M landmarks, in float64; 3 M^2 numbers, and a few thousand rows of M.
+        6 N M^2 flops with M landmarks, N / 2 at most, for the first draw and 3 N M^2 for the second, in float64; 3 M^2 numbers, and
+        a few thousand rows of M.
     Source:
-        Snelson, Ghahramani, NeurIPS 2005 (the corrected diagonal); Williams, Seeger, NeurIPS 2000.
+        Snelson, Ghahramani, NeurIPS 2005 (the corrected diagonal); Williams, Seeger, NeurIPS 2000. The second draw is ours.
     """
+    n, wanted = len(system.positions), system.problem.landmarks
+    m = n if wanted >= n else max(1, min(wanted, n // 2))
+    drawn = generator(system.seed, "landmarks", system.repeat).permutation(n)[: min(n, 2 * m)]
+    first, second = np.sort(drawn[:m]), np.sort(drawn[m:])
+    diagonal, solution = np.empty(n), np.empty((n, system.n_classes))
+    others = np.setdiff1d(np.arange(n), first) if len(second) else np.arange(n)
+    factored = _solve_some(system, first, others, "", diagonal, solution)
+    if len(second):
+        again = _solve_some(system, second, first, "again ", diagonal, solution)
+        factored = Factored(
+            min(factored.smallest_pivot, again.smallest_pivot), factored.duplicates + again.duplicates, max(factored.jitter, again.jitter)
+        )
+    return Inverse(diagonal, solution, factored)
+
+
+def _solve_some(system: System, drawn: np.ndarray, wanted: np.ndarray, name: str, diagonal: np.ndarray, solution: np.ndarray) -> Factored:
+    """Fill G_ii and (G Y)_i of the samples wanted, by the landmarks drawn, and return how their kernel was factored."""
     import torch
 
-    n, positions, device = len(system.positions), system.positions, system.device
-    m = min(system.problem.landmarks, n)
-    drawn = np.sort(generator(system.seed, "landmarks", system.repeat).choice(n, m, replace=False))
+    n, m, positions, device = len(system.positions), len(drawn), system.positions, system.device
     ordered = np.concatenate([positions[drawn], positions])  # landmarks first, then all samples
     block = system.kernel.block(ordered, torch.float64, device)
     lower, factored = _landmarks(block, m, device)
@@ -56,17 +76,23 @@ def solve_nystrom(system: System) -> Inverse:
         lacking = (DIAGONAL - features.square().sum(dim=1)).clamp_(min=FLOOR * DIAGONAL) + system.problem.ridge
         return _Rows(here, features, lacking)
 
-    gram, right = _sums(system, m, rows_of, signs)
+    gram, right = _sums(system, m, rows_of, signs, name)
     factor = torch.linalg.cholesky(gram)
     weights = torch.cholesky_solve(right, factor)
-    diagonal, solution = np.empty(n), np.empty((n, system.n_classes))
+    is_wanted = np.zeros(n, bool)
+    is_wanted[wanted] = True
     for start in range(0, n, _CHUNK):
-        here, features, lacking = rows_of(start)
-        solution[here] = ((signs[here] - features @ weights) / lacking[:, None]).cpu().numpy()
-        inner = torch.linalg.solve_triangular(factor.T, features, upper=True, left=False).square().sum(dim=1)
-        diagonal[here] = ((1.0 - inner / lacking) / lacking).cpu().numpy()
-        system.progress("landmarks", n + here.stop, 2 * n, None)
-    return Inverse(diagonal, solution, factored)
+        mine = np.flatnonzero(is_wanted[start : start + _CHUNK])
+        if len(mine):
+            here, features, lacking = rows_of(start)
+            at = torch.from_numpy(mine).to(device)
+            features, lacking = features[at], lacking[at]
+            outputs = (signs[here][at] - features @ weights) / lacking[:, None]
+            inner = torch.linalg.solve_triangular(factor.T, features, upper=True, left=False).square().sum(dim=1)
+            solution[start + mine] = outputs.cpu().numpy()
+            diagonal[start + mine] = ((1.0 - inner / lacking) / lacking).cpu().numpy()
+        system.progress(f"{name}landmarks", n + min(start + _CHUNK, n), 2 * n, None)
+    return factored
 
 
 class _Rows(NamedTuple):
@@ -77,7 +103,7 @@ class _Rows(NamedTuple):
     lacking: torch.Tensor
 
 
-def _sums(system: System, m: int, rows_of: Callable[[int], _Rows], signs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums(system: System, m: int, rows_of: Callable[[int], _Rows], signs: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return A (M, M) and F' D^-1 Y (M, C); the sums of every group of chunks are kept."""
     import torch
 
@@ -86,8 +112,8 @@ def _sums(system: System, m: int, rows_of: Callable[[int], _Rows], signs: torch.
     gram = torch.eye(m, dtype=torch.float64, device=system.device)
     right = torch.zeros((m, system.n_classes), dtype=torch.float64, device=system.device)
     for number, group in enumerate(np.array_split(np.array(starts), min(_GROUPS, len(starts)))):
-        name = f"nystrom {system.repeat} {number}"
-        found = store.get(name) if store is not None else None
+        kept_as = f"nystrom {name}{system.repeat} {number}"
+        found = store.get(kept_as) if store is not None else None
         if found is None:
             part, sums = torch.zeros_like(gram), torch.zeros_like(right)
             for start in group.tolist():
@@ -95,10 +121,10 @@ def _sums(system: System, m: int, rows_of: Callable[[int], _Rows], signs: torch.
                 weighted = features / lacking[:, None]
                 part.addmm_(weighted.T, features)
                 sums.addmm_(weighted.T, signs[here])
-                system.progress("landmarks", here.stop, 2 * n, None)
+                system.progress(f"{name}landmarks", here.stop, 2 * n, None)
             found = {"gram": part.cpu().numpy(), "sums": sums.cpu().numpy()}
             if store is not None:
-                store.put(name, found)
+                store.put(kept_as, found)
         gram += torch.from_numpy(found["gram"]).to(system.device)
         right += torch.from_numpy(found["sums"]).to(system.device)
     return gram, right

@@ -77,7 +77,7 @@ class SampleSet(NamedTuple):
 
 def problem_of(params: KernelParams, mode: Mode, ridge: float, predictions: bool) -> Problem:
     """Return what is to be solved under these parameters."""
-    return Problem(mode, ridge, predictions, params.block_size, params.blocks, params.landmarks, params.repeats)
+    return Problem(mode, ridge, predictions, params.block_size, params.blocks, params.landmarks, params.draws(mode))
 
 
 def plan_sets(problem: Problem, n_samples: int) -> list[SampleSet]:

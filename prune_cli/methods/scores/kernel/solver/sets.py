@@ -107,8 +107,8 @@ def problem_cost(problem: Problem, n_samples: int, n_features: int, n_classes: i
         memory = cost["memory"] + n_samples * n_features * itemsize + 4 * n_samples * n_classes * 8
         return {"flops": cost["flops"] + n_samples**2 * n_features, "memory": memory + _OVERHEAD, "disk": cost["disk"]}
     if problem.mode == "nystrom":
-        m, chunk = min(problem.landmarks, n_samples), 8192
-        flops = problem.repeats * n_samples * (2 * (2 * m * n_features + m * m) + 2 * m * m + m * m)
+        m, chunk = min(problem.landmarks, max(1, n_samples // 2)), 8192
+        flops = problem.repeats * n_samples * (3 * (2 * m * n_features + m * m) + 4 * m * m + m * m)
         memory = 3 * m * m * 8 + 3 * chunk * m * 8 + n_samples * n_classes * 8 * 2
         return {"flops": flops, "memory": memory + _OVERHEAD, "disk": 16 * m * (m + n_classes) * 8}
     b = min(problem.block_size, n_samples)

@@ -18,6 +18,7 @@ from prune_cli.engines.threads import one_thread
 from prune_cli.io.ids.columns import canonical_order
 from prune_cli.io.runs.kernel_matrix import KernelFile, is_kernel, read_kernel, write_kernel
 from prune_cli.methods.registry.lookup import find_method
+from prune_cli.methods.scores.kernel.contradictions import contradictory_pairs
 from prune_cli.methods.scores.kernel.kernels import Kernel, MatrixKernel, fill_matrix, parse_kernel
 from prune_cli.methods.scores.kernel.ntk_margin import RIDGES, RidgeChoice, choose_ridge, fit_temperature, predictions_of, probabilities
 from prune_cli.methods.scores.kernel.params import KernelScoreParams
@@ -84,6 +85,9 @@ def _note_other_data(work: KernelWork, file: KernelFile, warn: Callable[[str], N
     theirs = {entry.get("sha256") for entry in file.provenance.get("inputs", [])}
     if not theirs & {entry.sha256 for entry in work.provenance.inputs}:
         warn(f"{work.load_kernel} was made from another file; its rows are taken by their ids")
+
+
+_PAIRS_TOLD, _PAIRS_IN_WORDS = 100, 5  # in JSON, and in a warning
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,23 @@ def kernel_features(blocks: KernelBlocks, solutions: Sequence[Solution], found: 
     temperature = fit_temperature(predictions_nc, codes_n)
     found.stated[name]["temperature"] = temperature
     return blocks.samples[plan.pieces[number].kernel].unit_rows(), probabilities(predictions_nc, temperature)
+
+
+def tell_contradictions(work: KernelWork, blocks: KernelBlocks, solutions: Sequence[Solution], found: Scored) -> None:
+    """Name the rows that are copies of each other and have different labels, by id: at least one label of each pair is wrong."""
+    piece, solution = blocks.plan.pieces[0], solutions[0]
+    pairs = contradictory_pairs(blocks.samples[piece.kernel], solution.gap_n, work.runtime.device)
+    if not pairs:
+        return
+    shown = work.ids.take(pa.array([position for pair in pairs[:_PAIRS_TOLD] for position in pair])).to_pylist()
+    named = [shown[start : start + 2] for start in range(0, len(shown), 2)]
+    found.facts |= {"contradictory_copies": len(pairs), "contradictory_pairs": named}
+    words = ", ".join(f"{one} = {other}" for one, other in named[:_PAIRS_IN_WORDS])
+    found.warnings.append(
+        f"{len(pairs)} pair(s) of rows are copies or nearly so and have different labels: {words}"
+        + (", ..." if len(pairs) > _PAIRS_IN_WORDS else "")
+        + "; their complexity gaps are far beyond all others (correct or drop them: prune select --drop FILE)"
+    )
 
 
 def measure_float32(work: KernelWork, blocks: KernelBlocks, found: Scored) -> None:

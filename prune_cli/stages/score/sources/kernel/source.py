@@ -22,7 +22,13 @@ from prune_cli.stages.score.output import work_path
 from prune_cli.stages.score.reading import Column, Reading
 from prune_cli.stages.score.sources.features import Features, class_values, keep_features
 from prune_cli.stages.score.sources.kernel.plan import PROCESS_BYTES, kernel_estimate, kernel_workers, refuse_large_pictures, require_room
-from prune_cli.stages.score.sources.kernel.scores import compute_kernel_blocks, finish_scores, kernel_features, measure_float32
+from prune_cli.stages.score.sources.kernel.scores import (
+    compute_kernel_blocks,
+    finish_scores,
+    kernel_features,
+    measure_float32,
+    tell_contradictions,
+)
 from prune_cli.stages.score.sources.kernel.shards import write_kernel_shard
 from prune_cli.stages.score.sources.kernel.work import KernelWork
 
@@ -114,6 +120,7 @@ class KernelSource(Source[Column[np.ndarray]]):
             else:
                 solutions = finish_scores(blocks.plan, blocks.computed, work.codes_n, found)
                 measure_float32(work, blocks, found)
+                tell_contradictions(work, blocks, solutions, found)
                 if job.request.features == "kernel":
                     features = Features(*kernel_features(blocks, solutions, found), class_values(job.dataset))
                     found.add(keep_features(job, scoring, features))

@@ -109,13 +109,30 @@ def test_nystrom_with_every_sample_a_landmark_is_exact_but_for_the_floor(repeats
 def test_nystrom_equals_the_inverse_it_stands_for():
     values, codes = problem(5, 60)
     found = solved(values, codes, mode="nystrom", ridge=0.1, landmarks=20, seed=7)
-    drawn = np.sort(generator(7, "landmarks", 0).choice(60, 20, replace=False))
+    shuffled = generator(7, "landmarks", 0).permutation(60)
+    first, second = np.sort(shuffled[:20]), np.sort(shuffled[20:40])
     matrix = kernel_matrix(values)
-    low_rank = matrix[:, drawn] @ np.linalg.solve(matrix[np.ix_(drawn, drawn)], matrix[drawn])
-    lacking = np.maximum(0.5 - low_rank.diagonal(), 0.5e-3)
-    gaps, predictions = left_out(low_rank + np.diag(lacking), codes, 0.1)
-    np.testing.assert_allclose(found.gap_n, gaps, rtol=1e-6)
-    np.testing.assert_allclose(found.loo_nc, predictions, rtol=1e-6, atol=1e-8)
+    for drawn, scored in ((first, np.setdiff1d(np.arange(60), first)), (second, first)):
+        low_rank = matrix[:, drawn] @ np.linalg.solve(matrix[np.ix_(drawn, drawn)], matrix[drawn])
+        lacking = np.maximum(0.5 - low_rank.diagonal(), 0.5e-3)
+        gaps, predictions = left_out(low_rank + np.diag(lacking), codes, 0.1)
+        np.testing.assert_allclose(found.gap_n[scored], gaps[scored], rtol=1e-6)
+        np.testing.assert_allclose(found.loo_nc[scored], predictions[scored], rtol=1e-6, atol=1e-8)
+
+
+def test_nystrom_does_not_tell_a_landmark_from_another_sample():
+    """Of 1,500 samples 150 are landmarks: the means are within four standard errors, and 15 +- 4 deviations are in the top tenth."""
+    rng = np.random.default_rng(0)
+    centers, codes = rng.normal(size=(10, 30)), rng.integers(0, 10, 1500)
+    values = 1.5 * centers[codes] + 0.7 * rng.normal(size=(1500, 8)) @ rng.normal(size=(8, 30))
+    values += 0.2 * rng.normal(size=(1500, 30))
+    gaps = solved(values, codes, mode="nystrom", ridge=0.0, landmarks=150, seed=3).gap_n
+    is_landmark = np.zeros(1500, bool)
+    is_landmark[generator(3, "landmarks", 0).permutation(1500)[:150]] = True
+    error = gaps.std() * np.sqrt(1 / 150 + 1 / 1350)
+    assert abs(gaps[is_landmark].mean() - gaps[~is_landmark].mean()) < 4 * error
+    in_top = int((gaps[is_landmark] > np.quantile(gaps, 0.9)).sum())
+    assert abs(in_top - 15) <= 4 * np.sqrt(150 * 0.1 * 0.9)
 
 
 def test_duplicates_are_counted_and_met_with_a_jitter_in_every_mode():
@@ -170,7 +187,25 @@ def test_sets_are_combined_in_any_order_and_each_once():
 
 def test_auto_goes_by_the_number_of_samples_alone():
     assert resolve_mode(NtkParams(), 20_000) == "exact" and resolve_mode(NtkParams(), 20_001) == "partition"
-    assert resolve_mode(NtkParams(mode="nystrom"), 5) == "nystrom" and resolve_mode(ComplexityGapParams(), 5) is None
+    assert resolve_mode(NtkParams(mode="nystrom"), 5) == "nystrom" and resolve_mode(ComplexityGapParams(mode="sampled"), 5) is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "rows", "mode", "draws"),
+    [
+        ({}, 20_000, "exact", 1),
+        ({}, 20_001, None, 10),
+        ({"ratio": 4.0}, 100, None, 10),
+        ({"repeats": 2}, 100, None, 2),
+        ({"mode": "sampled"}, 100, None, 10),
+        ({"mode": "partition"}, 100, "partition", 1),
+        ({"mode": "exact", "repeats": 3}, 100, "exact", 3),
+    ],
+)
+def test_cg_is_exact_where_it_fits_and_else_drawn_ten_times(stated, rows, mode, draws):
+    params = ComplexityGapParams(**stated)
+    needs = params.needs(rows)
+    assert (needs.mode, params.draws(needs.mode)) == (mode, draws)
 
 
 @pytest.mark.gpu
