@@ -548,3 +548,21 @@ def test_the_plan_says_whether_the_features_stay_in_the_file(difficult: tuple[Pa
     assert outcome.summary["plan"]["passes_over_data"] == 1
     assert choose_rows(scores, features, plan=True, memory_limit=1000).summary["plan"]["passes_over_data"] == 4
     assert not (scores.parent / "out.parquet").exists()
+
+
+def test_a_vector_of_zeros_is_bad_only_for_what_divides_by_its_length(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(30, 4)).astype(np.float32)
+    rows[7] = 0.0
+    ids = [f"{i:02d}" for i in range(30)]
+    path = write(tmp_path / "d.parquet", {"id": ids, "label": [i % 2 for i in range(30)], "embedding": list(rows), "aum": rng.random(30)})
+    options = {"fractions": (0.5,), "output": str(tmp_path / "o.parquet"), "force": True, "runtime": Runtime(device="cpu")}
+    for method, params, bad in (
+        ("kcenter", (), 0), ("kcenter", ("metric=cosine",), 1), ("herding", (), 0), ("moderate", (), 0), ("d2", (), 0), ("window", (), 0),
+        ("facility_location", (), 1), ("graph_cut", (), 1), ("best", (), 0), ("best", ("methods=window+graph_cut",), 1),
+    ):  # fmt: skip
+        allowed = ErrorAllowance(1)
+        outcome = select(SelectOptions((str(path),), method=method, params=params, max_errors=allowed, **options))
+        assert outcome.summary["rows_bad"] == bad, (method, params)
+        if bad:
+            assert pq.read_table(tmp_path / "o.errors.parquet")["reason"].to_pylist() == ["zero vector"]
