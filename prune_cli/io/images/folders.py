@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,13 @@ from prune_cli.core.errors import InputError
 from prune_cli.io.images.metadata import METADATA, metadata_file, read_metadata
 from prune_cli.io.stores.inside import BadFile, resolve_inside, trouble_of
 
-EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
-SPLITS = ("train", "test", "val", "valid", "validation", "dev")
+EXTENSIONS = frozenset(
+    (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".pjpeg", ".pjp", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
+)
+"""Endings of the six formats that are decoded; files of others are counted and told."""
+
+SPLITS = ("train", "training", "test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev")
+"""Names of folders that are splits, in any case: those that Hugging Face knows."""
 
 _LAYOUTS = "put the images into one folder per class, or beside a metadata.csv with the columns file_name and label"
 
@@ -55,14 +60,14 @@ def discover_folder(folder: Path, label_column: str = "label") -> FolderListing:
     layout                      read as
     ==========================  ====================================================================================
     ``CLASS/**/image``          one folder per class, in the order of torchvision's ``ImageFolder``
-    ``SPLIT/CLASS/**/image``    the same in each of ``train``, ``test``, ``val``, ``valid``, ``validation``, ``dev``
+    ``SPLIT/CLASS/**/image``    the same in each folder that is named as a split, see `SPLITS`
     ``metadata.csv`` or         Hugging Face's ``imagefolder``: columns ``file_name`` and ``label``, in the order of the
     ``metadata.jsonl``          file; where all names begin with the folder of a split, these are the splits
     ``SPLIT/metadata.csv`` ...  the same in each split
     ==========================  ====================================================================================
 
     Hidden files and folders are not looked at. Files without an image's extension, links out of the folder and links to
-    folders are passed over; which and how many is in ``skipped``.
+    folders are passed over; which and how many is in ``skipped``, so that every file seen is in a row or counted there.
 
     Args:
         label_column: name of the label's column in metadata files.
@@ -125,6 +130,7 @@ class _Walk:
     def __init__(self, root: Path, uncounted: Sequence[str] = ()) -> None:
         self.root = root
         self.skipped: Counter[str] = Counter()
+        self.linked: list[str] = []
         self._uncounted = uncounted
 
     def images(self, start: str) -> list[str]:
@@ -142,6 +148,7 @@ class _Walk:
     def images_in(self, folder: str, entries: _Entries) -> list[str]:
         """Return the names of the images in one folder."""
         self.skipped["links to folders"] += len(entries.linked_folders)
+        self.linked += [_join(folder, name) for name in entries.linked_folders]
         self.skipped["pipes and devices"] += len(entries.others)
         names = [name for name in entries.files if self._is_named_as_image(name)]
         for name in entries.linked_files:
@@ -198,10 +205,29 @@ def _by_class(folder: Path, top: _Entries, split_folders: Sequence[str]) -> Fold
         raise InputError(f"the split folder '{splits[0]}' of {folder} holds images and no class folders", _LAYOUTS)
     walk.skipped["images outside any class folder"] = loose
     notes = [f"'{name}' holds no images and is no class" for name in top.folders if not images[name]]
+    if walk.linked:
+        notes.append(
+            f"links to folders are not followed, and their images are not read: {', '.join(walk.linked[:5])}"
+            f"{', ...' if len(walk.linked) > 5 else ''} (copy the folders, or name the images in a metadata.csv)"
+        )
+    notes += _holding_folders(filled, images, by_split)
     class_names = sorted(set(classes))
     code = {name: place for place, name in enumerate(class_names)}
     labels: list[int | None] = [code[name] for name in classes]
     return FolderListing(paths, labels, split_of if by_split else None, class_names, walk.counts(), notes)
+
+
+def _holding_folders(filled: Sequence[str], images: Mapping[str, Sequence[str]], by_split: bool) -> list[str]:
+    """Say where folders that became classes hold nothing but folders, which may be the classes."""
+    if by_split:
+        return []
+    holding = [name for name in filled if all(path.count("/") > 1 for path in images[name])]
+    inside = sorted({_split_class(path) for name in holding for path in images[name]})
+    if len(holding) < len(filled) or len(inside) < 2:
+        return []
+    what = f"the only class, '{holding[0]}'," if len(filled) == 1 else f"every class ({', '.join(holding[:5])})"
+    shown = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
+    return [f"{what} holds folders alone ({shown}): if these are the classes, name the folder above them"]
 
 
 def _split_class(path: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,8 +113,24 @@ def class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
     """Return the class names a file's metadata gives for an integer label column, or None.
 
     Read from the ``huggingface`` metadata (ClassLabel), else from a ``class_names`` key: a JSON list, or names with
-    commas between them.
+    commas between them. Names that stand twice get the code of their class, so that each names one: see `told_apart`.
     """
+    names = _stated_names(schema, column)
+    return told_apart(names) if names is not None else None
+
+
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of which each stands once: those that stand more often are followed by the code of their class.
+
+    >>> told_apart(["crane", "owl", "crane"])
+    ('crane [0]', 'owl', 'crane [2]')
+    """
+    often = Counter(names)
+    found = tuple(name if often[name] == 1 else f"{name} [{code}]" for code, name in enumerate(names))
+    return found if len(set(found)) == len(found) else tuple(f"{name} [{code}]" for code, name in enumerate(names))
+
+
+def _stated_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
     metadata = schema.metadata or {}
     feature = _huggingface_features(metadata).get(column)
     if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):

@@ -48,6 +48,8 @@ def create(options: CreateOptions, progress: Progress = silent) -> Outcome:
     output = options.output or f"{options.folder.resolve().name}.parquet"
     rows = len(listing.paths)
     outcome.warnings = list(listing.notes)
+    if listing.skipped:
+        outcome.warnings.append(f"passed over: {', '.join(f'{count:,} {kind}' for kind, count in listing.skipped.items())}")
     if options.plan:
         size = 0 if options.paths else sum((options.folder / p).stat().st_size for p in listing.paths)
         plan = {
@@ -76,7 +78,10 @@ def create(options: CreateOptions, progress: Progress = silent) -> Outcome:
     write_batches(output, schema, batches, provenance, schema.metadata, row_group_rows=_BATCH_ROWS)
     outcome.outputs = [output]
     counts = Counter(listing.labels)
-    outcome.summary = watch.summary(provenance.command, output=output, classes=len(listing.class_names), **provenance.rows)
+    told = {"classes": len(listing.class_names), "skipped": listing.skipped}
+    outcome.summary = watch.summary(provenance.command, output=output, **told, **provenance.rows)
+        provenance.command, output=output, classes=len(listing.class_names), skipped=listing.skipped, **provenance.rows
+    )
     outcome.tables["classes"] = [["class", "images"], *([n, f"{counts[i]:,}"] for i, n in enumerate(listing.class_names))][:51]
     return outcome
 
