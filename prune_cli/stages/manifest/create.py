@@ -80,8 +80,6 @@ def create(options: CreateOptions, progress: Progress = silent) -> Outcome:
     counts = Counter(listing.labels)
     told = {"classes": len(listing.class_names), "skipped": listing.skipped}
     outcome.summary = watch.summary(provenance.command, output=output, **told, **provenance.rows)
-        provenance.command, output=output, classes=len(listing.class_names), skipped=listing.skipped, **provenance.rows
-    )
     outcome.tables["classes"] = [["class", "images"], *([n, f"{counts[i]:,}"] for i, n in enumerate(listing.class_names))][:51]
     return outcome
 

@@ -261,3 +261,33 @@ def test_order_does_not_depend_on_the_file_system(folder: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "scandir", Reversed)
     assert discover_folder(folder) == expected
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a.JIF", "a.pjp", "a.pjpeg", "a.dib", "a.apng"])
+def test_every_ending_of_a_format_that_is_decoded_is_an_image(folder: Path, name: str) -> None:
+    put(folder, f"cat/{name}", "dog/b.png", "dog/c.ppm")
+    listing = discover_folder(folder)
+    assert len(listing.paths) == 2 and listing.skipped == {".ppm": 1}
+
+
+@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("train", "eval"), ("TRAIN", "evaluation")])
+def test_the_names_of_splits_that_others_use(folder: Path, train: str, test: str) -> None:
+    put(folder, f"{train}/glioma/a.png", f"{train}/notumor/a.png", f"{test}/glioma/b.png")
+    listing = discover_folder(folder)
+    assert listing.class_names == ["glioma", "notumor"] and set(listing.splits or ()) == {train, test}
+
+
+def test_links_to_class_folders_are_named(folder: Path) -> None:
+    put(folder, "bird/a.png", "../outside/cat/a.png")
+    (folder / "cat").symlink_to(folder.parent / "outside" / "cat")
+    listing = discover_folder(folder)
+    assert listing.skipped == {"links to folders": 1} and len(listing.notes) == 1
+    assert "not followed" in listing.notes[0] and listing.notes[0].count("cat")
+
+
+def test_one_folder_above_the_classes_is_said(folder: Path) -> None:
+    put(folder, "images/glioma/a.png", "images/notumor/a.png")
+    (note,) = discover_folder(folder).notes
+    assert "the only class, 'images', holds folders alone (glioma, notumor)" in note
+    put(folder, "more/b.png")
+    assert discover_folder(folder).notes == []
