@@ -15,6 +15,7 @@ from prune_cli import __version__
 from prune_cli.cli import choices, compare, doctor, evaluate, manifest, report, score, select, settings, train
 from prune_cli.cli.command import SETTINGS_FILE, WARNINGS, Command
 from prune_cli.cli.console import Console
+from prune_cli.cli.streams import abandon, settle_streams
 from prune_cli.core.errors import ClosedPipeError, InputError, InterruptedRun, PruneError
 from prune_cli.core.launch import read_launch
 from prune_cli.core.runtime import share_cores
@@ -75,6 +76,7 @@ app.command("completion", cls=Command)(choices.completion)
 
 def main() -> None:
     """Run ``prune`` with the process's arguments and exit with its code."""
+    settle_streams()
     share_cores(os.environ)
     choices.offer_completions(os.environ)
     sys.exit(invoke(sys.argv[1:]))
@@ -84,20 +86,21 @@ def invoke(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Tracebacks are shown with ``-vv`` alone."""
     click_error = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
+        _refuse_other_encodings(arguments)
         group = typer.main.get_command(app)
         settings.name_variables(group)
         result = group.main(args=arguments, prog_name="prune", standalone_mode=False)
-        sys.stdout.flush()
+        _flush()
         return result if isinstance(result, int) else 0
     except ClosedPipeError as error:
-        _abandon_stdout()
+        abandon(sys.stdout)
         return error.exit_code
     except PruneError as error:
         return _failed(str(error), error.exit_code, arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _failed("interrupted", InterruptedRun.exit_code, arguments)
     except OSError as error:
-        _abandon_stdout()
+        abandon(sys.stdout)
         return _failed(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2, arguments)
     except MemoryError as error:
         return _failed(f"out of memory: {error}\n  cure: --plan says how much a run needs", 2, arguments)
@@ -111,14 +114,37 @@ def invoke(arguments: list[str]) -> int:
         return _failed(f"{message}\n  cure: run it again with -vv and report what that prints", DEFECT, arguments)
 
 
+def _refuse_other_encodings(arguments: list[str]) -> None:
+    """Refuse names that are no text, which neither a manifest nor a report could hold.
+
+    Raises:
+        InputError: a name that is not UTF-8, or that this locale does not read as such.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            name = os.fsencode(argument)
+            with contextlib.suppress(UnicodeDecodeError):
+                shown = name.decode()
+                raise InputError(
+                    f"this locale cannot name {shown.encode('ascii', 'backslashreplace').decode()}",
+                    "set one of UTF-8: export LC_ALL=C.UTF-8",
+                ) from None
+            raise InputError(f"a name is not UTF-8: {name!r}", "rename the file, or the folder it is in") from None
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ClosedPipeError("standard output is closed") from None
+    except OSError:
+        abandon(sys.stdout)
+
+
 def _failed(message: str, code: int, arguments: list[str]) -> int:
     if any(a == "-vv" for a in arguments) or sum(a in {"-v", "--verbose"} for a in arguments) > 1:
         traceback.print_exc()
     Console().error(message)
     return code
-
-
-def _abandon_stdout() -> None:
-    """Let what is still in the buffers go nowhere: it has no reader."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
+from prune_cli.cli.streams import abandon
 from prune_cli.core.errors import ClosedPipeError
 from prune_cli.core.progress import Progress, silent
 
@@ -41,6 +42,9 @@ class Console:
             sys.stdout.flush()
         except BrokenPipeError:
             raise ClosedPipeError("standard output is closed") from None
+        except OSError as error:
+            abandon(sys.stdout)
+            self.error(f"standard output cannot be written: {error.strerror}; the files are whole")
 
     def say(self, text: str) -> None:
         """Print a line for people to standard error, unless quiet."""

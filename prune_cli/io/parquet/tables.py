@@ -189,6 +189,8 @@ def open_output(output: str) -> Iterator[BinaryIO]:
         yield spool
         spool.seek(0)
         try:
+            if getattr(sys.stdout, "was_closed", False):
+                raise InputError("standard output is closed, and the result was to go there", "name a file with -o")
             shutil.copyfileobj(spool, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
