@@ -86,17 +86,13 @@ def split_assignments(
         if dot:
             result[owner][rest] = value.strip()
             continue
-        taking = [o for o in plain if not isinstance(owners, Mapping) or _has(owners[o], name)]
+        taking = [o for o in plain if not isinstance(owners, Mapping) or name in {f.name for f in dataclasses.fields(owners[o])}]
         if not taking and len(plain) > 1 and isinstance(owners, Mapping):
             known = [f"{o}.{f.name}" for o in plain for f in dataclasses.fields(owners[o])]
             raise InputError(f"no method that runs here has a parameter '{name}'", f"use one of: {', '.join(known)}")
         for target in taking or plain:
             result[target][name] = value.strip()
     return result
-
-
-def _has(params_class: type, name: str) -> bool:
-    return any(field.name == name for field in dataclasses.fields(params_class))
 
 
 def _parse(text: str, kind: Any, where: str) -> Value:
@@ -140,9 +136,7 @@ def _check_range(value: Value, metadata: Mapping[str, Any], where: str) -> None:
 
 
 def _alternatives(kind: Any) -> list[Any]:
-    if get_origin(kind) in (Union, types.UnionType):
-        return list(get_args(kind))
-    return [kind]
+    return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
 
 
 def _type_name(kind: Any) -> str:

@@ -1,4 +1,4 @@
-"""Images that stay encoded in a file until a batch of them is asked for: for data that does not fit into memory."""
+"""Images that stay encoded in a file until a batch of them is asked for, where they do not fit into memory; and inputs without bad rows."""
 
 from __future__ import annotations
 
@@ -40,11 +40,8 @@ class EncodedImages:
         shape: tuple[int, int, int, int],
         settings: ImageSettings,
     ) -> None:
-        self.shape = shape
-        self._spool = spool
-        self._offsets = offsets
-        self._kinds = kinds
-        self._settings = settings
+        self.shape, self._settings = shape, settings
+        self._spool, self._offsets, self._kinds = spool, offsets, kinds
         self._data: mmap.mmap | bytes | None = None
 
     def __len__(self) -> int:
@@ -65,7 +62,9 @@ class EncodedImages:
             InputError: a file that was good when the spool was made is not any more.
         """
         if self._data is None:
-            self._data = _open_spool(self._spool)
+            with self._spool.open("rb") as file:
+                filled = self._spool.stat().st_size > 0
+                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if filled else b""
         wanted = np.asarray(positions)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"positions from {wanted.min()} to {wanted.max()} of {len(self)} images")
@@ -129,6 +128,29 @@ def spool_images(
     return EncodedImages(spool, offsets, kinds, (n, first.height, first.width, channels), settings), bad
 
 
-def _open_spool(spool: Path) -> mmap.mmap | bytes:
-    with spool.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if spool.stat().st_size else b""
+class SpooledInputs:
+    """Good images of a spool, decoded when a batch of them is asked for; may be sent to other processes."""
+
+    def __init__(self, images: EncodedImages, kept: np.ndarray) -> None:
+        self._images, self._kept = images, kept
+        self.shape: tuple[int, int, int, int] = (len(kept), *images.shape[1:])
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """Return (B, H, W, C) uint8 images at these positions among the good ones."""
+        return self._images.take(self._kept[positions])
+
+
+def drop_rows(array: np.ndarray, good: np.ndarray, chunk: int = 4096) -> np.ndarray:
+    """Return the good rows, moved to the front of the array's own memory: no second array.
+
+    Args:
+        array: (M, ...) owned by the caller, overwritten.
+        good: (M,) bool.
+    """
+    if good.all():
+        return array
+    positions = np.flatnonzero(good)
+    for start in range(0, len(positions), chunk):
+        part = positions[start : start + chunk]
+        array[start : start + len(part)] = array[part]
+    return array[: len(positions)]

@@ -82,7 +82,12 @@ def fill_vectors(
     vectors: np.ndarray | None = None
     for here, block in blocks:
         if vectors is None:
-            vectors = _allocate((rows, block.shape[1]), dtype, spool)
+            shape = (rows, block.shape[1])
+            if spool is None:
+                vectors = np.zeros(shape, dtype)
+            else:
+                spool.parent.mkdir(parents=True, exist_ok=True)
+                vectors = np.lib.format.open_memmap(spool, mode="w+", dtype=dtype, shape=shape)
         vectors[here] = block
     if vectors is None:
         raise absent
@@ -105,13 +110,6 @@ def check_probabilities(probs_bc: np.ndarray, positions: np.ndarray, ledger: Led
     ledger.add_all(positions[outside], f"{prefix}a probability below 0 or above 1")
     wrong = ~outside & ~(np.abs(probs_bc.sum(axis=1, dtype=np.float64) - 1) <= 1e-3)
     ledger.add_all(positions[wrong], f"{prefix}probabilities that do not sum to 1")
-
-
-def _allocate(shape: tuple[int, int], dtype: type[np.floating], spool: Path | None) -> np.ndarray:
-    if spool is None:
-        return np.zeros(shape, dtype)
-    spool.parent.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(spool, mode="w+", dtype=dtype, shape=shape)
 
 
 class FeatureFile:
@@ -163,11 +161,8 @@ class FeatureFile:
 
     def places(self, rows: int) -> list[np.ndarray]:
         """Return the positions in the manifest that each block of so many rows of the file has, as `blocks` yields them."""
-        found = []
-        for start in range(0, len(self._position), rows):
-            here = self._position[start : start + rows]
-            found.append(here[here >= 0])
-        return found
+        blocks = np.split(self._position, range(rows, len(self._position), rows))
+        return [here[here >= 0] for here in blocks]
 
     def blocks(self, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield positions in the manifest and their vectors, of so many rows of the file at a time."""
