@@ -6,6 +6,7 @@ The dataclass is the one place where a parameter's name, type, default, range an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -111,13 +112,10 @@ def _parse(text: str, kind: Any, where: str) -> Value:
         elif option is str:
             return text
         else:
-            try:
+            with contextlib.suppress(ValueError):
                 number = option(text)
-            except ValueError:
-                continue
-            if isinstance(number, float) and not math.isfinite(number):
-                continue
-            return number  # type: ignore[no-any-return]
+                if not isinstance(number, float) or math.isfinite(number):
+                    return number  # type: ignore[no-any-return]
     raise InputError(f"{where}={text!r} does not parse", f"give {_type_name(kind)}")
 
 

@@ -65,8 +65,7 @@ class ImageSettings:
     """How images become pixels.
 
     Args:
-        max_pixels: largest width x height; a larger picture is refused by its header, before anything is allocated for
-            it.
+        max_pixels: largest width x height; a larger picture is refused by its header, before anything is allocated for it.
         root: folder that paths are relative to, or None where no row may be a path; nothing outside it is opened.
         size: (H, W) to bring every picture to, or None where all have one size already: see `fit_picture`.
         channels: 1 (grey), 3 (RGB), or ``auto``: grey where every good picture is grey, else RGB.
@@ -301,7 +300,10 @@ def _upright(picture: Image.Image) -> Image.Image:
 def _flatten(picture: Image.Image, kind: str, grey: bool) -> Image.Image:
     mode = picture.mode
     if mode.startswith("I;16") or (mode == "I" and kind == "PNG"):
-        return _high_byte(picture)
+        import numpy as np
+
+        depth = getattr(picture, "tag_v2", {}).get(258, (16,))[0]  # TIFF BitsPerSample: 12 or 16
+        return Image.fromarray((np.asarray(picture) >> (depth - 8)).astype(np.uint8))  # the high byte
     if mode in ("I", "F", "LAB"):
         raise BadImage(f"{kind}: pixels of kind {mode} have no agreed range; save it with 8 or 16 bit a channel")
     if mode in ("P", "PA"):
@@ -314,14 +316,6 @@ def _flatten(picture: Image.Image, kind: str, grey: bool) -> Image.Image:
         canvas.paste(picture.convert(target), mask=picture.getchannel("A"))
         return canvas
     return picture.convert(target)
-
-
-def _high_byte(picture: Image.Image) -> Image.Image:
-    import numpy as np
-
-    tags = getattr(picture, "tag_v2", {})
-    depth = tags.get(258, (16,))[0]  # TIFF BitsPerSample: 12 or 16
-    return Image.fromarray((np.asarray(picture) >> (depth - 8)).astype(np.uint8))
 
 
 def _one_line(error: Exception) -> str:

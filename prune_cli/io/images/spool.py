@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from prune_cli.io.images.column import BadRow, Batches, ColumnDecoder, FirstImag
 from prune_cli.io.images.decoding import BadImage, ImageSettings, decode_image
 
 
+@dataclass(eq=False)
 class EncodedImages:
     """Images whose files lie in a spool, decoded as they are asked for.
 
@@ -32,17 +33,12 @@ class EncodedImages:
         settings: as it was spooled with.
     """
 
-    def __init__(
-        self,
-        spool: Path,
-        offsets: npt.NDArray[np.int64],
-        kinds: npt.NDArray[np.uint8],
-        shape: tuple[int, int, int, int],
-        settings: ImageSettings,
-    ) -> None:
-        self.shape, self._settings = shape, settings
-        self._spool, self._offsets, self._kinds = spool, offsets, kinds
-        self._data: mmap.mmap | bytes | None = None
+    spool: Path
+    offsets: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.uint8]
+    shape: tuple[int, int, int, int]
+    settings: ImageSettings
+    _data: mmap.mmap | bytes | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -62,20 +58,20 @@ class EncodedImages:
             InputError: a file that was good when the spool was made is not any more.
         """
         if self._data is None:
-            with self._spool.open("rb") as file:
-                filled = self._spool.stat().st_size > 0
+            with self.spool.open("rb") as file:
+                filled = self.spool.stat().st_size > 0
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if filled else b""
         wanted = np.asarray(positions)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"positions from {wanted.min()} to {wanted.max()} of {len(self)} images")
         _, height, width, channels = self.shape
         images_bhwc = np.zeros((len(wanted), height, width, channels), dtype=np.uint8)
-        fixed = replace(self._settings, size=(height, width), channels=1 if channels == 1 else 3)
+        fixed = replace(self.settings, size=(height, width), channels=1 if channels == 1 else 3)
         for place, position in enumerate(wanted.tolist()):
-            kind = self._kinds[position]
+            kind = self.kinds[position]
             if kind == NO_IMAGE:
                 continue
-            piece = self._data[self._offsets[position] : self._offsets[position + 1]]
+            piece = self._data[self.offsets[position] : self.offsets[position + 1]]
             try:
                 images_bhwc[place] = decode_image(piece if kind == BYTES else piece.decode("utf-8", "surrogateescape"), fixed)
             except BadImage as reason:

@@ -180,7 +180,7 @@ def open_input(location: str | Path) -> BinaryIO:
     """
     if not is_remote(location):
         return Path(location).open("rb")
-    return cast(BinaryIO, StoredFile(_stored(str(location), look(str(location)))))
+    return _opened(str(location), look(str(location)))
 
 
 def parquet_files(location: str) -> list[tuple[str, BinaryIO]]:
@@ -194,7 +194,7 @@ def parquet_files(location: str) -> list[tuple[str, BinaryIO]]:
     info = look(location)
     place, options = split_options(location)
     if info.type == FileType.File and not place.endswith("/"):
-        return [(location, cast(BinaryIO, StoredFile(_stored(location, info))))]
+        return [(location, _opened(location, info))]
     if info.type != FileType.Directory:
         raise _missing(location)
     filesystem, path = open_filesystem(location)
@@ -205,11 +205,8 @@ def parquet_files(location: str) -> list[tuple[str, BinaryIO]]:
     wanted = [i for i in infos if i.is_file and i.base_name.endswith(".parquet") and not i.base_name.startswith(".")]
     if not wanted:
         raise InputError(f"{location} is a prefix without *.parquet files", "check the location")
-    found = []
-    for one in sorted(wanted, key=lambda i: i.base_name):
-        child = f"{place.rstrip('/')}/{one.base_name}{options}"
-        found.append((child, cast(BinaryIO, StoredFile(_stored(child, one)))))
-    return found
+    children = {f"{place.rstrip('/')}/{i.base_name}{options}": i for i in sorted(wanted, key=lambda i: i.base_name)}
+    return [(child, _opened(child, one)) for child, one in children.items()]
 
 
 def fetch(location: str, folder: Path) -> str:
@@ -284,7 +281,7 @@ def _missing(location: str) -> PruneError:
     return explained(FileNotFoundError(code), location, "read")
 
 
-def _stored(location: str, info: Any) -> StoredObject:
+def _opened(location: str, info: Any) -> BinaryIO:
     from pyarrow.fs import FileType
 
     if info.type != FileType.File:
@@ -294,4 +291,4 @@ def _stored(location: str, info: Any) -> StoredObject:
     found = _OPEN.get(key)
     if found is None:
         found = _OPEN[key] = StoredObject(location, filesystem, path, info)
-    return found
+    return cast(BinaryIO, StoredFile(found))
