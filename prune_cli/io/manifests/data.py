@@ -288,13 +288,9 @@ class Dataset:
 
         return fill_vectors(numbered(), len(positions), dtype, no_vectors(self.options.location, field.name), spool)
 
-    def rows_in_file(self) -> np.ndarray:
-        """Return (N,) int64, the row of each position in the files: all rows, or those of ``--split``."""
-        return np.arange(self.source.rows) if self._split_mask is None else np.flatnonzero(self._split_mask)
-
     def batches(self, columns: Sequence[str], positions: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield some positions, ascending, and their rows with these columns, from so many rows of the files at a time."""
-        in_file = self.rows_in_file()[positions]
+        in_file = positions if self._split_mask is None else np.flatnonzero(self._split_mask)[positions]
         start = done = 0
         with contextlib.closing(self.source.batches(columns, rows)) as batches:
             for batch in batches:
