@@ -82,12 +82,7 @@ def fill_vectors(
     vectors: np.ndarray | None = None
     for here, block in blocks:
         if vectors is None:
-            shape = (rows, block.shape[1])
-            if spool is None:
-                vectors = np.zeros(shape, dtype)
-            else:
-                spool.parent.mkdir(parents=True, exist_ok=True)
-                vectors = np.lib.format.open_memmap(spool, mode="w+", dtype=dtype, shape=shape)
+            vectors = _allocate((rows, block.shape[1]), dtype, spool)
         vectors[here] = block
     if vectors is None:
         raise absent
@@ -110,6 +105,13 @@ def check_probabilities(probs_bc: np.ndarray, positions: np.ndarray, ledger: Led
     ledger.add_all(positions[outside], f"{prefix}a probability below 0 or above 1")
     wrong = ~outside & ~(np.abs(probs_bc.sum(axis=1, dtype=np.float64) - 1) <= 1e-3)
     ledger.add_all(positions[wrong], f"{prefix}probabilities that do not sum to 1")
+
+
+def _allocate(shape: tuple[int, int], dtype: type[np.floating], spool: Path | None) -> np.ndarray:
+    if spool is None:
+        return np.zeros(shape, dtype)
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(spool, mode="w+", dtype=dtype, shape=shape)
 
 
 class FeatureFile:
