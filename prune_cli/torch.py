@@ -58,11 +58,10 @@ def selected_positions(selection: str | PathLike[str], ids: Ids | None, size: in
         InputError: as `subset`.
     """
     source = ParquetSource(fspath(selection))
-    weighed = [name for name in ("weight",) if name in source.schema.names]
-    chosen = [name for name in (SELECTED,) if name in source.schema.names]
     source.require(ID)
-    table = source.read([ID, *chosen, *weighed])
-    if chosen:
+    there = [name for name in (SELECTED, "weight") if name in source.schema.names]
+    table = source.read([ID, *there])
+    if SELECTED in there:
         table = table.filter(table.column(SELECTED))
     wanted = table.column(ID).combine_chunks()
     if ids is None:
@@ -71,12 +70,12 @@ def selected_positions(selection: str | PathLike[str], ids: Ids | None, size: in
                 f"the ids of {source.location} are not positions, as {wanted[0].as_py()!r}", "say which item has which id: ids=[...]"
             )
         last = pc.max(pc.cast(pc.utf8_slice_codeunits(wanted, 4), pa.int64())).as_py()
-        there = position_ids(size if size is not None else last + 1)
+        known = position_ids(size if size is not None else last + 1)
     else:
-        there = ids if isinstance(ids, pa.Array) else pa.array(ids)
-    positions = locate(wanted, there, source.location, "the dataset")
+        known = ids if isinstance(ids, pa.Array) else pa.array(ids)
+    positions = locate(wanted, known, source.location, "the dataset")
     weights = np.ones(len(positions))
-    if weighed:
+    if "weight" in there:
         weights = table.column("weight").combine_chunks().cast(pa.float64()).fill_null(1.0).to_numpy(zero_copy_only=False)
     order = np.argsort(positions, kind="stable")
     return positions[order], weights[order]

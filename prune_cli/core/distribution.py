@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement as Parsed
 
 NAME = "prune-cli"
 DEVELOPING = "dev"
@@ -52,13 +56,10 @@ def read_requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]
     return plain, extras
 
 
-def _looked_up(parsed: object) -> Requirement:
-    from packaging.requirements import Requirement as Parsed
-
-    assert isinstance(parsed, Parsed)
+def _looked_up(parsed: Parsed) -> Requirement:
     try:
-        installed = importlib.metadata.version(parsed.name)
+        installed: str | None = importlib.metadata.version(parsed.name)
     except importlib.metadata.PackageNotFoundError:
-        return Requirement(parsed.name, f"{parsed.name}{parsed.specifier}", None, False)
-    fits = parsed.specifier.contains(installed, prereleases=True)
+        installed = None
+    fits = installed is not None and parsed.specifier.contains(installed, prereleases=True)
     return Requirement(parsed.name, f"{parsed.name}{parsed.specifier}", installed, fits)

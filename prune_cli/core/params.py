@@ -6,6 +6,7 @@ The dataclass is the one place where a parameter's name, type, default, range an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -86,17 +87,13 @@ def split_assignments(
         if dot:
             result[owner][rest] = value.strip()
             continue
-        taking = [o for o in plain if not isinstance(owners, Mapping) or _has(owners[o], name)]
+        taking = [o for o in plain if not isinstance(owners, Mapping) or name in {f.name for f in dataclasses.fields(owners[o])}]
         if not taking and len(plain) > 1 and isinstance(owners, Mapping):
             known = [f"{o}.{f.name}" for o in plain for f in dataclasses.fields(owners[o])]
             raise InputError(f"no method that runs here has a parameter '{name}'", f"use one of: {', '.join(known)}")
         for target in taking or plain:
             result[target][name] = value.strip()
     return result
-
-
-def _has(params_class: type, name: str) -> bool:
-    return any(field.name == name for field in dataclasses.fields(params_class))
 
 
 def _parse(text: str, kind: Any, where: str) -> Value:
@@ -115,13 +112,10 @@ def _parse(text: str, kind: Any, where: str) -> Value:
         elif option is str:
             return text
         else:
-            try:
+            with contextlib.suppress(ValueError):
                 number = option(text)
-            except ValueError:
-                continue
-            if isinstance(number, float) and not math.isfinite(number):
-                continue
-            return number  # type: ignore[no-any-return]
+                if not isinstance(number, float) or math.isfinite(number):
+                    return number  # type: ignore[no-any-return]
     raise InputError(f"{where}={text!r} does not parse", f"give {_type_name(kind)}")
 
 
@@ -140,9 +134,7 @@ def _check_range(value: Value, metadata: Mapping[str, Any], where: str) -> None:
 
 
 def _alternatives(kind: Any) -> list[Any]:
-    if get_origin(kind) in (Union, types.UnionType):
-        return list(get_args(kind))
-    return [kind]
+    return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
 
 
 def _type_name(kind: Any) -> str:

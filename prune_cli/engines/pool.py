@@ -153,11 +153,7 @@ class Pool:
         return self._workers[number]
 
     def _bury(self, number: int, task: Any, kills: int) -> None:
-        """Make room for another worker in the place of one that was killed.
-
-        Raises:
-            LostWorker: there shall be no other.
-        """
+        """Make room for another worker in the place of one that was killed, or raise `LostWorker` where there shall be none."""
         worker = self._workers.pop(number)
         worker.wait()
         code, said = worker.process.returncode, worker.last_words()
@@ -200,11 +196,7 @@ class _Worker:
             write_parcel(self._questions, *question)
 
     def answer(self) -> Parcel | None:
-        """Return its answer, or None where it died without one.
-
-        Raises:
-            PruneError: what the work raised.
-        """
+        """Return its answer, or None where it died without one; raise what the work raised."""
         reply = read_parcel(self.answers)
         if reply is None:
             return None

@@ -41,10 +41,8 @@ def map_jobs(
         for number, job in enumerate(jobs):
             yield number, run(job)
         return
-    alone, environment = "--jobs 1", _threads_environment(threads)
-    with _told(alone), Pool(
-        f"{__name__}:answer_jobs", function, count=workers, environments=[environment], keep_open=keep_open
-    ) as pool:  # fmt: skip
+    service, environments = f"{__name__}:answer_jobs", [_threads_environment(threads)]
+    with _told("--jobs 1"), Pool(service, function, count=workers, environments=environments, keep_open=keep_open) as pool:
         for (number, _), (result, _) in pool.run(enumerate(jobs), lambda task: (task[1], ())):
             yield number, result
 

@@ -31,7 +31,6 @@ RETRIES = 5
 
 _PATIENCE = 5.0  # seconds until an address that does not answer is given up
 _PROBE_SECONDS = 60.0  # that a node may take to start its first process
-_OWN_ADDRESS = "local"
 
 _Reply = tuple[dict[str, Any], dict[str, Any]]
 
@@ -122,34 +121,28 @@ def open_ray(address: str | None, cores: int, device: str) -> Iterator[RayEngine
         UnavailableError: ray or our package is missing there or here, or in another version.
     """
     own = address is None and not os.environ.get("RAY_ADDRESS")
-    place = _OWN_ADDRESS if own else str(address or os.environ["RAY_ADDRESS"])
+    place = "local" if own else str(address or os.environ["RAY_ADDRESS"])
     shown = "the local cluster" if own else f"the cluster at {place}"
     _set_environment(own)
     try:
-        import ray  # noqa: F401 -- whether it is there
+        import ray
     except ImportError:
         raise UnavailableError("--engine ray needs ray, which is not installed", INSTALL) from None
     if not own:
         _require_answer(place)
     with contextlib.redirect_stdout(sys.stderr):  # where ray prints what it hears of lost nodes
-        yield from _joined(place, shown, cores if own else None, device)
-
-
-def _joined(place: str, shown: str, own_cores: int | None, device: str) -> Iterator[RayEngine]:
-    import ray
-
-    try:
-        alone: dict[str, Any] = {} if own_cores is None else {"num_cpus": own_cores, "include_dashboard": False}
-        with _without_stderr():
-            ray.init(address=place, log_to_driver=False, logging_level="ERROR", **alone)
-    except Exception as error:
-        raise _refusal(error, place) from None
-    try:
-        gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1)
-        _probe(shown)
-        yield RayEngine(shown, gpu)
-    finally:
-        ray.shutdown()
+        try:
+            alone: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False} if own else {}
+            with _without_stderr():
+                ray.init(address=place, log_to_driver=False, logging_level="ERROR", **alone)
+        except Exception as error:
+            raise _refusal(error, place) from None
+        try:
+            gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1)
+            _probe(shown)
+            yield RayEngine(shown, gpu)
+        finally:
+            ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -216,11 +209,7 @@ def _refusal(error: Exception, place: str) -> PruneError:
 
 
 def _probe(shown: str) -> None:
-    """Ask every node whether it has our package.
-
-    Raises:
-        UnavailableError: a node has not, or another version.
-    """
+    """Ask every node whether it has our package, of this version."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -266,14 +255,11 @@ def _make_task() -> Callable[..., _Reply]:
 
 
 def _raise_what_was_said(said: Mapping[str, Any], where: str) -> None:
+    cure = f"on every node: pip install 'prune-cli[ray]=={__version__}'"
     if "missing" in said:
-        raise UnavailableError(
-            f"{where} cannot run prune: {said['missing']}", f"on every node: pip install 'prune-cli[ray]=={__version__}'"
-        )
+        raise UnavailableError(f"{where} cannot run prune: {said['missing']}", cure)
     if "version" in said:
-        raise UnavailableError(
-            f"{where} has prune {said['version']}, and here is {__version__}", f"on every node: pip install 'prune-cli[ray]=={__version__}'"
-        )
+        raise UnavailableError(f"{where} has prune {said['version']}, and here is {__version__}", cure)
     if "error" in said:
         raise getattr(errors, said["error"], PruneError)(said["message"], said["cure"])
 

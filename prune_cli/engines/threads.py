@@ -75,7 +75,9 @@ def in_order(compute: Callable[[_Task], _Answer], tasks: Iterable[_Task], thread
         for task in tasks:
             yield task, compute(task)
         return
-    with ThreadPoolExecutor(threads, initializer=_compute_alone) as pool:
+    import torch
+
+    with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
         begun: collections.deque[tuple[_Task, Future[_Answer]]] = collections.deque()
         try:
             for task in tasks:
@@ -89,9 +91,3 @@ def in_order(compute: Callable[[_Task], _Answer], tasks: Iterable[_Task], thread
         finally:
             for _, future in begun:
                 future.cancel()
-
-
-def _compute_alone() -> None:
-    import torch
-
-    torch.set_num_threads(1)

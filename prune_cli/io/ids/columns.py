@@ -230,10 +230,7 @@ def _label_arrays(source: ParquetSource, column: str, texts: bool) -> Iterator[p
 
 def _classes(arrays: Iterable[pa.Array]) -> tuple[ClassValue, ...]:
     """Return the values that occur, ascending."""
-    found: set[ClassValue] = set()
-    for array in arrays:
-        found.update(pc.unique(array).drop_null().to_pylist())
-    return tuple(sorted(found, key=lambda value: value))
+    return tuple(sorted({value for array in arrays for value in pc.unique(array).drop_null().to_pylist()}))
 
 
 def _refuse_unknown(source: ParquetSource, column: str, array: pa.Array, codes: np.ndarray, row: int, n: int) -> None:

@@ -38,10 +38,7 @@ def image_chunks(batches: Iterable[pa.Array], rows: Callable[[], int]) -> Iterat
 
 
 def _encoded_rows(batch: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], memoryview, pa.Array | None]:
-    """Return kind and place of every row, the bytes these are places in, and the path beside each row.
-
-    No Python object is made for a row.
-    """
+    """Return kind and place of every row, the bytes these are places in, and the path beside each; no Python object is made for a row."""
     batch = batch.storage if isinstance(batch, pa.ExtensionArray) else batch
     batch = batch.dictionary_decode() if pa.types.is_dictionary(batch.type) else batch
     files, names, known = pa.nulls(len(batch), pa.large_binary()), None, True

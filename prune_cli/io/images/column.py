@@ -222,15 +222,13 @@ def decode_images(
             Hugging Face writes it, binary (files), or string (paths under ``settings.root``).
         n: rows in all of them.
         settings: limits, root folder, size, channels; None for the defaults.
-        workers: processes that decode; fewer, or none beside this one, where so little is to be done that they would
-            not pay.
+        workers: processes that decode; fewer, or none beside this one, where so little is to be done that they would not pay.
         name_row: what a message calls the row at a position.
         memory_limit: bytes that the array may take, or None.
     Returns:
         The array, allocated once and written by the workers in place, and the bad rows by position.
     Raises:
-        InputError: images differ in size and no size is given, the array would exceed ``memory_limit``, or the column
-            holds no images.
+        InputError: images differ in size and no size is given, the array would exceed ``memory_limit``, or the column holds no images.
         PruneError: a worker was killed.
     Cost:
         N x H x W x C bytes, and a few chunks of encoded images (8 MiB each).

@@ -29,28 +29,17 @@ if TYPE_CHECKING:
 Encoded = bytes | str
 Channels = Literal["auto", 1, 3]
 
-FORMATS = ("PNG", "JPEG", "WebP", "BMP", "TIFF", "GIF")
+_PLUGINS = {"PNG": "Png", "JPEG": "Jpeg", "WebP": "WebP", "BMP": "Bmp", "TIFF": "Tiff", "GIF": "Gif"}
+"""Format -> what Pillow's names of its reader begin with."""
 
-_PLUGINS = {
-    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
-    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
-    "WebP": ("PIL.WebPImagePlugin", "WebPImageFile"),
-    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
-    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
-    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
-}
+FORMATS = tuple(_PLUGINS)
+
+_STARTS = {**dict.fromkeys((b"GIF87a", b"GIF89a"), "GIF"), **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"), b"BM": "BMP"}
 _JPEG_FRAMES = (0xC0, 0xC1, 0xC2)
 # Tables, restarts, APP0, APP2 to APP15, comment. Not APP1: EXIF and XMP may turn the picture.
 _JPEG_SKIPPED = frozenset((0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+_UPRIGHT = {orientation: Image.Transpose[turn] for orientation, turn in enumerate(_TURNS, start=2)}
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -76,8 +65,7 @@ class ImageSettings:
     """How images become pixels.
 
     Args:
-        max_pixels: largest width x height; a larger picture is refused by its header, before anything is allocated for
-            it.
+        max_pixels: largest width x height; a larger picture is refused by its header, before anything is allocated for it.
         root: folder that paths are relative to, or None where no row may be a path; nothing outside it is opened.
         size: (H, W) to bring every picture to, or None where all have one size already: see `fit_picture`.
         channels: 1 (grey), 3 (RGB), or ``auto``: grey where every good picture is grey, else RGB.
@@ -208,12 +196,9 @@ def _format_of(data: bytes) -> str:
         return "JPEG"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if data.startswith(b"BM"):
-        return "BMP"
+    for start, kind in _STARTS.items():
+        if data.startswith(start):
+            return kind
     if not data:
         raise BadImage("empty: 0 bytes")
     raise BadImage(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file: it begins with {data[:8]!r}")
@@ -288,8 +273,8 @@ def _read_slowly(kind: str, data: bytes, max_pixels: int, grey: bool = False) ->
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            module, name = _PLUGINS[kind]
-            picture: Image.Image = getattr(importlib.import_module(module), name)(io.BytesIO(data))
+            module = importlib.import_module(f"PIL.{_PLUGINS[kind]}ImagePlugin")
+            picture: Image.Image = getattr(module, f"{_PLUGINS[kind]}ImageFile")(io.BytesIO(data))
             _check_size(picture.size, max_pixels)
             picture.load()
             picture = _flatten(_upright(picture), kind, grey)
@@ -315,7 +300,10 @@ def _upright(picture: Image.Image) -> Image.Image:
 def _flatten(picture: Image.Image, kind: str, grey: bool) -> Image.Image:
     mode = picture.mode
     if mode.startswith("I;16") or (mode == "I" and kind == "PNG"):
-        return _high_byte(picture)
+        import numpy as np
+
+        depth = getattr(picture, "tag_v2", {}).get(258, (16,))[0]  # TIFF BitsPerSample: 12 or 16
+        return Image.fromarray((np.asarray(picture) >> (depth - 8)).astype(np.uint8))  # the high byte
     if mode in ("I", "F", "LAB"):
         raise BadImage(f"{kind}: pixels of kind {mode} have no agreed range; save it with 8 or 16 bit a channel")
     if mode in ("P", "PA"):
@@ -328,14 +316,6 @@ def _flatten(picture: Image.Image, kind: str, grey: bool) -> Image.Image:
         canvas.paste(picture.convert(target), mask=picture.getchannel("A"))
         return canvas
     return picture.convert(target)
-
-
-def _high_byte(picture: Image.Image) -> Image.Image:
-    import numpy as np
-
-    tags = getattr(picture, "tag_v2", {})
-    depth = tags.get(258, (16,))[0]  # TIFF BitsPerSample: 12 or 16
-    return Image.fromarray((np.asarray(picture) >> (depth - 8)).astype(np.uint8))
 
 
 def _one_line(error: Exception) -> str:

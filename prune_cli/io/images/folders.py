@@ -302,8 +302,4 @@ def _join(folder: str, name: str) -> str:
 
 
 def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return name == name.encode(errors="replace").decode()

@@ -1,10 +1,10 @@
-"""Images that stay encoded in a file until a batch of them is asked for: for data that does not fit into memory."""
+"""Images that stay encoded in a file until a batch of them is asked for, where they do not fit into memory; and inputs without bad rows."""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from prune_cli.io.images.column import BadRow, Batches, ColumnDecoder, FirstImag
 from prune_cli.io.images.decoding import BadImage, ImageSettings, decode_image
 
 
+@dataclass(eq=False)
 class EncodedImages:
     """Images whose files lie in a spool, decoded as they are asked for.
 
@@ -32,20 +33,12 @@ class EncodedImages:
         settings: as it was spooled with.
     """
 
-    def __init__(
-        self,
-        spool: Path,
-        offsets: npt.NDArray[np.int64],
-        kinds: npt.NDArray[np.uint8],
-        shape: tuple[int, int, int, int],
-        settings: ImageSettings,
-    ) -> None:
-        self.shape = shape
-        self._spool = spool
-        self._offsets = offsets
-        self._kinds = kinds
-        self._settings = settings
-        self._data: mmap.mmap | bytes | None = None
+    spool: Path
+    offsets: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.uint8]
+    shape: tuple[int, int, int, int]
+    settings: ImageSettings
+    _data: mmap.mmap | bytes | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -65,18 +58,20 @@ class EncodedImages:
             InputError: a file that was good when the spool was made is not any more.
         """
         if self._data is None:
-            self._data = _open_spool(self._spool)
+            with self.spool.open("rb") as file:
+                filled = self.spool.stat().st_size > 0
+                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if filled else b""
         wanted = np.asarray(positions)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"positions from {wanted.min()} to {wanted.max()} of {len(self)} images")
         _, height, width, channels = self.shape
         images_bhwc = np.zeros((len(wanted), height, width, channels), dtype=np.uint8)
-        fixed = replace(self._settings, size=(height, width), channels=1 if channels == 1 else 3)
+        fixed = replace(self.settings, size=(height, width), channels=1 if channels == 1 else 3)
         for place, position in enumerate(wanted.tolist()):
-            kind = self._kinds[position]
+            kind = self.kinds[position]
             if kind == NO_IMAGE:
                 continue
-            piece = self._data[self._offsets[position] : self._offsets[position + 1]]
+            piece = self._data[self.offsets[position] : self.offsets[position + 1]]
             try:
                 images_bhwc[place] = decode_image(piece if kind == BYTES else piece.decode("utf-8", "surrogateescape"), fixed)
             except BadImage as reason:
@@ -129,6 +124,29 @@ def spool_images(
     return EncodedImages(spool, offsets, kinds, (n, first.height, first.width, channels), settings), bad
 
 
-def _open_spool(spool: Path) -> mmap.mmap | bytes:
-    with spool.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if spool.stat().st_size else b""
+class SpooledInputs:
+    """Good images of a spool, decoded when a batch of them is asked for; may be sent to other processes."""
+
+    def __init__(self, images: EncodedImages, kept: np.ndarray) -> None:
+        self._images, self._kept = images, kept
+        self.shape: tuple[int, int, int, int] = (len(kept), *images.shape[1:])
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """Return (B, H, W, C) uint8 images at these positions among the good ones."""
+        return self._images.take(self._kept[positions])
+
+
+def drop_rows(array: np.ndarray, good: np.ndarray, chunk: int = 4096) -> np.ndarray:
+    """Return the good rows, moved to the front of the array's own memory: no second array.
+
+    Args:
+        array: (M, ...) owned by the caller, overwritten.
+        good: (M,) bool.
+    """
+    if good.all():
+        return array
+    positions = np.flatnonzero(good)
+    for start in range(0, len(positions), chunk):
+        part = positions[start : start + chunk]
+        array[start : start + len(part)] = array[part]
+    return array[: len(positions)]

@@ -27,7 +27,8 @@ class PixelMemory:
         try:
             self.descriptor = os.memfd_create("prune-images")
         except (AttributeError, OSError):
-            self.descriptor = _nameless_file()
+            with tempfile.TemporaryFile() as file:
+                self.descriptor = os.dup(file.fileno())
         os.ftruncate(self.descriptor, size)
         self.pixels = mmap.mmap(self.descriptor, size)
 
@@ -40,11 +41,6 @@ class PixelMemory:
     def __del__(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
-
-
-def _nameless_file() -> int:
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 def decode_in_workers(
@@ -78,18 +74,13 @@ def decode_in_workers(
 def _lost(worker: LostWorker, chunk: Chunk) -> PruneError:
     rows = f"rows {chunk.first} to {chunk.first + len(chunk) - 1}"
     if worker.code < 0:
+        known = -worker.code in list(signal.Signals)
+        name = signal.Signals(-worker.code).name if known else f"signal {-worker.code}"
         return PruneError(
-            f"a decoding process was killed ({_signal_name(-worker.code)}) while it decoded {rows}",
+            f"a decoding process was killed ({name}) while it decoded {rows}",
             "if memory ran out, use fewer processes (--workers 1) or refuse large pictures (--max-pixels); if it "
             "happens again, one of these rows makes the decoder crash",
         )
     return PruneError(
         f"a decoding process ended with code {worker.code} while it had {rows}: {worker.said}", "decode in this process with --workers 1"
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -18,9 +18,8 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.io.ids.columns import ID, Labels, canonical_order, read_ids, read_labels
 from prune_cli.io.images.column import decode_images, measure_images, verify_images
 from prune_cli.io.images.decoding import ImageSettings
-from prune_cli.io.images.spool import spool_images
+from prune_cli.io.images.spool import SpooledInputs, spool_images
 from prune_cli.io.manifests.features import check_probabilities, fill_vectors, no_vectors, vector_blocks, vector_type
-from prune_cli.io.manifests.good_rows import SpooledInputs
 from prune_cli.io.manifests.ledger import ErrorAllowance, Ledger
 from prune_cli.io.parquet.tables import ParquetSource
 
@@ -130,7 +129,7 @@ class Dataset:
     def embedding_bytes(self) -> int:
         """Return how many bytes an embedding has, as it is stored; 0 where the first 100 rows have none."""
         head = np.arange(min(len(self), 100))
-        return int(self._load_vectors(*self._embeddings, head, Ledger())[0].nbytes)
+        return int(self._load_vectors(head, Ledger())[0].nbytes)
 
     def input_width(self) -> int:
         """Return how many numbers a sample has, judged by the first readable row; 0 where the first 100 are all bad."""
@@ -138,7 +137,7 @@ class Dataset:
         if self.kind == "image":
             measured = measure_images(lambda: self.image_batches(head), self.image_settings())
             return int(np.prod(measured)) if measured is not None else 0
-        return int(self._load_vectors(*self._embeddings, head, Ledger()).shape[1])
+        return int(self._load_vectors(head, Ledger()).shape[1])
 
     def load_inputs(
         self,
@@ -166,7 +165,7 @@ class Dataset:
         """
         positions = np.arange(len(self)) if rows is None else rows
         if self.kind == "embedding":
-            return self._load_vectors(*self._embeddings, positions, ledger, progress, as_float32, spool)
+            return self._load_vectors(positions, ledger, progress, as_float32, spool)
         decoded = decode_images(
             lambda: self.image_batches(positions),
             len(positions),
@@ -216,7 +215,7 @@ class Dataset:
         """Return the shape of an input after every row was read and none kept; None where images differ in size."""
         everything = np.arange(len(self))
         if self.kind == "embedding":
-            return self._load_vectors(*self._embeddings, everything, ledger, progress).shape[1:]
+            return self._load_vectors(everything, ledger, progress).shape[1:]
         batches = lambda: self.image_batches(everything)  # noqa: E731
         bad, shape = verify_images(batches, len(self), self.image_settings(), workers=workers, progress=progress)
         _list_bad(ledger, bad, everything)
@@ -242,12 +241,7 @@ class Dataset:
 
         ``spool`` is a file that the array is memory-mapped from, for one that does not fit into memory.
         """
-        return self._load_vectors(*self._embeddings, np.arange(len(self)), ledger, progress, spool=spool)
-
-    @property
-    def _embeddings(self) -> tuple[str, str]:
-        """The column of embeddings, and the option that names it."""
-        return self.options.embedding_column, "--embedding-column"
+        return self._load_vectors(np.arange(len(self)), ledger, progress, spool=spool)
 
     def load_probabilities(self, ledger: Ledger, *, rows: np.ndarray | None = None, progress: Progress = silent) -> np.ndarray:
         """Return the ``prob`` column of the rows, (M, C) float64, a column for each class of the labels in their order.
@@ -259,8 +253,7 @@ class Dataset:
             InputError: as many numbers as there are no classes.
         """
         positions = np.arange(len(self)) if rows is None else rows
-        probs_nc = self._load_vectors(PROB, "a column 'prob'", positions, ledger, progress)
-        probs_nc = probs_nc.astype(np.float64, copy=False)
+        probs_nc = self._load_vectors(positions, ledger, progress, column=PROB).astype(np.float64, copy=False)
         n_classes = len(self.labels.classes)
         if probs_nc.shape[1] != n_classes:
             raise InputError(
@@ -272,15 +265,16 @@ class Dataset:
 
     def _load_vectors(
         self,
-        column: str,
-        option: str,
         positions: np.ndarray,
         ledger: Ledger,
         progress: Progress = silent,
         as_float32: bool = False,
         spool: Path | None = None,
+        column: str | None = None,
     ) -> np.ndarray:
-        field = self.source.require(column, option)
+        """Return vectors of some rows, of the column of embeddings where no other is named."""
+        option = "--embedding-column" if column is None else f"a column '{column}'"
+        field = self.source.require(column or self.options.embedding_column, option)
         stored = vector_type(field, self.options.location, option)
         dtype = np.float64 if pa.types.is_float64(stored) and not as_float32 else np.float32
         arrays = (batch.column(0) for _, batch in self.batches([field.name], positions, 8192))
@@ -294,13 +288,9 @@ class Dataset:
 
         return fill_vectors(numbered(), len(positions), dtype, no_vectors(self.options.location, field.name), spool)
 
-    def rows_in_file(self) -> np.ndarray:
-        """Return (N,) int64, the row of each position in the files: all rows, or those of ``--split``."""
-        return np.arange(self.source.rows) if self._split_mask is None else np.flatnonzero(self._split_mask)
-
     def batches(self, columns: Sequence[str], positions: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield some positions, ascending, and their rows with these columns, from so many rows of the files at a time."""
-        in_file = self.rows_in_file()[positions]
+        in_file = positions if self._split_mask is None else np.flatnonzero(self._split_mask)[positions]
         start = done = 0
         with contextlib.closing(self.source.batches(columns, rows)) as batches:
             for batch in batches:

@@ -45,13 +45,7 @@ class RecordParts:
         """Write one pass of one mode, over one that an interrupted run left."""
         self.folder.mkdir(parents=True, exist_ok=True)
         m = len(self._ids)
-        arrays = [
-            self._ids,
-            self._labels,
-            pa.array(np.full(m, self._run)),
-            pa.array(np.full(m, epoch)),
-            pa.array(np.full(m, mode, object), pa.string()),
-        ]
+        arrays = [self._ids, self._labels, *(pa.repeat(value, m) for value in (self._run, epoch, mode))]
         for name in COLUMNS:
             kind = self.schema.field(name).type
             if name not in columns:
@@ -119,13 +113,8 @@ class RecordFile:
         """Return the given labels as they are stored, where the file has them."""
         if "label" not in self.source.schema.names:
             return None
-        found: list[pa.Array] = []
         with contextlib.closing(self.source.batches(["label"], ROW_GROUP_ROWS)) as batches:
-            for batch in batches:
-                found.append(batch.column(0))
-                if sum(map(len, found)) >= len(self.ids):
-                    break
-        return pa.concat_arrays(found).slice(0, len(self.ids))
+            return next(regrouped((batch.column(0) for batch in batches), [len(self.ids)]))
 
     def of_run(self, number: int) -> RunRecord:
         """Return the record of the run of that number, counted from 0 in the order of the file."""
@@ -286,10 +275,9 @@ class RunRecord:
 
     def _check(self, values: np.ndarray, column: str, epoch: int, mode: str) -> None:
         bad = ~np.isfinite(values)
-        if not bad.any():
-            return
-        raise InputError(
-            f"{self._file.source.location}: '{column}' of epoch {epoch} ({mode}) has no number for "
-            f"{int(bad.sum()):,} of {len(values):,} samples, as {self._file.ids[int(np.flatnonzero(bad)[0])].as_py()}",
-            CURES.get(column, "make the record again"),
-        )
+        if bad.any():
+            raise InputError(
+                f"{self._file.source.location}: '{column}' of epoch {epoch} ({mode}) has no number for "
+                f"{int(bad.sum()):,} of {len(values):,} samples, as {self._file.ids[int(np.flatnonzero(bad)[0])].as_py()}",
+                CURES.get(column, "make the record again"),
+            )

@@ -167,11 +167,8 @@ class FeatureFile:
 
     def places(self, rows: int) -> list[np.ndarray]:
         """Return the positions in the manifest that each block of so many rows of the file has, as `blocks` yields them."""
-        found = []
-        for start in range(0, len(self._position), rows):
-            here = self._position[start : start + rows]
-            found.append(here[here >= 0])
-        return found
+        blocks = np.split(self._position, range(rows, len(self._position), rows))
+        return [here[here >= 0] for here in blocks]
 
     def blocks(self, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield positions in the manifest and their vectors, of so many rows of the file at a time."""

@@ -160,16 +160,13 @@ class Joined:
         return (len(batch) for batch in self.sources[0].batches(first[:1]))
 
     def _cut(self, name: str, sizes: Iterator[int]) -> Iterator[pa.Array]:
+        """Yield a column in pieces; where the file has the rows in another order it is held as a whole."""
         number = self._source_of[name]
         source, rows = self.sources[number], self.rows[number]
         if not number or (rows is None and not pa.types.is_dictionary(self.fields[name].type)):
-            return regrouped((batch.column(0) for batch in source.batches([name])), sizes)
-        return self._in_other_order(name, sizes)
-
-    def _in_other_order(self, name: str, sizes: Iterator[int]) -> Iterator[pa.Array]:
-        """Yield a column of a file that has the rows in another order: it is held as a whole."""
-        number = self._source_of[name]
-        column, rows, done = self.sources[number].read([name]).column(0).combine_chunks(), self.rows[number], 0
+            yield from regrouped((batch.column(0) for batch in source.batches([name])), sizes)
+            return
+        column, done = source.read([name]).column(0).combine_chunks(), 0
         for size in sizes:
             here = rows[done : done + size] if rows is not None else np.arange(done, min(done + size, len(column)))
             if not len(here):

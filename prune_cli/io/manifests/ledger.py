@@ -32,17 +32,12 @@ class ErrorAllowance:
         (ErrorAllowance(count=10, share=None), ErrorAllowance(count=0, share=0.005))
         """
         try:
-            if text.endswith("%"):
-                share = float(text[:-1]) / 100
-                if not 0 <= share <= 1:
-                    raise ValueError
-                return cls(share=share)
-            count = int(text)
-            if count < 0:
+            found = cls(share=float(text[:-1]) / 100) if text.endswith("%") else cls(count=int(text))
+            if found.count < 0 or not 0 <= (found.share or 0) <= 1:
                 raise ValueError
-            return cls(count=count)
         except ValueError:
             raise InputError(f"--max-errors {text!r} is neither a number nor a percentage", "write 10 or 0.5%") from None
+        return found
 
     def allows(self, bad: int, rows: int) -> bool:
         """Return whether that many bad rows are within it."""

@@ -6,32 +6,15 @@ from typing import Any
 
 import pyarrow as pa
 
-REPORT = pa.schema(
-    [
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-        ("unit", pa.string()),
-        ("seed", pa.int64()),
-        ("split", pa.string()),
-        ("subset", pa.string()),
-        ("class", pa.string()),
-        ("predicted", pa.string()),
-    ]
-)
+_TEXT, _NUMBER, _WHOLE = pa.string(), pa.float64(), pa.int64()
+_OF_A_RUN = {"metric": _TEXT, "value": _NUMBER, "unit": _TEXT, "seed": _WHOLE, "split": _TEXT, "subset": _TEXT}
+
+REPORT = pa.schema({**_OF_A_RUN, "class": _TEXT, "predicted": _TEXT})
 """What ``evaluate`` writes of one run."""
 
-COMPARISON = pa.schema(
-    [
-        *REPORT,
-        ("method", pa.string()),
-        ("fraction", pa.float64()),
-        ("rows", pa.int64()),
-        ("budget", pa.string()),
-        ("against", pa.string()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-    ]
-)
+_OF_MANY = {"method": _TEXT, "fraction": _NUMBER, "rows": _WHOLE, "budget": _TEXT, "against": _TEXT, "low": _NUMBER, "high": _NUMBER}
+
+COMPARISON = pa.schema([*REPORT, *pa.schema(_OF_MANY)])
 """What ``compare`` writes of many: of a single training where ``seed`` is there, else over the seeds; with ``against`` a paired
 difference to that baseline; ``low`` and ``high`` bound the value."""
 

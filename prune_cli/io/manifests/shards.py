@@ -137,15 +137,10 @@ def read_shard(source: ParquetSource) -> ShardFile:
 
 def restored_provenance(stated: dict[str, Any], **changes: Any) -> Provenance:
     """Return the provenance that a file's was made from."""
-    packages = tuple(name for name in stated["versions"] if name not in {"prune", "python"})
-    return Provenance(
-        command=stated["command"],
-        method=stated["method"],
-        parameters=changes.get("parameters", stated["parameters"]),
-        seed=stated["seed"],
-        inputs=tuple(InputFile(i["name"], i["sha256"]) for i in stated["inputs"]),
-        device=stated["device"],
-        packages=packages,
-        score_direction=stated["score_direction"],
-        rows=changes.get("rows", {name: stated[name] for name in ("rows_in", "rows_out", "rows_bad")}),
-    )
+    as_it_is = {name: stated[name] for name in ("command", "method", "parameters", "seed", "device", "score_direction")}
+    made_anew = {
+        "inputs": tuple(InputFile(i["name"], i["sha256"]) for i in stated["inputs"]),
+        "packages": tuple(name for name in stated["versions"] if name not in {"prune", "python"}),
+        "rows": {name: stated[name] for name in ("rows_in", "rows_out", "rows_bad")},
+    }
+    return Provenance(**as_it_is | made_anew | changes)

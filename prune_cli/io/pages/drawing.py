@@ -93,18 +93,13 @@ def _plot(axes: Any, plot: Plot) -> None:
     for number, series in enumerate(plot.series):
         colour = PALETTE[number % len(PALETTE)]
         name = short(series.name)
+        stacked: Any = {"color": colour, "label": name, "hatch": ("", "//", "..")[number % 3], "edgecolor": _PAPER}
         if plot.kind == "histogram":
             top = [b + y for b, y in zip(below, series.y, strict=False)]
-            axes.stairs(
-                top, series.x, baseline=below[: len(top)], fill=True, color=colour, alpha=0.85, label=name,
-                hatch=("", "//", "..")[number % 3], edgecolor=_PAPER,
-            )  # fmt: skip
+            axes.stairs(top, series.x, baseline=below[: len(top)], fill=True, alpha=0.85, **stacked)
             below = top
         elif plot.kind == "bars":
-            axes.bar(
-                series.x, series.y, 0.8, bottom=below[: len(series.y)], color=colour, label=name,
-                hatch=("", "//", "..")[number % 3], edgecolor=_PAPER,
-            )  # fmt: skip
+            axes.bar(series.x, series.y, 0.8, bottom=below[: len(series.y)], **stacked)
             below = [b + y for b, y in zip(below, series.y, strict=True)]
         elif plot.kind == "points":
             axes.plot(

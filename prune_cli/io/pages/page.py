@@ -20,7 +20,8 @@ def page_html(values: Mapping[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    template, style, script = (_text(name) for name in ("page.html", "page.css", "page.js"))
+    folder = resources.files("prune_cli.io.pages") / "templates"
+    template, style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     return environment.from_string(template).render(
@@ -33,7 +34,3 @@ def safe_svg(svg: str) -> Any:
     from markupsafe import Markup
 
     return Markup(svg)
-
-
-def _text(name: str) -> str:
-    return (resources.files("prune_cli.io.pages") / "templates" / name).read_text(encoding="utf-8")

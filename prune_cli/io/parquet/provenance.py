@@ -99,11 +99,8 @@ def with_provenance(schema: pa.Schema, provenance: Provenance, source: Mapping[b
 
 def read_provenance(schema: pa.Schema) -> dict[str, Any] | None:
     """Return the object of a file we wrote, or None."""
-    raw = (schema.metadata or {}).get(KEY)
-    if raw is None:
-        return None
     try:
-        found = json.loads(raw)
+        found = json.loads((schema.metadata or {}).get(KEY, b"null"))
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

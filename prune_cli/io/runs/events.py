@@ -71,7 +71,9 @@ class EventFolder:
             for file in self._files():
                 file.unlink()
         earlier = self._files()
-        with self._new_file(earlier).open("xb") as stream:
+        # A name that sorts after those before it, which is the order TensorBoard reads them in.
+        number = max([int(time.time()), *(int(file.name[len(_PREFIX) : -len(_SUFFIX)]) + 1 for file in earlier[-1:])])
+        with (self.path / f"{_PREFIX}{number:010d}{_SUFFIX}").open("xb") as stream:
             writer = EventWriter(stream, history[-1]["step"] + 1 if earlier else None)
             for row in history if not earlier else ():
                 writer.add(row)
@@ -79,13 +81,6 @@ class EventFolder:
 
     def _files(self) -> list[Path]:
         return sorted(self.path.glob(f"{_PREFIX}*{_SUFFIX}"))
-
-    def _new_file(self, earlier: list[Path]) -> Path:
-        """Return a name that sorts after those before it, which is the order TensorBoard reads them in."""
-        number = int(time.time())
-        if earlier:
-            number = max(number, int(earlier[-1].name[len(_PREFIX) : -len(_SUFFIX)]) + 1)
-        return self.path / f"{_PREFIX}{number:010d}{_SUFFIX}"
 
 
 class EventWriter:

@@ -82,11 +82,8 @@ class BlockFolder:
 
     def get(self, block: str) -> dict[str, np.ndarray] | None:
         """Return a finished block's arrays, or None."""
-        path = self._path(block)
-        if not path.is_file():
-            return None
         try:
-            return dict(load_file(path))
+            return dict(load_file(self._path(block)))
         except (SafetensorError, OSError):
             return None
 
@@ -98,14 +95,10 @@ class BlockFolder:
 
     def get_panel(self, name: str) -> np.ndarray | None:
         """Return a panel that was kept, memory-mapped (what is written to it stays in memory), or None."""
-        path = self._path(name, ".npy")
-        if not path.is_file():
-            return None
         try:
-            found: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+            return np.load(self._path(name, ".npy"), mmap_mode="c", allow_pickle=False)  # type: ignore[no-any-return]
         except (ValueError, OSError):
             return None
-        return found
 
     def put_panel(self, name: str, panel: np.ndarray) -> None:
         """Keep one large array, whole or not at all."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_stream
+from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_file
 from prune_cli.io.parquet.tables import write_table
 from prune_cli.io.stores.atomic import atomic_file, publish_folder
 
@@ -202,11 +202,8 @@ def read_run(path: Path) -> FinishedRun:
 
 def run_files(run: FinishedRun) -> tuple[InputFile, ...]:
     """Return the name and SHA-256 of the files that say what a run is."""
-    found = []
-    for name in (MODEL, WEIGHTS):
-        with (run.path / name).open("rb") as file:
-            found.append(InputFile(f"{run.path.resolve().name}/{name}", hash_stream(file)))
-    return tuple(found)
+    folder = run.path.resolve().name
+    return tuple(InputFile(f"{folder}/{name}", hash_file(run.path / name).sha256) for name in (MODEL, WEIGHTS))
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -228,8 +225,6 @@ def same_settings(run: FinishedRun, settings: Mapping[str, Any]) -> bool:
 
 def _differences(a: Any, b: Any, name: str = "") -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict):
-        found = []
-        for key in sorted({*a, *b}):
-            found += _differences(a.get(key), b.get(key), f"{name}.{key}" if name else key)
-        return found
+        keys = sorted({*a, *b})
+        return [found for key in keys for found in _differences(a.get(key), b.get(key), f"{name}.{key}" if name else key)]
     return [] if a == b else [f"{name} was {a}, is {b}"]

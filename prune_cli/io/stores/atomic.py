@@ -203,13 +203,11 @@ def atomic_file(output: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror or error}", "free disk space or name another place with -o") from error
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager
@@ -242,10 +240,9 @@ def atomic_folder(final: Path, marker: str, force: bool) -> Iterator[Path]:
 
 def publish_file(building: Path, final: Path) -> None:
     """Rename a finished file into place, fsynced, replacing an older one of that name."""
-    with building.open("rb") as handle:
-        os.fsync(handle.fileno())
+    _sync(building)
     building.replace(final)
-    _sync_folder(final.parent)
+    _sync(final.parent)
 
 
 def publish_folder(building: Path, final: Path) -> None:
@@ -255,13 +252,12 @@ def publish_folder(building: Path, final: Path) -> None:
     """
     for file in building.rglob("*"):
         if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+            _sync(file)
     old = final.with_name(f".{final.name}.{os.getpid()}.old")
     if final.exists():
         final.rename(old)
     building.rename(final)
-    _sync_folder(final.parent)
+    _sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -278,8 +274,8 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40] or "here"
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(place: Path) -> None:
+    descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from prune_cli.core.errors import InputError, UnavailableError
+from prune_cli.core.errors import InputError, PruneError, UnavailableError
 from prune_cli.io.stores.locations import split_options
 
 _DENIED = "access is denied"
@@ -78,16 +78,18 @@ _RULES: dict[str, tuple[tuple[str, str, str], ...]] = {
             "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
         ),
     ),
-}  # fmt: skip
+}
 
 
-def explained(error: BaseException, location: str, doing: str) -> InputError:
+def explained(error: BaseException, location: str, doing: str) -> PruneError:
     """Return the error for a user: what could not be done with which location, why, and the cure.
 
     Args:
-        error: of the store's library; what it says is searched for the store's own codes.
+        error: of the store's library; what it says is searched for the store's own codes. One for a user already comes back.
         doing: ``read``, ``write``.
     """
+    if isinstance(error, PruneError):
+        return error
     text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
     for pattern, found, cure in _RULES[location.partition(":")[0]]:
         if re.search(pattern, text):
@@ -100,10 +102,8 @@ def explained(error: BaseException, location: str, doing: str) -> InputError:
 
 def _has_aws_credentials() -> bool:
     """Return whether there is any place for credentials beside the machine's own role."""
-    names = (
-        "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    )  # fmt: skip
+    container = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    names = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", *container)
     files = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
     return any(os.environ.get(name) for name in names) or any(
         Path(os.environ.get(name, usual)).expanduser().is_file() for name, usual in files.items()
@@ -155,7 +155,7 @@ def open_filesystem(location: str) -> tuple[Any, str]:
         options.setdefault("endpoint_override", _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
         options.setdefault("region", _variable("AWS_REGION", "AWS_DEFAULT_REGION"))
     try:
-        made = (_s3 if scheme == "s3" else _gcs)(bucket, tuple(sorted(options.items())))
+        made = (_s3 if scheme == "s3" else _gcs)(bucket, tuple(sorted((name, value) for name, value in options.items() if value)))
     except OSError as error:
         raise explained(error, location, "open") from error
     except ValueError as error:
@@ -171,7 +171,7 @@ def _variable(*names: str) -> str:
 def _s3(bucket: str, stated: tuple[tuple[str, str], ...]) -> Any:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
-    options: dict[str, Any] = {name: value for name, value in stated if value}
+    options: dict[str, Any] = dict(stated)
     endpoint = options.pop("endpoint_override", None)
     if endpoint is not None:
         scheme, found, host = endpoint.partition("://")
@@ -197,7 +197,7 @@ def _gcs(bucket: str, stated: tuple[tuple[str, str], ...]) -> Any:
         from pyarrow.fs import GcsFileSystem
     except ImportError:
         raise UnavailableError("this pyarrow knows no gs://", "pip install pyarrow (its wheels for Linux do)") from None
-    options: dict[str, Any] = {name: value for name, value in stated if value}
+    options: dict[str, Any] = dict(stated)
     seconds = float(options.pop("retry_limit_seconds", _RETRY_SECONDS))
     return GcsFileSystem(anonymous=options.pop("anonymous", "") == "true", retry_time_limit=datetime.timedelta(seconds=seconds), **options)
 

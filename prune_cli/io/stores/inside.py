@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a symbolic link that leads nowhere"}
+
 
 class BadFile(Exception):
     """The reason why a path does not lead to a file that may be read: one line that names it."""
@@ -68,12 +70,4 @@ def _shown(path: str) -> str:
 
 
 def _kind_of_file(mode: int) -> str:
-    for test, name in (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISLNK, "a symbolic link that leads nowhere"),
-    ):
-        if test(mode):
-            return name
-    return "a device"
+    return _KINDS.get(stat.S_IFMT(mode), "a device")

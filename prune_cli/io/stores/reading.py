@@ -9,7 +9,6 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -35,30 +34,26 @@ class StoredObject:
     nothing is kept. In memory are the ranges asked for alone.
 
     Args:
-        source: pyarrow's file.
-        size: bytes.
-        first: what the store said of the object when it was opened.
-        now: returns what the store says now.
-        failed: returns the error for a user that an error of the store's library is.
-        told_sha256: of the bytes, where the store tells it.
+        filesystem, path: where the location is.
+        info: what the store said of it.
+    Raises:
+        InputError: it is not there, or cannot be read.
     """
 
-    def __init__(
-        self,
-        location: str,
-        source: Any,
-        size: int,
-        first: object,
-        now: Callable[[], object],
-        failed: Callable[[Exception], PruneError],
-        told_sha256: str | None = None,
-    ) -> None:
-        self.location, self.size = location, size
-        self._source, self._first, self._now, self._failed, self._told = source, first, now, failed, told_sha256
+    def __init__(self, location: str, filesystem: Any, path: str, info: Any) -> None:
+        self.location, self._filesystem, self._path, self._first = location, filesystem, path, (info.size, info.mtime_ns)
+        try:
+            self._source = filesystem.open_input_file(path)
+            self.size: int = self._source.size() if info.size is None else info.size
+            self._told = known_sha256(filesystem, path)
+        except FileNotFoundError:
+            raise _missing(location) from None
+        except Exception as error:
+            raise self._failed(error) from error
         self._lock = threading.Lock()
-        room = shutil.disk_usage(tempfile.gettempdir()).free >= 2 * size
+        room = shutil.disk_usage(tempfile.gettempdir()).free >= 2 * self.size
         self._kept = tempfile.TemporaryFile() if room else None  # noqa: SIM115
-        self._there = np.zeros(-(-size // _BLOCK), bool)
+        self._there = np.zeros(-(-self.size // _BLOCK), bool)
 
     def read(self, start: int, length: int) -> bytes:
         """Return bytes of a range, cut off at the end of the object.
@@ -95,12 +90,15 @@ class StoredObject:
         for start in range(0, self.size, _STEP):
             digest.update(self.read(start, _STEP))
         try:
-            now = self._now()
+            now = self._filesystem.get_file_info(self._path)
         except OSError as error:
             raise self._failed(error) from error
-        if now != self._first:
+        if (now.size, now.mtime_ns) != self._first:
             raise InputError(f"{self.location} was changed while it was read", "run it again")
         return digest.hexdigest()
+
+    def _failed(self, error: Exception) -> PruneError:
+        return explained(_reason(self._filesystem, self._path, error), self.location, "read")
 
     def _keep(self, kept: IO[bytes], piece: bytes, at: int) -> None:
         view = memoryview(piece)
@@ -146,9 +144,7 @@ class StoredFile(io.RawIOBase):
         """Return True."""
         return True
 
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
+    seekable = readable
 
     def tell(self) -> int:
         """Return the place."""
@@ -184,7 +180,7 @@ def open_input(location: str | Path) -> BinaryIO:
     """
     if not is_remote(location):
         return Path(location).open("rb")
-    return cast(BinaryIO, StoredFile(_stored(str(location), look(str(location)))))
+    return _opened(str(location), look(str(location)))
 
 
 def parquet_files(location: str) -> list[tuple[str, BinaryIO]]:
@@ -198,22 +194,19 @@ def parquet_files(location: str) -> list[tuple[str, BinaryIO]]:
     info = look(location)
     place, options = split_options(location)
     if info.type == FileType.File and not place.endswith("/"):
-        return [(location, cast(BinaryIO, StoredFile(_stored(location, info))))]
+        return [(location, _opened(location, info))]
     if info.type != FileType.Directory:
         raise _missing(location)
     filesystem, path = open_filesystem(location)
     try:
         infos = filesystem.get_file_info(FileSelector(path))
     except Exception as error:
-        raise _explained(error, location, "list") from error
+        raise explained(error, location, "list") from error
     wanted = [i for i in infos if i.is_file and i.base_name.endswith(".parquet") and not i.base_name.startswith(".")]
     if not wanted:
         raise InputError(f"{location} is a prefix without *.parquet files", "check the location")
-    found = []
-    for one in sorted(wanted, key=lambda i: i.base_name):
-        child = f"{place.rstrip('/')}/{one.base_name}{options}"
-        found.append((child, cast(BinaryIO, StoredFile(_stored(child, one)))))
-    return found
+    children = {f"{place.rstrip('/')}/{i.base_name}{options}": i for i in sorted(wanted, key=lambda i: i.base_name)}
+    return [(child, _opened(child, one)) for child, one in children.items()]
 
 
 def fetch(location: str, folder: Path) -> str:
@@ -248,7 +241,7 @@ def look(location: str, doing: str = "read") -> Any:
     try:
         return filesystem.get_file_info(path)
     except Exception as error:
-        raise _explained(_reason(filesystem, path, error), location, doing) from error
+        raise explained(_reason(filesystem, path, error), location, doing) from error
 
 
 def there(location: str) -> bool:
@@ -284,12 +277,11 @@ def _missing(location: str) -> PruneError:
         there = True
     if there:
         return InputError(f"{location} does not exist", "check the location")
-    if location.startswith("hf:"):
-        return _explained(FileNotFoundError("RepositoryNotFound"), location, "read")
-    return _explained(FileNotFoundError("NO_SUCH_BUCKET NOT_FOUND"), location, "read")
+    code = "RepositoryNotFound" if location.startswith("hf:") else "NO_SUCH_BUCKET NOT_FOUND"
+    return explained(FileNotFoundError(code), location, "read")
 
 
-def _stored(location: str, info: Any) -> StoredObject:
+def _opened(location: str, info: Any) -> BinaryIO:
     from pyarrow.fs import FileType
 
     if info.type != FileType.File:
@@ -297,27 +289,6 @@ def _stored(location: str, info: Any) -> StoredObject:
     filesystem, path = open_filesystem(location)
     key = (id(filesystem), path, info.size, info.mtime_ns)
     found = _OPEN.get(key)
-    if found is not None:
-        return found
-
-    def now() -> Sequence[object]:
-        one = filesystem.get_file_info(path)
-        return one.size, one.mtime_ns
-
-    def failed(error: Exception) -> PruneError:
-        return _explained(_reason(filesystem, path, error), location, "read")
-
-    try:
-        source = filesystem.open_input_file(path)
-        size = source.size() if info.size is None else info.size
-        told = known_sha256(filesystem, path)
-    except FileNotFoundError:
-        raise _missing(location) from None
-    except Exception as error:
-        raise failed(error) from error
-    found = _OPEN[key] = StoredObject(location, source, size, (info.size, info.mtime_ns), now, failed, told)
-    return found
-
-
-def _explained(error: BaseException, location: str, doing: str) -> PruneError:
-    return error if isinstance(error, PruneError) else explained(error, location, doing)
+    if found is None:
+        found = _OPEN[key] = StoredObject(location, filesystem, path, info)
+    return cast(BinaryIO, StoredFile(found))

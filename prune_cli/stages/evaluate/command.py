@@ -14,8 +14,8 @@ from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.ids.columns import Labels, locate
+from prune_cli.io.images.spool import drop_rows
 from prune_cli.io.manifests.data import DataOptions, Dataset
-from prune_cli.io.manifests.good_rows import drop_rows
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
 from prune_cli.io.manifests.report import REPORT, ReportRows
 from prune_cli.io.manifests.selection import selected_ids

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.foreign.id_lists import read_ids_file
+from prune_cli.io.foreign.readers import read_ids_file
 from prune_cli.io.ids.columns import ID
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.io.manifests.selection import RANK, SELECTED, WEIGHT

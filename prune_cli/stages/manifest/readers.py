@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
-from prune_cli.io.foreign.id_lists import read_ids_file, read_lines, read_uids
-from prune_cli.io.foreign.readers import CsvFile, numbers, read_vector, truths
+from prune_cli.io.foreign.readers import CsvFile, numbers, read_ids_file, read_lines, read_uids, read_vector, truths
 from prune_cli.io.ids.columns import ID, Labels, locate
 from prune_cli.io.manifests.data import DataOptions, Dataset
 from prune_cli.io.manifests.selection import RANK, SELECTED, WEIGHT

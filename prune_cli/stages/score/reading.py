@@ -11,8 +11,8 @@ import numpy as np
 
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
+from prune_cli.io.images.spool import drop_rows
 from prune_cli.io.manifests.data import Dataset
-from prune_cli.io.manifests.good_rows import drop_rows
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.methods.training.data.inputs import Inputs
 from prune_cli.stages.train.run import load_inputs

@@ -16,9 +16,9 @@ from prune_cli.core.launch import ALONE, Launch
 from prune_cli.core.progress import Progress
 from prune_cli.core.runtime import Runtime
 from prune_cli.io.ids.columns import Labels
+from prune_cli.io.images.spool import drop_rows
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.dynamics import DYNAMICS, RecordParts
-from prune_cli.io.manifests.good_rows import drop_rows
 from prune_cli.io.manifests.ledger import Ledger
 from prune_cli.io.manifests.relabels import RELABELS, write_relabels
 from prune_cli.io.parquet.provenance import Provenance

@@ -7,8 +7,8 @@ import pytest
 from making import png, write
 
 from prune_cli.core.errors import BadRowsError, InputError
+from prune_cli.io.images.spool import drop_rows
 from prune_cli.io.manifests.data import DataOptions, Dataset
-from prune_cli.io.manifests.good_rows import drop_rows
 from prune_cli.io.manifests.ledger import ErrorAllowance, Ledger, ledger_path, settle
 from prune_cli.io.parquet.provenance import Provenance
 
