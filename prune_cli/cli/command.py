@@ -46,6 +46,22 @@ def run(stage: Stage, printing: PrintFlags) -> None:
     raise typer.Exit(0 if outcome.verdict else 1)
 
 
+_OUTPUTS = frozenset(("output", "save_dynamics", "save_features", "save_kernel", "plots", "work_dir"))
+"""Names of parameters that say what a command writes."""
+
+
+def _inputs(params: Mapping[str, Any]) -> list[str]:
+    """Return the locations that the command line names beside what it writes: whatever is a file, a folder or an object."""
+    from prune_cli.io.stores.locations import is_remote
+
+    found = []
+    for name, value in params.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if name not in _OUTPUTS and isinstance(one, str | Path) and (is_remote(str(one)) or os.path.exists(one)):  # noqa: PTH110
+                found.append(str(one))
+    return found
+
+
 def _follow(stage: Stage) -> None:
     """Run one stage in a process that another leads: it prints errors only, but for the wish to stop, which the other tells."""
     try:
@@ -177,7 +193,10 @@ class Command(TyperCommand):
         console = Console(printing.level)
         for warning in ctx.meta.get(WARNINGS, ()):
             console.say(f"prune: warning: {warning}")
-        return super().invoke(ctx)
+        from prune_cli.io.stores.atomic import guarding
+
+        with guarding(_inputs(ctx.params)):
+            return super().invoke(ctx)
 
 
 def _origin(context: Any, parameter: Any) -> str | None:

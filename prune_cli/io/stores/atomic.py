@@ -9,7 +9,8 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
@@ -156,21 +157,79 @@ _BEGUN: dict[tuple[int, str], _Upload] = {}
 """File system and path -> the upload that `check_stored_output` began."""
 
 
+class _Guard:
+    """The files that a command reads, and those that it will write: none may be both, nor two outputs be one.
+
+    Args:
+        inputs: locations; of a folder its Parquet files are read.
+    """
+
+    def __init__(self, inputs: Iterable[str | Path]) -> None:
+        self._inputs = {_identity(place): str(place) for place in inputs}
+        self._folders = {_identity(place): str(place) for place in inputs if not is_remote(place) and Path(place).is_dir()}
+        self._outputs: set[object] = set()
+
+    def admit(self, output: str | Path) -> None:
+        """Raise where an output is an input, would be read as one, or is there twice."""
+        here, cure = _identity(output), "name another with -o"
+        if here in self._inputs:
+            raise InputError(f"output {output} is what the command reads ({self._inputs[here]})", cure)
+        above = None if is_remote(output) else _identity(Path(output).parent)
+        if above in self._folders and str(output).endswith(".parquet"):
+            raise InputError(f"output {output} would be one of the files of {self._folders[above]}, which the command reads", cure)
+        if here in self._outputs:
+            raise InputError(f"{output} is named for two outputs", "give each a name of its own")
+        self._outputs.add(here)
+
+    def holds_input(self, folder: Path) -> bool:
+        """Return whether an input is a folder, or lies in it."""
+        place = os.path.realpath(folder)
+        return any(not is_remote(i) and (os.path.realpath(i) + os.sep).startswith(place + os.sep) for i in self._inputs.values())
+
+
+_GUARD: ContextVar[_Guard | None] = ContextVar("guard", default=None)
+
+
+@contextlib.contextmanager
+def guarding(inputs: Iterable[str | Path]) -> Iterator[None]:
+    """Within the block no output may be one of these files, however it is named, and no two outputs may be one."""
+    token = _GUARD.set(_Guard(list(inputs)))
+    try:
+        yield
+    finally:
+        _GUARD.reset(token)
+
+
+def _identity(place: str | Path) -> object:
+    """Return what a location is, however it is named: device and inode, or where it will be."""
+    if is_remote(place):
+        return str(place)
+    try:
+        found = Path(place).stat()
+    except OSError:
+        return Path(os.path.realpath(Path(place).parent)) / Path(place).name
+    return found.st_dev, found.st_ino
+
+
 def check_output(output: str | Path, force: bool) -> None:
     """Raise before any work is done when the output cannot be written; standard output always can.
 
     Raises:
-        InputError: it exists and ``force`` is not given, it is a folder where a file is wanted, or its folder is missing
-            or not writable; of an object see `check_stored_output`.
+        InputError: it exists and ``force`` is not given, it is no regular file, its folder is missing or not writable, or it is what the
+            command reads or writes elsewhere (see `guarding`); of an object see `check_stored_output`.
     """
     if output == STDIN:
         return
+    if (guard := _GUARD.get()) is not None:
+        guard.admit(output)
     if is_remote(output):
         check_stored_output(str(output), force)
         return
     path = Path(output)
     if path.is_dir():
         raise InputError(f"output {path} is a folder", "name a file with -o")
+    if path.exists() and not path.is_file():
+        raise InputError(f"output {path} is a device, a pipe or a socket", "name a file with -o, or - for standard output")
     if os.path.lexists(path) and not force:
         raise InputError(f"output {path} exists already", "pass --force to replace it, or name another with -o")
     if not path.parent.is_dir():
@@ -222,12 +281,14 @@ def atomic_folder(final: Path, marker: str, force: bool) -> Iterator[Path]:
     """
     if final.exists() and not force:
         raise InputError(f"output {final} exists already", "pass --force to replace it, or name another with -o")
+    if (guard := _GUARD.get()) is not None and guard.holds_input(final):
+        raise InputError(f"output {final} holds what the command reads", "name another with -o")
     if final.exists() and not (final / marker).is_file():
         raise InputError(f"{final} is no export (it has no {marker}), and is not replaced", "name another with -o")
     if not final.parent.is_dir():
         raise InputError(f"the folder of output {final} does not exist", f"make it: mkdir -p {final.parent}")
-    building = final.with_name(f"{final.name}.incomplete")
-    shutil.rmtree(building, ignore_errors=True)
+    building = final.with_name(f".{final.name}.{_host()}.{os.getpid()}.tmp")
+    _remove_leftovers(final)
     try:
         building.mkdir()
         yield building
@@ -266,7 +327,10 @@ def _remove_leftovers(path: Path) -> None:
     for entry in path.parent.iterdir() if path.parent.is_dir() else ():
         match = pattern.fullmatch(entry.name)
         if match and not Path(f"/proc/{match[1]}").exists() and Path("/proc/self").exists():
-            entry.unlink(missing_ok=True)
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def _host() -> str:

@@ -23,7 +23,7 @@ from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.selection import selected_ids
 from prune_cli.io.parquet.provenance import InputFile, Provenance, read_provenance
 from prune_cli.io.parquet.tables import ParquetSource, write_table
-from prune_cli.io.stores.atomic import atomic_file
+from prune_cli.io.stores.atomic import atomic_file, guarding
 from prune_cli.io.stores.locations import STDIN, is_remote, name_of
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.stages.select.command import select
@@ -237,7 +237,8 @@ class SubsetMaker:
         except (OSError, ValueError):
             folder.mkdir(parents=True, exist_ok=True)
         base = str(folder / "selection.parquet")
-        outcome = select(dataclasses.replace(options, output=base, force=True), self._progress)
+        with guarding(()):  # files of the comparison's own, which it reads afterwards
+            outcome = select(dataclasses.replace(options, output=base, force=True), self._progress)
         stated = read_provenance(ParquetSource(outcome.outputs[0]).schema) or {}
         made = {
             "outputs": [Path(output).name for output in outcome.outputs],
