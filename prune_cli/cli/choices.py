@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prune_cli.cli.console import Console
+from prune_cli.cli.groups import arg, opt
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import ENGINES
 from prune_cli.methods.registry.lookup import EXPORTS, PRESETS, methods_of
@@ -133,11 +134,8 @@ def offer_completions(environment: MutableMapping[str, str]) -> None:
 
 
 def completion(
-    shell: Annotated[
-        str,
-        typer.Argument(metavar="bash|zsh|fish", help="The shell to complete in.", show_default=False, autocompletion=lambda: list(SHELLS)),
-    ],
-    program: Annotated[str, typer.Option("--program", metavar="NAME", help="Command that is completed: prune or prune-cli.")] = "prune",
+    shell: Annotated[str, arg("bash|zsh|fish", "The shell to complete in.", complete=lambda: list(SHELLS))],
+    program: Annotated[str, opt("--program", "NAME", "Command that is completed: prune or prune-cli.")] = "prune",
 ) -> None:
     """Print the script that completes commands, options, methods, presets and networks; nothing is installed.
 
