@@ -22,7 +22,7 @@ def import_file(
     file: Annotated[str, arg("FILE", "What another tool wrote.")],
     *,
     origin: Annotated[
-        str, opt("--from", "ORIGIN", choices.listed(origin.summary for origin in ORIGINS.values()), complete=choices.origins)
+        str, opt("--from", "ORIGIN", choices.listed(origin.summary for origin in ORIGINS.values()), complete=choices.among(ORIGINS))
     ],
     data: Annotated[str | None, opt("--data", "DATA", "The data that it is of.")] = None,
     ids: Annotated[
@@ -138,7 +138,7 @@ def merge(
             "--how",
             "|".join(HOWS),
             "Scores: join their columns. Selections: kept by any, by all, by the first alone, so many of each class.",
-            complete=choices.hows,
+            complete=choices.among(HOWS),
         ),
     ] = JOIN,
     quota: Annotated[
@@ -185,7 +185,9 @@ def export(
     selection: Annotated[str, arg("SELECTION", "Selection manifest, or any with ids.")],
     *,
     data: Annotated[str, opt("--data", "DATA", "The data it selects from.")],
-    to: Annotated[str, opt("--to", "TARGET", choices.listed(target.summary for target in TARGETS.values()), complete=choices.targets)],
+    to: Annotated[
+        str, opt("--to", "TARGET", choices.listed(target.summary for target in TARGETS.values()), complete=choices.among(TARGETS))
+    ],
     shard_size: Annotated[str, opt("--shard-size", "SIZE", "About how large a shard grows.")] = "256MiB",
     columns: Annotated[DataFlags, Without(*AS_STORED)],
     output: OutputFlags,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import tomllib
 import types
@@ -87,32 +88,11 @@ def _plain(annotation: Any) -> tuple[type, bool]:
     return annotation, False
 
 
-SHARED = frozenset(
-    {
-        "arch",
-        "batch_size",
-        "checkpoint_seconds",
-        "device",
-        "embedding_column",
-        "id_column",
-        "image_column",
-        "image_size",
-        "input",
-        "label_column",
-        "max_errors",
-        "max_pixels",
-        "memory_limit",
-        "precision",
-        "prob_column",
-        "quiet",
-        "root",
-        "seed",
-        "split",
-        "true_label_column",
-        "verbose",
-        "workers",
-    }
-)
+SHARED = frozenset((
+    "arch", "batch_size", "checkpoint_seconds", "device", "embedding_column", "id_column", "image_column", "image_size",
+    "input", "label_column", "max_errors", "max_pixels", "memory_limit", "precision", "prob_column", "quiet",
+    "root", "seed", "split", "true_label_column", "verbose", "workers",
+))  # fmt: skip
 """Options that mean the same in every command: ``[defaults]`` and ``PRUNE_NAME`` set them for all that have them."""
 
 DEFAULTS = "defaults"
@@ -174,7 +154,7 @@ def read_settings(path: Path, root: Any) -> dict[str, Any]:
     unused = dict(shared)
     for place, command in commands.items():
         settings = _settings(command)
-        own = _table_of(found, place)
+        own = functools.reduce(lambda table, name: table.get(name, {}), place, found)
         values = {k: v for k, v in shared.items() if _normal(k) in settings and _normal(k) in SHARED}
         for key in values:
             unused.pop(key, None)
@@ -256,13 +236,6 @@ def _settings(command: Any) -> dict[str, Setting]:
         for name in {parameter.name, *long}:
             found[name] = Setting(parameter, annotations[parameter.name])
     return found
-
-
-def _table_of(found: Mapping[str, Any], place: tuple[str, ...]) -> Mapping[str, Any]:
-    inner: Any = found
-    for name in place:
-        inner = inner.get(name, {})
-    return dict(inner)
 
 
 def _normal(key: str) -> str:

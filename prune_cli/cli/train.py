@@ -12,6 +12,7 @@ from prune_cli.cli.options.data import DATA, DataFlags
 from prune_cli.cli.options.methods import Arch, MethodFlags, WatchFlags
 from prune_cli.cli.options.runtime import RuntimeFlags, WorkFlags
 from prune_cli.core.launch import read_launch
+from prune_cli.methods.registry.lookup import EXPORTS
 
 
 class TrainingFlags(OwnFlags):
@@ -50,7 +51,9 @@ class RecordFlags(OwnFlags):
     """What is written beside the network."""
 
     save_dynamics: Annotated[bool, opt("--save-dynamics", None, "Keep what every pass said of every sample: dynamics.parquet.")] = False
-    export: Annotated[list[str] | None, opt("--export", "onnx", "Also write the network as model.onnx.", complete=choices.exports)] = None
+    export: Annotated[
+        list[str] | None, opt("--export", "onnx", "Also write the network as model.onnx.", complete=choices.among(EXPORTS))
+    ] = None
 
 
 @command(lists=("recipe", "structure"))

@@ -30,7 +30,14 @@ class DataFlags(IdColumns):
     image_column: Annotated[str, opt("--image-column", "NAME", "Column with the images.")] = "image"
     embedding_column: EmbeddingColumn = "embedding"
     input: Annotated[
-        str | None, opt("--input", "image|embedding", "Which to use where both are there.", default="image", complete=choices.inputs)
+        str | None,
+        opt(
+            "--input",
+            "image|embedding",
+            "Which to use where both are there.",
+            default="image",
+            complete=choices.among(("image", "embedding")),
+        ),
     ] = None
     root: Annotated[
         Path | None, opt("--root", "DIR", "Folder that image paths are relative to; nothing outside is opened.", default="the file's")

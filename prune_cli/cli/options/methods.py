@@ -30,7 +30,12 @@ class WatchFlags(Flags):
     checkpoint_seconds: Annotated[float, opt("--checkpoint-seconds", "S", "Time between checkpoints of a training.", min=0)] = 60.0
     report_to: Annotated[
         str | None,
-        opt("--report-to", "tensorboard[:DIR]", "Also write the history as TensorBoard events while it trains.", complete=choices.reports),
+        opt(
+            "--report-to",
+            "tensorboard[:DIR]",
+            "Also write the history as TensorBoard events while it trains.",
+            complete=choices.among(("tensorboard",)),
+        ),
     ] = None
 
 

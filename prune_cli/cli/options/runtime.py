@@ -51,9 +51,17 @@ Workers = Annotated[int, opt("--workers", "N", "Processes or threads that decode
 class RuntimeFlags(Flags):
     """The machine, the precision and the seed of a run."""
 
-    device: Annotated[str, opt("--device", "auto|cpu|cuda|cuda:1", "Where it runs.", complete=choices.devices)] = "auto"
+    device: Annotated[str, opt("--device", "auto|cpu|cuda|cuda:1", "Where it runs.", complete=choices.among(("auto", "cpu", "cuda")))] = (
+        "auto"
+    )
     precision: Annotated[
-        str, opt("--precision", "NAME", "float32, float64 or bfloat16, as the method takes.", complete=choices.precisions)
+        str,
+        opt(
+            "--precision",
+            "NAME",
+            "float32, float64 or bfloat16, as the method takes.",
+            complete=choices.among(("auto", "float32", "float64", "bfloat16")),
+        ),
     ] = "auto"
     workers: Workers = 0
     memory_limit: Annotated[
@@ -71,7 +79,8 @@ class BlockFlags(RuntimeFlags):
     """The same of a command whose blocks of work may run elsewhere."""
 
     engine: Annotated[
-        str, opt("--engine", "local|ray", "Where blocks of work run: here, or on a Ray cluster (extra ray).", complete=choices.engines)
+        str,
+        opt("--engine", "local|ray", "Where blocks of work run: here, or on a Ray cluster (extra ray).", complete=choices.among(ENGINES)),
     ] = "local"
     address: Annotated[
         str | None, opt("--address", "HOST:PORT", "The Ray cluster to join.", default="RAY_ADDRESS, else one of this machine alone")
