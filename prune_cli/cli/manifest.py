@@ -42,7 +42,7 @@ def import_file(
     Example: prune manifest import coreset.npy --from indices --data photos.parquet
     """
     from prune_cli.stages.manifest.imports import import_file as stage
-    from prune_cli.stages.manifest.options import ImportOptions
+    from prune_cli.stages.manifest.readers import ImportOptions
 
     options = ImportOptions(
         file=file,
@@ -162,8 +162,8 @@ def merge(
         if how != JOIN or quota or choice.selected_only:
             raise InputError("--relabel goes with none of --how, --quota, --selected-only", "leave them out")
         return _cleaning(files, shared)
+    from prune_cli.stages.manifest.merge import MergeOptions
     from prune_cli.stages.manifest.merge import merge as stage
-    from prune_cli.stages.manifest.options import MergeOptions
 
     options = MergeOptions(tuple(files), how, tuple(quota or ()), choice.selected_only, runtime=machine.runtime(), **shared)
     return lambda progress: stage(options)

@@ -88,11 +88,32 @@ def _plain(annotation: Any) -> tuple[type, bool]:
     return annotation, False
 
 
-SHARED = frozenset((
-    "arch", "batch_size", "checkpoint_seconds", "device", "embedding_column", "id_column", "image_column", "image_size",
-    "input", "label_column", "max_errors", "max_pixels", "memory_limit", "precision", "prob_column", "quiet",
-    "root", "seed", "split", "true_label_column", "verbose", "workers",
-))  # fmt: skip
+SHARED = frozenset(
+    {
+        "arch",
+        "batch_size",
+        "checkpoint_seconds",
+        "device",
+        "embedding_column",
+        "id_column",
+        "image_column",
+        "image_size",
+        "input",
+        "label_column",
+        "max_errors",
+        "max_pixels",
+        "memory_limit",
+        "precision",
+        "prob_column",
+        "quiet",
+        "root",
+        "seed",
+        "split",
+        "true_label_column",
+        "verbose",
+        "workers",
+    }
+)
 """Options that mean the same in every command: ``[defaults]`` and ``PRUNE_NAME`` set them for all that have them."""
 
 DEFAULTS = "defaults"

@@ -59,18 +59,8 @@ def on_own_device(runtime: Runtime, launch: Launch) -> Runtime:
     return dataclasses.replace(runtime, device=name)
 
 
-_HISTORY = pa.schema(
-    [
-        ("epoch", pa.int64()),
-        ("step", pa.int64()),
-        ("samples", pa.int64()),
-        ("lr", pa.float64()),
-        ("train_loss", pa.float64()),
-        ("train_accuracy", pa.float64()),
-        ("seconds", pa.float64()),
-        ("samples_per_second", pa.float64()),
-    ]
-)
+_NUMBERS = ("lr", "train_loss", "train_accuracy", "seconds", "samples_per_second")
+_HISTORY = pa.schema({**dict.fromkeys(("epoch", "step", "samples"), pa.int64()), **dict.fromkeys(_NUMBERS, pa.float64())})
 
 _SHRINKING_HISTORY = pa.schema(
     [
