@@ -34,7 +34,6 @@ def fitting(where: str, key: str, value: Any, setting: Setting) -> Any:
 
     Args:
         where: file and table, for the message.
-        setting: what it is for.
     Raises:
         InputError: the value is of another type than the option.
     """

@@ -40,7 +40,6 @@ class Cell:
     """One training of a comparison.
 
     Args:
-        subset: name of what is trained on.
         file: the selection, or None for all rows.
         digest: of the rows that are trained on.
         budget: ``steps`` or ``epochs``.
@@ -61,12 +60,9 @@ class CellSettings:
 
     Args:
         training: without rows, budget and seed, which are each cell's own.
-        test: what is tested on.
         identity: everything but the cell itself that its numbers depend on.
         few: a selection of a few rows, trained on once in every process: libraries get ready in the first steps, and no cell
             should pay for that in seconds.
-        work: folder of the comparison.
-        keep_runs: leave the run folders there.
     """
 
     training: TrainOptions
@@ -87,7 +83,6 @@ class CellResult:
         seconds: of the training, without reading data.
         flops: of the training: three forward passes a sample presented.
         steps, samples: optimiser steps, and samples presented.
-        test_samples: how many were tested.
         smallest_class: how many of the class with the fewest.
     """
 

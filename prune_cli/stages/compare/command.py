@@ -34,7 +34,7 @@ from prune_cli.stages.compare.inputs import (
     plan_figures,
     steps_of,
     verify_rows,
-)  # fmt: skip
+)
 from prune_cli.stages.compare.options import CompareOptions, budgets_of, check_options, check_params, seeds_of, split_params
 from prune_cli.stages.compare.output import report_rows, summary, tables
 from prune_cli.stages.compare.subsets import FULL, Subset, SubsetMaker
@@ -57,8 +57,6 @@ class Asked:
     Args:
         train_params: assignments of the training.
         grid_params: selection method -> assignments.
-        gates: claims to be judged.
-        spent: what commands before this one cost.
     """
 
     options: CompareOptions
@@ -116,18 +114,18 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
         outcome.outputs = [output]
         outcome.warnings = [*errors, *unused, *_doubts(judged, options)]
         outcome.tables = tables(found, judged)
-        outcome.verdict = all(_holds(one, options) for one in judged)
-        outcome.summary = {
-            "command": "compare",
-            "output": output,
+        passing = {"passed"} if options.undecided != "pass" else {"passed", "undecided"}
+        outcome.verdict = all(one.ruling.state in passing for one in judged)
+        outcome.summary = watch.summary(
+            "compare",
+            output=output,
             **provenance.rows,
-            "trainings": len({cell_path(settings, cell) for cells in trials.values() for cell in cells}),
-            "seeds": options.seeds,
-            "verdict": outcome.verdict if judged else None,
+            trainings=len({cell_path(settings, cell) for cells in trials.values() for cell in cells}),
+            seeds=options.seeds,
+            verdict=outcome.verdict if judged else None,
             **summary(found, judged),
-            "device": device_name(options.runtime.device),
-            **watch.figures(),
-        }
+            device=device_name(options.runtime.device),
+        )
     return outcome
 
 
@@ -266,11 +264,6 @@ def _provenance(asked: Asked, identity: Mapping[str, Any], sets: Sets, selection
         packages=PACKAGES,
         rows={"rows_in": len(sets.dataset), "rows_out": int(good.sum()), "rows_bad": int((~good).sum())},
     )
-
-
-def _holds(one: Judged, options: CompareOptions) -> bool:
-    """Return whether a gate lets the comparison pass."""
-    return one.ruling.state == "passed" or (one.ruling.state == "undecided" and options.undecided == "pass")
 
 
 def _doubts(judged: Sequence[Judged], options: CompareOptions) -> list[str]:

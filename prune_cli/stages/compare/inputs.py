@@ -123,11 +123,7 @@ def check_jobs(options: CompareOptions, one: OneTraining) -> None:
 
 
 def jobs_at_a_time(options: CompareOptions, one: OneTraining, steps: int) -> int:
-    """Return how many trainings go at a time: as asked, else as many as cores and memory allow, or one where little is to be done.
-
-    Args:
-        one: training by itself.
-    """
+    """Return how many trainings go at a time: as asked, else as many as cores and memory allow, or one where little is to be done."""
     if options.jobs > 0:
         return options.jobs
     if max(steps * _STEP_SECONDS, steps * one.step["flops"] / _FLOPS_A_SECOND) < _WORTH_PROCESSES:

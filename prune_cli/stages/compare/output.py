@@ -149,10 +149,6 @@ def summary(found: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
         {"gate": j.gate.text, "subset": j.subset, "budget": j.budget, "state": j.ruling.state, "difference": j.ruling.interval.mean}
         for j in judged
     ]
-    return {"gates": gates, "results": _results(found)}
-
-
-def _results(found: Findings) -> list[dict[str, Any]]:
     said = []
     for subset in found.subsets:
         for budget in found.budgets:
@@ -167,7 +163,7 @@ def _results(found: Findings) -> list[dict[str, Any]]:
                 one |= dataclasses.asdict(cost)
                 one["break_even_trainings"] = break_even(found, subset, budget)
             said.append(one)
-    return said
+    return {"gates": gates, "results": said}
 
 
 def _paying_row(found: Findings, subset: Subset, budget: str) -> list[str] | None:

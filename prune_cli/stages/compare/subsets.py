@@ -81,7 +81,6 @@ class SubsetMaker:
     Args:
         good: (N,) bool, rows that can be trained on.
         work: folder that the selections made here are kept in.
-        runtime: device and memory.
     """
 
     def __init__(self, dataset: Dataset, good: np.ndarray, seeds: Sequence[int], work: Path, runtime: Runtime, progress: Progress) -> None:

@@ -85,7 +85,6 @@ def quotas_of(texts: Sequence[str], labels: Labels) -> np.ndarray:
     """Return (C,) int64, most rows of each class.
 
     Args:
-        texts: of ``--quota``.
         labels: of all rows; a share is of the rows of the class. Classes go by their names, and by their values.
     Raises:
         InputError: no quota, one twice, a class that is not there, or one that has none.

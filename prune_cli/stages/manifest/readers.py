@@ -48,9 +48,7 @@ class KnownRows:
 
     Args:
         ids: (N,) unique.
-        labels: or None.
         location: what to call them in a message.
-        inputs: the files they are of.
         source: the data, or None where there is a list of ids alone.
         made_up: whether the ids are the positions.
         id_column: what the data call the ids.
@@ -198,7 +196,6 @@ class ReadRows:
     Args:
         columns: of the manifest, after id and label.
         directions: of its score columns.
-        notes: what the user should know.
         figures: for the summary.
     """
 

@@ -112,11 +112,7 @@ def report(options: ReportOptions, progress: Progress = silent) -> Outcome:
 
 
 def _dataset(options: ReportOptions, files: Sequence[ReportFile]) -> Dataset | None:
-    """Return the data: as named, or the data manifest among the files.
-
-    Raises:
-        InputError: several of them.
-    """
+    """Return the data: as named, or the data manifest among the files; raise where there are several."""
     if options.data.location:
         return Dataset(options.data)
     own = of_kind(files, "data")

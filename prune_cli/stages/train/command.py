@@ -39,8 +39,6 @@ class Asked:
 
     Args:
         options: of the command, with this process's share of the machine.
-        structure_params: of the structure, or None.
-        budget: how long is trained.
         exports: ending of a file -> what makes it.
     """
 

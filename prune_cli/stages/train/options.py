@@ -99,7 +99,6 @@ def tables(model: Mapping[str, Any], rows: int, rate: float) -> dict[str, list[l
 
     Args:
         model: what ``model.json`` says.
-        rows: that were trained on.
         rate: samples a second.
     """
     shown: dict[str, list[list[str]]] = {}

@@ -79,11 +79,7 @@ _SHRINKING_HISTORY = pa.schema(
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run is trained on.
-
-    Args:
-        samples: as the method takes them.
-    """
+    """What a run is trained on."""
 
     samples: TrainingSet
     ids: pa.Array
@@ -99,7 +95,6 @@ class TrainingRun:
         runtime: with the seed of this run.
         settings: JSON values of all that decides the weights, for ``model.json``.
         facts: more values for ``model.json``.
-        stop_epoch: see there.
         run: number of the run, for its record.
         watch: sink -> what is recorded of every sample; None for nothing.
         initial, structure, launch: see `TrainingJob`.
@@ -127,8 +122,6 @@ def train_run(run: TrainingRun, data: RunData, observer: RunObserver) -> dict[st
     """Train, record if wanted, and put the run folder in place.
 
     Args:
-        run: see `TrainingRun`.
-        data: what is trained on.
         observer: who watches, and has the folder's builder and the checkpoint to go on from.
     Returns:
         What ``model.json`` says.
