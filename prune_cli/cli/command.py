@@ -34,7 +34,10 @@ def run(stage: Stage, printing: PrintFlags) -> None:
         typer.Exit: with the exit code, unless another process leads; errors go through.
     """
     if not read_launch(os.environ).leads:
-        _follow(stage)
+        try:  # it prints errors only, but for the wish to stop, which the other tells
+            stage(silent)
+        except InterruptedRun as error:
+            raise typer.Exit(error.exit_code) from None
         return
     console = Console(printing.level, printing.json)
     try:
@@ -44,14 +47,6 @@ def run(stage: Stage, printing: PrintFlags) -> None:
         raise InterruptedRun("interrupted") from None
     console.show(outcome)
     raise typer.Exit(0 if outcome.verdict else 1)
-
-
-def _follow(stage: Stage) -> None:
-    """Run one stage in a process that another leads: it prints errors only, but for the wish to stop, which the other tells."""
-    try:
-        stage(silent)
-    except InterruptedRun as error:
-        raise typer.Exit(error.exit_code) from None
 
 
 @contextlib.contextmanager
