@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from prune_cli import __version__
-from prune_cli.cli import choices, compare, doctor, evaluate, manifest, report, score, select, settings, train
+from prune_cli.cli import choices, compare, manifest, score, select, settings, telling, train
 from prune_cli.cli.command import SETTINGS_FILE, WARNINGS, Command
 from prune_cli.cli.console import Console
 from prune_cli.cli.streams import abandon, settle_streams
@@ -66,11 +66,11 @@ def _root(
 app.command("score", cls=Command)(score.score)
 app.command("select", cls=Command)(select.select)
 app.command("train", cls=Command)(train.train)
-app.command("evaluate", cls=Command)(evaluate.evaluate)
+app.command("evaluate", cls=Command)(telling.evaluate)
 app.command("compare", cls=Command)(compare.compare)
-app.command("report", cls=Command)(report.report)
+app.command("report", cls=Command)(telling.report)
 app.add_typer(manifest.app, name="manifest")
-app.command("doctor", cls=Command)(doctor.doctor)
+app.command("doctor", cls=Command)(telling.doctor)
 app.command("completion", cls=Command)(choices.completion)
 
 

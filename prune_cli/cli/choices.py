@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from prune_cli.cli.console import Console
+from prune_cli.cli.groups import arg, opt
 from prune_cli.core.errors import InputError
-from prune_cli.core.runtime import ENGINES
-from prune_cli.methods.registry.lookup import EXPORTS, PRESETS, methods_of
+from prune_cli.methods.registry.lookup import PRESETS, methods_of
 from prune_cli.methods.registry.method import Kind
 
 _KINDS: dict[str, Kind] = {"score": "score", "select": "selection", "top-up": "selection", "train": "recipe", "compare": "recipe"}
@@ -53,55 +53,9 @@ def architectures() -> list[Choice]:
     return [(name, f"width {width}" if width is not None else "no width") for name, width in widths.items()]
 
 
-def targets() -> list[Choice]:
-    """Return what a selection is handed on as."""
-    from prune_cli.io.foreign.exports import TARGETS
-
-    return _plain(TARGETS)
-
-
-def hows() -> list[Choice]:
-    """Return how manifests are put together."""
-    from prune_cli.stages.manifest.tables import HOWS
-
-    return _plain(HOWS)
-
-
-def origins() -> list[Choice]:
-    """Return what manifests are made of."""
-    from prune_cli.stages.manifest.tables import ORIGINS
-
-    return _plain(ORIGINS)
-
-
-def exports() -> list[Choice]:
-    """Return the formats that a trained network is also written in."""
-    return _plain(EXPORTS)
-
-
-def reports() -> list[Choice]:
-    """Return where the history of a training may go."""
-    return _plain(("tensorboard",))
-
-
-def devices() -> list[Choice]:
-    """Return where a run may go; which CUDA devices there are would take seconds to find out."""
-    return _plain(("auto", "cpu", "cuda"))
-
-
-def engines() -> list[Choice]:
-    """Return where blocks of work run."""
-    return _plain(ENGINES)
-
-
-def precisions() -> list[Choice]:
-    """Return the names of the dtypes."""
-    return _plain(("auto", "float32", "float64", "bfloat16"))
-
-
-def inputs() -> list[Choice]:
-    """Return what a data manifest may be read by."""
-    return _plain(("image", "embedding"))
+def among(names: Iterable[str]) -> Callable[[], list[Choice]]:
+    """Return what completes one of some names."""
+    return lambda: [(name, "") for name in names]
 
 
 def listed(summaries: Iterable[str]) -> str:
@@ -112,10 +66,6 @@ def listed(summaries: Iterable[str]) -> str:
     """
     *first, last = summaries
     return f"{', '.join(first)} or {last}."
-
-
-def _plain(names: Iterable[str]) -> list[Choice]:
-    return [(name, "") for name in names]
 
 
 ASKED = "_PRUNE_COMPLETE"
@@ -133,11 +83,8 @@ def offer_completions(environment: MutableMapping[str, str]) -> None:
 
 
 def completion(
-    shell: Annotated[
-        str,
-        typer.Argument(metavar="bash|zsh|fish", help="The shell to complete in.", show_default=False, autocompletion=lambda: list(SHELLS)),
-    ],
-    program: Annotated[str, typer.Option("--program", metavar="NAME", help="Command that is completed: prune or prune-cli.")] = "prune",
+    shell: Annotated[str, arg("bash|zsh|fish", "The shell to complete in.", complete=lambda: list(SHELLS))],
+    program: Annotated[str, opt("--program", "NAME", "Command that is completed: prune or prune-cli.")] = "prune",
 ) -> None:
     """Print the script that completes commands, options, methods, presets and networks; nothing is installed.
 

@@ -34,7 +34,10 @@ def run(stage: Stage, printing: PrintFlags) -> None:
         typer.Exit: with the exit code, unless another process leads; errors go through.
     """
     if not read_launch(os.environ).leads:
-        _follow(stage)
+        try:  # it prints errors only, but for the wish to stop, which the other tells
+            stage(silent)
+        except InterruptedRun as error:
+            raise typer.Exit(error.exit_code) from None
         return
     console = Console(printing.level, printing.json)
     try:
@@ -60,14 +63,6 @@ def _inputs(params: Mapping[str, Any]) -> list[str]:
             if name not in _OUTPUTS and isinstance(one, str | Path) and (is_remote(str(one)) or os.path.exists(one)):  # noqa: PTH110
                 found.append(str(one))
     return found
-
-
-def _follow(stage: Stage) -> None:
-    """Run one stage in a process that another leads: it prints errors only, but for the wish to stop, which the other tells."""
-    try:
-        stage(silent)
-    except InterruptedRun as error:
-        raise typer.Exit(error.exit_code) from None
 
 
 @contextlib.contextmanager

@@ -4,11 +4,9 @@ import dataclasses
 from functools import partial
 from typing import Annotated
 
-import typer
-
 from prune_cli.cli import choices
 from prune_cli.cli.command import Stage, command
-from prune_cli.cli.groups import As, Flags, Only, OwnFlags, named
+from prune_cli.cli.groups import As, Flags, Only, OwnFlags, arg, named, opt
 from prune_cli.cli.options.data import DataFlags
 from prune_cli.cli.options.methods import Arch, ChoiceFlags, MethodFlags, PerClass, VectorFlags, WatchFlags
 from prune_cli.cli.options.runtime import RuntimeFlags, WorkFlags
@@ -19,9 +17,9 @@ from prune_cli.core.errors import InputError
 class DataSetFlags(Flags):
     """The data that selections are of, and the data that networks are tested on."""
 
-    data: Annotated[str, typer.Option("--data", metavar="DATA", help="What they select from.", show_default=False)]
-    test: Annotated[str, typer.Option("--test", metavar="TEST", help="Data manifest that is tested on.", show_default=False)]
-    test_split: Annotated[str | None, typer.Option("--test-split", metavar="NAME", help="As --split, of TEST.", show_default=False)] = None
+    data: Annotated[str, opt("--data", "DATA", "What they select from.")]
+    test: Annotated[str, opt("--test", "TEST", "Data manifest that is tested on.")]
+    test_split: Annotated[str | None, opt("--test-split", "NAME", "As --split, of TEST.")] = None
 
 
 class GridFlags(OwnFlags):
@@ -29,23 +27,17 @@ class GridFlags(OwnFlags):
 
     methods: Annotated[
         str | None,
-        typer.Option(
-            "--methods",
-            metavar="NAME[,NAME]",
-            help="Select by each of these from the scores.",
-            show_default=False,
-            autocompletion=choices.methods("selection"),
-        ),
+        opt("--methods", "NAME[,NAME]", "Select by each of these from the scores.", complete=choices.methods("selection")),
         As(read=partial(parse_names, option="--methods")),
     ] = None
     fractions: Annotated[
         str | None,
-        typer.Option("--fractions", metavar="F[,F]", help="Shares KEPT by each of the methods.", show_default=False),
+        opt("--fractions", "F[,F]", "Shares KEPT by each of the methods."),
         As(read=partial(parse_numbers, option="--fractions", kind=float)),
     ] = None
     keys: Annotated[
         str | None,
-        typer.Option("--keys", metavar="NAME[,NAME]", help="Score columns that each of the methods goes by.", show_default=False),
+        opt("--keys", "NAME[,NAME]", "Score columns that each of the methods goes by."),
         As(read=partial(parse_names, option="--keys")),
     ] = None
 
@@ -59,72 +51,47 @@ class TrialFlags(OwnFlags):
     """What selections are compared with, and how often and how long each is trained on."""
 
     baselines: Annotated[
-        str,
-        typer.Option("--baselines", metavar="NAME[,NAME]", help="What to compare with: random, random_per_class, full; or none."),
-        As(read=parse_baselines),
+        str, opt("--baselines", "NAME[,NAME]", "What to compare with: random, random_per_class, full; or none."), As(read=parse_baselines)
     ] = "random,full"
-    budget: Annotated[str, typer.Option("--budget", metavar="steps|epochs|both", help="What is equal in all trainings.")] = "steps"
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over all the data.", show_default="20")] = None
-    steps: Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps instead of passes.", show_default=False)] = None
-    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Trainings of each, paired by seed.")] = 3
+    budget: Annotated[str, opt("--budget", "steps|epochs|both", "What is equal in all trainings.")] = "steps"
+    epochs: Annotated[int | None, opt("--epochs", "N", "Passes over all the data.", default="20", min=1)] = None
+    steps: Annotated[int | None, opt("--steps", "N", "Steps instead of passes.", min=1)] = None
+    seeds: Annotated[int, opt("--seeds", "N", "Trainings of each, paired by seed.", min=1)] = 3
 
 
 class JudgingFlags(OwnFlags):
     """What the results must show, and what they are set against."""
 
-    confidence: Annotated[float, typer.Option("--confidence", metavar="P", help="Of the intervals.")] = 0.95
+    confidence: Annotated[float, opt("--confidence", "P", "Of the intervals.")] = 0.95
     gate: Annotated[
         list[str] | None,
-        typer.Option(
-            "--gate",
-            metavar="CLAIM",
-            help="'accuracy >= random', 'accuracy >= full - 0.5' (points); exit code 1 where it fails. Repeatable.",
-            show_default=False,
-        ),
+        opt("--gate", "CLAIM", "'accuracy >= random', 'accuracy >= full - 0.5' (points); exit code 1 where it fails. Repeatable."),
         As("gates"),
     ] = None
-    gate_undecided: Annotated[
-        str, typer.Option("--gate-undecided", metavar="fail|pass", help="What a gate counts as that nobody can tell."), As("undecided")
-    ] = "fail"
+    gate_undecided: Annotated[str, opt("--gate-undecided", "fail|pass", "What a gate counts as that nobody can tell."), As("undecided")] = (
+        "fail"
+    )
     costs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--costs",
-            metavar="FILE",
-            help="What prune score --json (select, train) printed: for the break-even. Repeatable.",
-            show_default=False,
-        ),
+        list[str] | None, opt("--costs", "FILE", "What prune score --json (select, train) printed: for the break-even. Repeatable.")
     ] = None
 
 
 class NetworkFlags(OwnFlags):
     """What is trained, and how many at a time."""
 
-    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe"))] = (
-        "standard"
-    )
+    recipe: Annotated[str, opt("--recipe", "NAME", "How to train.", complete=choices.methods("recipe"))] = "standard"
     structure: Annotated[
         str | None,
-        typer.Option(
-            "--structure",
-            metavar="NAME",
-            help="Prune the network while it trains.",
-            show_default="it stays whole",
-            autocompletion=choices.methods("structure"),
-        ),
+        opt("--structure", "NAME", "Prune the network while it trains.", default="it stays whole", complete=choices.methods("structure")),
     ] = None
     arch: Arch = None
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=0, metavar="N", help="Trainings at a time; 0 is what cores, memory and work allow.")
-    ] = 0
-    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave the run folders in --work-dir.")] = False
+    jobs: Annotated[int, opt("--jobs", "N", "Trainings at a time; 0 is what cores, memory and work allow.", min=0)] = 0
+    keep_runs: Annotated[bool, opt("--keep-runs", None, "Leave the run folders in --work-dir.")] = False
 
 
 @command()
 def compare(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Selections; with --methods score manifests of the data.", show_default=False)
-    ],
+    files: Annotated[list[str], arg("FILE...", "Selections; with --methods score manifests of the data.")],
     *,
     sets: DataSetFlags,
     grid: GridFlags,

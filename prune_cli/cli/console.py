@@ -61,7 +61,8 @@ class Console:
             self.say(f"prune: warning: {warning}")
         if self.level >= 0:
             for title, rows in outcome.tables.items():
-                self._table(title, rows)
+                width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 160
+                sys.stderr.write(_drawn(title, rows, sys.stderr, width=width) + "\n")
         if self.level >= 1 and not self.as_json:
             self.say(json.dumps(outcome.summary, indent=1))
         if self.as_json:
@@ -111,10 +112,6 @@ class Console:
             width: columns to fold it to where there is no terminal that says; as wide as it is unless told.
         """
         self.result(_drawn(title, rows, sys.stdout, width=None if sys.stdout.isatty() else width))
-
-    def _table(self, title: str, rows: list[list[str]]) -> None:
-        width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 160
-        sys.stderr.write(_drawn(title, rows, sys.stderr, width=width) + "\n")
 
 
 def _drawn(title: str | None, rows: list[list[str]], to: TextIO, *, width: int | None) -> str:

@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, dataclass_transform, get_args, get_origin, get_type_hints
 
+import typer
+
 COLUMNS_LAST = (
     "output", "param", "preset", "test_split", "true_label_column", "image_size", "batch_size", "seed", "max_errors", "work_dir",
     "force", "plan", "list_methods", "shard",
@@ -24,6 +26,24 @@ COLUMNS_FIRST = (
     "force", "plan", "list_methods", "engine", "address",
 )  # fmt: skip
 """The same of those that read scores, selections or what another tool wrote."""
+
+
+def opt(names: str, metavar: str | None, help: str, *, default: bool | str = True, complete: Any = None, **more: Any) -> Any:
+    """Return what typer is told of an option.
+
+    Args:
+        names: with spaces between them.
+        metavar: None for a flag.
+        default: how help shows it where that is not the value itself.
+        complete: what completes its values.
+        more: see `typer.Option`.
+    """
+    return typer.Option(*names.split(), metavar=metavar, help=help, show_default=default, autocompletion=complete, **more)
+
+
+def arg(metavar: str, help: str, complete: Any = None) -> Any:
+    """Return what typer is told of an argument."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)

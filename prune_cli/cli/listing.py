@@ -83,7 +83,10 @@ def _overview(methods: list[dict[str, Any]]) -> list[list[str]]:
 def _parameter_rows(parameters: list[dict[str, Any]]) -> list[list[str]]:
     return [
         ["parameter", "type", "what it does"],
-        *([f"-p {p['name']}={_shown(p['default'])}", p["type"].replace("|", " | "), p["help"]] for p in parameters),
+        *(
+            [f"-p {p['name']}={'none' if p['default'] is None else p['default']}", p["type"].replace("|", " | "), p["help"]]
+            for p in parameters
+        ),
     ]
 
 
@@ -97,7 +100,3 @@ def _parameters(params_class: type) -> list[dict[str, Any]]:
 
 def _presets(kind: Kind, owner: str) -> dict[str, dict[str, Any]]:
     return {name: dict(kinds[kind][owner]) for name, kinds in PRESETS.items() if owner in kinds.get(kind, {})}
-
-
-def _shown(default: Any) -> str:
-    return "none" if default is None else str(default)

@@ -8,7 +8,7 @@ import typer
 
 from prune_cli.cli import choices
 from prune_cli.cli.command import Command, Stage, command
-from prune_cli.cli.groups import COLUMNS_FIRST, Only, Without, named
+from prune_cli.cli.groups import COLUMNS_FIRST, Only, Without, arg, named, opt
 from prune_cli.cli.options.data import AS_STORED, DATA, DataFlags, IdColumns
 from prune_cli.cli.options.methods import BudgetFlags, ChoiceFlags, MethodFlags, PerClass, ScoreColumns, VectorFlags
 from prune_cli.cli.options.runtime import OutputFlags, RuntimeFlags, Workers
@@ -19,31 +19,19 @@ from prune_cli.stages.manifest.tables import HOWS, JOIN, ORIGINS
 
 @command(order=COLUMNS_FIRST)
 def import_file(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What another tool wrote.", show_default=False)],
+    file: Annotated[str, arg("FILE", "What another tool wrote.")],
     *,
     origin: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="ORIGIN",
-            help=choices.listed(origin.summary for origin in ORIGINS.values()),
-            show_default=False,
-            autocompletion=choices.origins,
-        ),
+        str, opt("--from", "ORIGIN", choices.listed(origin.summary for origin in ORIGINS.values()), complete=choices.among(ORIGINS))
     ],
-    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="The data that it is of.", show_default=False)] = None,
+    data: Annotated[str | None, opt("--data", "DATA", "The data that it is of.")] = None,
     ids: Annotated[
-        str | None,
-        typer.Option(
-            "--ids", metavar="FILE", help="The ids of the scores, in their order: .npy, or one a line.", show_default="the data's"
-        ),
+        str | None, opt("--ids", "FILE", "The ids of the scores, in their order: .npy, or one a line.", default="the data's")
     ] = None,
-    column: Annotated[
-        str | None, typer.Option("--column", metavar="NAME", help="What to call the scores.", show_default="label_score of cleanlab")
-    ] = None,
+    column: Annotated[str | None, opt("--column", "NAME", "What to call the scores.", default="label_score of cleanlab")] = None,
     choice: Annotated[ChoiceFlags, Only("direction")],
-    selection: Annotated[bool, typer.Option("--selection", help="Of cleanlab: which rows are no label issue, instead of scores.")] = False,
-    unordered: Annotated[bool, typer.Option("--unordered", help="The order of the file says nothing: no ranks.")] = False,
+    selection: Annotated[bool, opt("--selection", None, "Of cleanlab: which rows are no label issue, instead of scores.")] = False,
+    unordered: Annotated[bool, opt("--unordered", None, "The order of the file says nothing: no ranks.")] = False,
     columns: Annotated[DataFlags, Only("id_column", "label_column", "split")],
     output: OutputFlags,
 ) -> Stage:
@@ -54,7 +42,7 @@ def import_file(
     Example: prune manifest import coreset.npy --from indices --data photos.parquet
     """
     from prune_cli.stages.manifest.imports import import_file as stage
-    from prune_cli.stages.manifest.options import ImportOptions
+    from prune_cli.stages.manifest.readers import ImportOptions
 
     options = ImportOptions(
         file=file,
@@ -72,18 +60,12 @@ def import_file(
 
 @command(order=COLUMNS_FIRST)
 def top_up(
-    selection: Annotated[str, typer.Argument(metavar="SELECTION", help="The selection that rows are added to.", show_default=False)],
+    selection: Annotated[str, arg("SELECTION", "The selection that rows are added to.")],
     *,
-    scores: Annotated[
-        list[str],
-        typer.Option("--scores", metavar="FILE", help="Scores of old and new rows; repeatable, joined by id.", show_default=False),
-    ],
+    scores: Annotated[list[str], opt("--scores", "FILE", "Scores of old and new rows; repeatable, joined by id.")],
     budget: BudgetFlags,
     method: Annotated[
-        str,
-        typer.Option(
-            "--method", metavar="NAME", help="How to choose the rows that are added.", autocompletion=choices.methods("selection")
-        ),
+        str, opt("--method", "NAME", "How to choose the rows that are added.", complete=choices.methods("selection"))
     ] = "top",
     vectors: VectorFlags,
     per_class: PerClass = None,
@@ -116,11 +98,9 @@ app = typer.Typer(help="Make, verify, combine and hand on manifests.", no_args_i
 @app.command("create", cls=Command)
 @command()
 def create(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder per class, or one with metadata.csv.", show_default=False)],
+    folder: Annotated[Path, arg("FOLDER", "A folder per class, or one with metadata.csv.")],
     *,
-    paths: Annotated[
-        bool, typer.Option("--paths", help="Keep the paths alone instead of the images' bytes; use with --root FOLDER.")
-    ] = False,
+    paths: Annotated[bool, opt("--paths", None, "Keep the paths alone instead of the images' bytes; use with --root FOLDER.")] = False,
     output: OutputFlags,
 ) -> Stage:
     """Make a data manifest of a folder of images.
@@ -149,34 +129,24 @@ def check(data: Annotated[str, DATA], *, workers: Workers = 0, columns: Annotate
 @command(order=COLUMNS_FIRST)
 def merge(
     files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...",
-            help="Score manifests of the same rows; with --how selections; with --relabel a data manifest and new labels.",
-            show_default=False,
-        ),
+        list[str], arg("FILE...", "Score manifests of the same rows; with --how selections; with --relabel a data manifest and new labels.")
     ],
     *,
     how: Annotated[
         str,
-        typer.Option(
+        opt(
             "--how",
-            metavar="|".join(HOWS),
-            help="Scores: join their columns. Selections: kept by any, by all, by the first alone, so many of each class.",
-            autocompletion=choices.hows,
+            "|".join(HOWS),
+            "Scores: join their columns. Selections: kept by any, by all, by the first alone, so many of each class.",
+            complete=choices.among(HOWS),
         ),
     ] = JOIN,
     quota: Annotated[
         list[str] | None,
-        typer.Option(
-            "--quota",
-            metavar="[CLASS=]N|F%",
-            help="Most rows of a class, or of each that is not named; repeatable, with --how quota.",
-            show_default=False,
-        ),
+        opt("--quota", "[CLASS=]N|F%", "Most rows of a class, or of each that is not named; repeatable, with --how quota."),
     ] = None,
     choice: Annotated[ChoiceFlags, Only("selected_only")],
-    relabel: Annotated[bool, typer.Option("--relabel", help="Write the data with its labels replaced; they stay in given_label.")] = False,
+    relabel: Annotated[bool, opt("--relabel", None, "Write the data with its labels replaced; they stay in given_label.")] = False,
     columns: IdColumns,
     machine: Annotated[RuntimeFlags, Only("memory_limit")],
     output: OutputFlags,
@@ -192,8 +162,8 @@ def merge(
         if how != JOIN or quota or choice.selected_only:
             raise InputError("--relabel goes with none of --how, --quota, --selected-only", "leave them out")
         return _cleaning(files, shared)
+    from prune_cli.stages.manifest.merge import MergeOptions
     from prune_cli.stages.manifest.merge import merge as stage
-    from prune_cli.stages.manifest.options import MergeOptions
 
     options = MergeOptions(tuple(files), how, tuple(quota or ()), choice.selected_only, runtime=machine.runtime(), **shared)
     return lambda progress: stage(options)
@@ -212,20 +182,13 @@ def _cleaning(files: list[str], shared: dict[str, Any]) -> Stage:
 @app.command("export", cls=Command)
 @command()
 def export(
-    selection: Annotated[str, typer.Argument(metavar="SELECTION", help="Selection manifest, or any with ids.", show_default=False)],
+    selection: Annotated[str, arg("SELECTION", "Selection manifest, or any with ids.")],
     *,
-    data: Annotated[str, typer.Option("--data", metavar="DATA", help="The data it selects from.", show_default=False)],
+    data: Annotated[str, opt("--data", "DATA", "The data it selects from.")],
     to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="TARGET",
-            help=choices.listed(target.summary for target in TARGETS.values()),
-            show_default=False,
-            autocompletion=choices.targets,
-        ),
+        str, opt("--to", "TARGET", choices.listed(target.summary for target in TARGETS.values()), complete=choices.among(TARGETS))
     ],
-    shard_size: Annotated[str, typer.Option("--shard-size", metavar="SIZE", help="About how large a shard grows.")] = "256MiB",
+    shard_size: Annotated[str, opt("--shard-size", "SIZE", "About how large a shard grows.")] = "256MiB",
     columns: Annotated[DataFlags, Without(*AS_STORED)],
     output: OutputFlags,
 ) -> Stage:

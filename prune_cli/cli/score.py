@@ -4,11 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from prune_cli.cli import choices
 from prune_cli.cli.command import Stage, command
-from prune_cli.cli.groups import As, Flags, OwnFlags, Without, named
+from prune_cli.cli.groups import As, Flags, OwnFlags, Without, arg, named, opt
 from prune_cli.cli.options.data import DataFlags
 from prune_cli.cli.options.methods import Arch, MethodFlags, WatchFlags
 from prune_cli.cli.options.runtime import BatchSize, BlockFlags, WorkFlags
@@ -20,63 +18,34 @@ class FileFlags(OwnFlags):
 
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            metavar="RUN|torchvision:NAME",
-            help="Score with a network that exists: a run folder, or torchvision's with --weights.",
-            show_default=False,
-        ),
+        opt("--model", "RUN|torchvision:NAME", "Score with a network that exists: a run folder, or torchvision's with --weights."),
     ] = None
-    weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="Its weights: safetensors, or torch's.", show_default=False)
-    ] = None
-    save_features: Annotated[
-        str | None, typer.Option("--save-features", metavar="FILE", help="Also write embeddings and probabilities.", show_default=False)
-    ] = None
-    save_dynamics: Annotated[
-        str | None, typer.Option("--save-dynamics", metavar="FILE", help="Also write what training said of each row.", show_default=False)
-    ] = None
-    save_kernel: Annotated[
-        Path | None, typer.Option("--save-kernel", metavar="FILE", help="Also write the kernel of all rows.", show_default=False)
-    ] = None
-    load_kernel: Annotated[
-        Path | None, typer.Option("--load-kernel", metavar="FILE", help="Take the kernel from such a file.", show_default=False)
-    ] = None
-    from_dynamics: Annotated[
-        str | None,
-        typer.Option("--from-dynamics", metavar="FILE", help="Score from such a file: no data, no training.", show_default=False),
-    ] = None
+    weights: Annotated[Path | None, opt("--weights", "FILE", "Its weights: safetensors, or torch's.")] = None
+    save_features: Annotated[str | None, opt("--save-features", "FILE", "Also write embeddings and probabilities.")] = None
+    save_dynamics: Annotated[str | None, opt("--save-dynamics", "FILE", "Also write what training said of each row.")] = None
+    save_kernel: Annotated[Path | None, opt("--save-kernel", "FILE", "Also write the kernel of all rows.")] = None
+    load_kernel: Annotated[Path | None, opt("--load-kernel", "FILE", "Take the kernel from such a file.")] = None
+    from_dynamics: Annotated[str | None, opt("--from-dynamics", "FILE", "Score from such a file: no data, no training.")] = None
 
 
 class ScoringFlags(Flags):
     """What is computed, by which training, and which part of that work."""
 
     method: Annotated[
-        str,
-        typer.Option("--method", metavar="NAME[,NAME]", help="Which scores.", autocompletion=choices.methods("score")),
-        As("methods", parse_names),
+        str, opt("--method", "NAME[,NAME]", "Which scores.", complete=choices.methods("score")), As("methods", parse_names)
     ] = "cg"
     arch: Arch = None
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes of the training that scores share.", show_default="200")
-    ] = None
+    epochs: Annotated[int | None, opt("--epochs", "N", "Passes of the training that scores share.", default="200", min=1)] = None
     shard: Annotated[
         str | None,
-        typer.Option(
-            "--shard",
-            metavar="I/N",
-            help="Do the I-th of N parts of the work alone; prune manifest merge joins the parts.",
-            show_default=False,
-        ),
+        opt("--shard", "I/N", "Do the I-th of N parts of the work alone; prune manifest merge joins the parts."),
         As(read=parse_shard),
     ] = None
 
 
 @command(lists=("score",))
 def score(
-    data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Parquet file, folder of them, or - for standard input.", show_default=False)
-    ] = None,
+    data: Annotated[str | None, arg("DATA", "Parquet file, folder of them, or - for standard input.")] = None,
     *,
     scoring: ScoringFlags,
     batch_size: BatchSize = None,

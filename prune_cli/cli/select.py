@@ -3,11 +3,9 @@
 from functools import partial
 from typing import Annotated
 
-import typer
-
 from prune_cli.cli import choices
 from prune_cli.cli.command import Stage, command
-from prune_cli.cli.groups import COLUMNS_FIRST, OwnFlags, Without, named
+from prune_cli.cli.groups import COLUMNS_FIRST, OwnFlags, Without, arg, named, opt
 from prune_cli.cli.options.methods import BudgetFlags, ChoiceFlags, MethodFlags, PerClass, ScoreColumns, VectorFlags
 from prune_cli.cli.options.runtime import BlockFlags, WorkFlags
 
@@ -15,37 +13,23 @@ from prune_cli.cli.options.runtime import BlockFlags, WorkFlags
 class LimitFlags(OwnFlags):
     """What bounds the choice beside a budget."""
 
-    threshold: Annotated[
-        float | None, typer.Option("--threshold", metavar="T", help="Rows at or beyond this score.", show_default=False)
-    ] = None
+    threshold: Annotated[float | None, opt("--threshold", "T", "Rows at or beyond this score.")] = None
     per_class: PerClass = None
-    keep: Annotated[str | None, typer.Option("--keep", metavar="FILE", help="Ids that must be kept.", show_default=False)] = None
+    keep: Annotated[str | None, opt("--keep", "FILE", "Ids that must be kept.")] = None
 
 
 @command(order=COLUMNS_FIRST, lists=("selection",))
 def select(
-    scores: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SCORES...", help="Score manifests of the same rows, joined by id; - for standard input.", show_default=False
-        ),
-    ],
+    scores: Annotated[list[str], arg("SCORES...", "Score manifests of the same rows, joined by id; - for standard input.")],
     *,
     method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            metavar="NAME",
-            help="How to choose.",
-            show_default="window; top with --threshold",
-            autocompletion=choices.methods("selection"),
-        ),
+        str | None, opt("--method", "NAME", "How to choose.", default="window; top with --threshold", complete=choices.methods("selection"))
     ] = None,
     vectors: VectorFlags,
     budget: BudgetFlags,
     limits: LimitFlags,
     choice: ChoiceFlags,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the curve of what window or best tried, as PNG.")] = False,
+    plot: Annotated[bool, opt("--plot", None, "Draw the curve of what window or best tried, as PNG.")] = False,
     params: MethodFlags,
     columns: ScoreColumns,
     machine: Annotated[BlockFlags, Without("precision", "batch_size")],

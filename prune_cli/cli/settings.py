@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import tomllib
 import types
@@ -33,7 +34,6 @@ def fitting(where: str, key: str, value: Any, setting: Setting) -> Any:
 
     Args:
         where: file and table, for the message.
-        setting: what it is for.
     Raises:
         InputError: the value is of another type than the option.
     """
@@ -174,7 +174,7 @@ def read_settings(path: Path, root: Any) -> dict[str, Any]:
     unused = dict(shared)
     for place, command in commands.items():
         settings = _settings(command)
-        own = _table_of(found, place)
+        own = functools.reduce(lambda table, name: table.get(name, {}), place, found)
         values = {k: v for k, v in shared.items() if _normal(k) in settings and _normal(k) in SHARED}
         for key in values:
             unused.pop(key, None)
@@ -256,13 +256,6 @@ def _settings(command: Any) -> dict[str, Setting]:
         for name in {parameter.name, *long}:
             found[name] = Setting(parameter, annotations[parameter.name])
     return found
-
-
-def _table_of(found: Mapping[str, Any], place: tuple[str, ...]) -> Mapping[str, Any]:
-    inner: Any = found
-    for name in place:
-        inner = inner.get(name, {})
-    return dict(inner)
 
 
 def _normal(key: str) -> str:

@@ -5,65 +5,54 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from prune_cli.cli import choices
 from prune_cli.cli.command import Stage, command
-from prune_cli.cli.groups import OwnFlags, Without, named
+from prune_cli.cli.groups import OwnFlags, Without, named, opt
 from prune_cli.cli.options.data import DATA, DataFlags
 from prune_cli.cli.options.methods import Arch, MethodFlags, WatchFlags
 from prune_cli.cli.options.runtime import RuntimeFlags, WorkFlags
 from prune_cli.core.launch import read_launch
+from prune_cli.methods.registry.lookup import EXPORTS
 
 
 class TrainingFlags(OwnFlags):
     """What is trained, on what and for how long."""
 
-    subset: Annotated[
-        str | None,
-        typer.Option("--subset", metavar="SELECTION", help="Selection manifest: train on its selected rows.", show_default="all rows"),
-    ] = None
-    recipe: Annotated[
-        str, typer.Option("--recipe", "--method", metavar="NAME", help="How to train.", autocompletion=choices.methods("recipe"))
-    ] = "standard"
+    subset: Annotated[str | None, opt("--subset", "SELECTION", "Selection manifest: train on its selected rows.", default="all rows")] = (
+        None
+    )
+    recipe: Annotated[str, opt("--recipe --method", "NAME", "How to train.", complete=choices.methods("recipe"))] = "standard"
     structure: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--structure",
-            metavar="NAME",
-            help="Prune the network while it trains: complexity_aware, or magnitude to compare with.",
-            show_default="it stays whole",
-            autocompletion=choices.methods("structure"),
+            "NAME",
+            "Prune the network while it trains: complexity_aware, or magnitude to compare with.",
+            default="it stays whole",
+            complete=choices.methods("structure"),
         ),
     ] = None
     arch: Arch = None
     init: Annotated[
         list[Path] | None,
-        typer.Option(
+        opt(
             "--init",
-            metavar="RUN",
-            help="Run folder whose network training begins from, as a warm-up; once more for a recipe's second network.",
-            show_default="weights from the seed",
+            "RUN",
+            "Run folder whose network training begins from, as a warm-up; once more for a recipe's second network.",
+            default="weights from the seed",
         ),
     ] = None
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Passes over the selection.", show_default="20")] = None
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="Steps, whatever is selected: comparable budgets.", show_default=False)
-    ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False
+    epochs: Annotated[int | None, opt("--epochs", "N", "Passes over the selection.", default="20", min=1)] = None
+    steps: Annotated[int | None, opt("--steps", "N", "Steps, whatever is selected: comparable budgets.", min=1)] = None
+    resume: Annotated[bool, opt("--resume", None, "Go on from the checkpoint of an interrupted run.")] = False
 
 
 class RecordFlags(OwnFlags):
     """What is written beside the network."""
 
-    save_dynamics: Annotated[bool, typer.Option("--save-dynamics", help="Keep what every pass said of every sample: dynamics.parquet.")] = (
-        False
-    )
+    save_dynamics: Annotated[bool, opt("--save-dynamics", None, "Keep what every pass said of every sample: dynamics.parquet.")] = False
     export: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--export", metavar="onnx", help="Also write the network as model.onnx.", show_default=False, autocompletion=choices.exports
-        ),
+        list[str] | None, opt("--export", "onnx", "Also write the network as model.onnx.", complete=choices.among(EXPORTS))
     ] = None
 
 

@@ -30,9 +30,7 @@ class Check:
     """One thing that was tried.
 
     Args:
-        name: what it is.
         verdict: ``failed`` where prune cannot work, ``note`` where it does with less.
-        found: what was found.
         cure: what to do, where something is to be done.
     """
 
@@ -78,17 +76,14 @@ def examine(progress: Progress = silent) -> Outcome:
         "extras": {name: _extra(name, needed) for name, needed in extras.items()},
         "environment": {k: v for k, v in sorted(os.environ.items()) if _SHOWN_VARIABLES.fullmatch(k)},
     }
-    checks = [_installation(required), *_packages(required, findings), _gpu(torch), *_folders(findings), _command()]
+    installed = Check("installation", "ok", f"{NAME} {__version__}")
+    if not required:
+        installed = Check("installation", "failed", f"no distribution {NAME} is installed here", f"pip install {NAME}")
+    checks = [installed, *_packages(required, findings), _gpu(torch), *_folders(findings), _command()]
     summary["checks"] = [dataclasses.asdict(check) for check in checks]
     summary["healthy"] = all(check.verdict != "failed" for check in checks)
     summary = _without_home(summary)
     return Outcome(summary=summary, results=_tables(summary), verdict=summary["healthy"])
-
-
-def _installation(required: list[Requirement]) -> Check:
-    if not required:
-        return Check("installation", "failed", f"no distribution {NAME} is installed here", f"pip install {NAME}")
-    return Check("installation", "ok", f"{NAME} {__version__}")
 
 
 def _packages(required: list[Requirement], findings: Findings) -> list[Check]:

@@ -3,62 +3,51 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from prune_cli.cli import choices
-from prune_cli.cli.groups import As, Flags
+from prune_cli.cli.groups import As, Flags, arg, opt
 from prune_cli.cli.options.texts import parse_allowance, parse_image_size
 from prune_cli.core.errors import InputError
 
 if TYPE_CHECKING:
     from prune_cli.io.manifests.data import DataOptions
 
-DATA = typer.Argument(metavar="DATA", help="Parquet file, folder of them, or - for standard input.", show_default=False)
+DATA = arg("DATA", "Parquet file, folder of them, or - for standard input.")
 
-EmbeddingColumn = Annotated[str, typer.Option("--embedding-column", metavar="NAME", help="Column with the vectors.")]
-MaxErrors = Annotated[
-    str, typer.Option("--max-errors", metavar="N|P%", help="How many bad rows the run may have."), As(read=parse_allowance)
-]
+EmbeddingColumn = Annotated[str, opt("--embedding-column", "NAME", "Column with the vectors.")]
+MaxErrors = Annotated[str, opt("--max-errors", "N|P%", "How many bad rows the run may have."), As(read=parse_allowance)]
 
 
 class IdColumns(Flags):
     """The columns that name a row and its class."""
 
-    id_column: Annotated[str, typer.Option("--id-column", metavar="NAME", help="Column with the ids.")] = "id"
-    label_column: Annotated[str, typer.Option("--label-column", metavar="NAME", help="Column with the labels.")] = "label"
+    id_column: Annotated[str, opt("--id-column", "NAME", "Column with the ids.")] = "id"
+    label_column: Annotated[str, opt("--label-column", "NAME", "Column with the labels.")] = "label"
 
 
 class DataFlags(IdColumns):
     """Where a data manifest's columns and images are, which of its rows are read, and how many bad ones it may have."""
 
-    image_column: Annotated[str, typer.Option("--image-column", metavar="NAME", help="Column with the images.")] = "image"
+    image_column: Annotated[str, opt("--image-column", "NAME", "Column with the images.")] = "image"
     embedding_column: EmbeddingColumn = "embedding"
     input: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--input",
-            metavar="image|embedding",
-            help="Which to use where both are there.",
-            show_default="image",
-            autocompletion=choices.inputs,
+            "image|embedding",
+            "Which to use where both are there.",
+            default="image",
+            complete=choices.among(("image", "embedding")),
         ),
     ] = None
     root: Annotated[
-        Path | None,
-        typer.Option(
-            "--root", metavar="DIR", help="Folder that image paths are relative to; nothing outside is opened.", show_default="the file's"
-        ),
+        Path | None, opt("--root", "DIR", "Folder that image paths are relative to; nothing outside is opened.", default="the file's")
     ] = None
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Only rows whose 'split' column says so.", show_default=False)
-    ] = None
-    max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, metavar="N", help="Larger images are bad rows, unopened.")] = 100_000_000
-    true_label_column: Annotated[str, typer.Option("--true-label-column", metavar="NAME", help="Column with the known true labels.")] = (
-        "true_label"
-    )
+    split: Annotated[str | None, opt("--split", "NAME", "Only rows whose 'split' column says so.")] = None
+    max_pixels: Annotated[int, opt("--max-pixels", "N", "Larger images are bad rows, unopened.", min=1)] = 100_000_000
+    true_label_column: Annotated[str, opt("--true-label-column", "NAME", "Column with the known true labels.")] = "true_label"
     image_size: Annotated[
         str | None,
-        typer.Option("--image-size", metavar="N|HxW", help="Resize images (shorter side, then centre crop).", show_default="as they are"),
+        opt("--image-size", "N|HxW", "Resize images (shorter side, then centre crop).", default="as they are"),
         As(read=parse_image_size),
     ] = None
     max_errors: MaxErrors = "0"

@@ -3,22 +3,14 @@
 from functools import partial
 from typing import Annotated
 
-import typer
-
 from prune_cli.cli import choices
-from prune_cli.cli.groups import As, Flags
+from prune_cli.cli.groups import As, Flags, opt
 from prune_cli.cli.options.data import EmbeddingColumn, IdColumns, MaxErrors
 from prune_cli.cli.options.texts import parse_numbers
 
 Arch = Annotated[
     str | None,
-    typer.Option(
-        "--arch",
-        metavar="NAME[:WIDTH]",
-        help="Network and width of its first layer.",
-        show_default="resnet9:16, or mlp",
-        autocompletion=choices.architectures,
-    ),
+    opt("--arch", "NAME[:WIDTH]", "Network and width of its first layer.", default="resnet9:16, or mlp", complete=choices.architectures),
     As("architecture"),
 ]
 
@@ -27,43 +19,32 @@ class MethodFlags(Flags):
     """Parameters of the method."""
 
     param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-p", "--param", metavar="NAME=VALUE", help="A parameter of the method; repeatable. See --list-methods.", show_default=False
-        ),
-        As("params"),
+        list[str] | None, opt("-p --param", "NAME=VALUE", "A parameter of the method; repeatable. See --list-methods."), As("params")
     ] = None
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset", metavar="NAME", help="The parameters of a published table.", show_default=False, autocompletion=choices.presets
-        ),
-    ] = None
+    preset: Annotated[str | None, opt("--preset", "NAME", "The parameters of a published table.", complete=choices.presets)] = None
 
 
 class WatchFlags(Flags):
     """What is kept and told of a training while it runs."""
 
-    checkpoint_seconds: Annotated[
-        float, typer.Option("--checkpoint-seconds", min=0, metavar="S", help="Time between checkpoints of a training.")
-    ] = 60.0
+    checkpoint_seconds: Annotated[float, opt("--checkpoint-seconds", "S", "Time between checkpoints of a training.", min=0)] = 60.0
     report_to: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--report-to",
-            metavar="tensorboard[:DIR]",
-            help="Also write the history as TensorBoard events while it trains.",
-            show_default=False,
-            autocompletion=choices.reports,
+            "tensorboard[:DIR]",
+            "Also write the history as TensorBoard events while it trains.",
+            complete=choices.among(("tensorboard",)),
         ),
     ] = None
 
 
 PerClass = Annotated[
     bool | None,
-    typer.Option(
+    opt(
         "--per-class/--no-per-class",
-        help="Choose inside each class, so that all keep their share, or among all rows; as the method was published if not given.",
+        None,
+        "Choose inside each class, so that all keep their share, or among all rows; as the method was published if not given.",
     ),
 ]
 
@@ -71,20 +52,9 @@ PerClass = Annotated[
 class VectorFlags(Flags):
     """What is known of the rows beside their scores."""
 
-    features: Annotated[
-        str | None,
-        typer.Option(
-            "--features", metavar="FILE", help="Vectors of the rows, joined by id, for methods that need them.", show_default=False
-        ),
-    ] = None
+    features: Annotated[str | None, opt("--features", "FILE", "Vectors of the rows, joined by id, for methods that need them.")] = None
     probabilities: Annotated[
-        str | None,
-        typer.Option(
-            "--probabilities",
-            metavar="FILE",
-            help="Class probabilities of the rows, where the features' file has none.",
-            show_default=False,
-        ),
+        str | None, opt("--probabilities", "FILE", "Class probabilities of the rows, where the features' file has none.")
     ] = None
 
 
@@ -93,31 +63,27 @@ class BudgetFlags(Flags):
 
     fraction: Annotated[
         str | None,
-        typer.Option("--fraction", metavar="F[,F]", help="Share KEPT, above 0 and at most 1.", show_default=False),
+        opt("--fraction", "F[,F]", "Share KEPT, above 0 and at most 1."),
         As("fractions", partial(parse_numbers, option="--fraction", kind=float)),
     ] = None
     count: Annotated[
-        str | None,
-        typer.Option("--count", metavar="N[,N]", help="Rows kept.", show_default=False),
-        As("counts", partial(parse_numbers, option="--count", kind=int)),
+        str | None, opt("--count", "N[,N]", "Rows kept."), As("counts", partial(parse_numbers, option="--count", kind=int))
     ] = None
 
 
 class ChoiceFlags(Flags):
     """Which rows may be kept, which way scores go, and what is written of the others."""
 
-    drop: Annotated[str | None, typer.Option("--drop", metavar="FILE", help="Ids that must not be kept.", show_default=False)] = None
+    drop: Annotated[str | None, opt("--drop", "FILE", "Ids that must not be kept.")] = None
     direction: Annotated[
-        list[str] | None,
-        typer.Option("--direction", metavar="NAME=harder|easier", help="What a high value of a foreign score means.", show_default=False),
-        As("directions"),
+        list[str] | None, opt("--direction", "NAME=harder|easier", "What a high value of a foreign score means."), As("directions")
     ] = None
-    selected_only: Annotated[bool, typer.Option("--selected-only", help="Write the kept rows alone.")] = False
+    selected_only: Annotated[bool, opt("--selected-only", None, "Write the kept rows alone.")] = False
 
 
 class ScoreColumns(IdColumns):
     """The columns of scores and vectors, and how many bad rows they may have."""
 
     embedding_column: EmbeddingColumn = "embedding"
-    prob_column: Annotated[str, typer.Option("--prob-column", metavar="NAME", help="Column with the probabilities, one a class.")] = "prob"
+    prob_column: Annotated[str, opt("--prob-column", "NAME", "Column with the probabilities, one a class.")] = "prob"
     max_errors: MaxErrors = "0"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from prune_cli.cli import choices
-from prune_cli.cli.groups import As, Flags
+from prune_cli.cli.groups import As, Flags, opt
 from prune_cli.cli.options.texts import parse_limit
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import ENGINES, Runtime
@@ -16,31 +16,25 @@ class OutputFlags(Flags):
     """Where the result goes, and whether it is made."""
 
     output: Annotated[
-        str | None,
-        typer.Option(
-            "-o", "--output", metavar="PATH", help="Where the result goes; - is standard output.", show_default="from the input's name"
-        ),
+        str | None, opt("-o --output", "PATH", "Where the result goes; - is standard output.", default="from the input's name")
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False
-    plan: Annotated[bool, typer.Option("--plan", help="Print rows, passes, peak memory, disk and algorithm, then stop.")] = False
+    force: Annotated[bool, opt("--force", None, "Replace an existing output.")] = False
+    plan: Annotated[bool, opt("--plan", None, "Print rows, passes, peak memory, disk and algorithm, then stop.")] = False
 
 
 class WorkFlags(OutputFlags):
     """The same of a command that goes on where it was killed."""
 
     work_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--work-dir", metavar="DIR", help="Keeps finished blocks for a re-run after a kill.", show_default="beside the output"
-        ),
+        Path | None, opt("--work-dir", "DIR", "Keeps finished blocks for a re-run after a kill.", default="beside the output")
     ] = None
 
 
 class PrintFlags(Flags):
     """What is printed; every command has these."""
 
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on standard output.")] = False
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Results and errors alone.")] = False
+    json: Annotated[bool, opt("--json", None, "Print the summary as one JSON object on standard output.")] = False
+    quiet: Annotated[bool, opt("-q --quiet", None, "Results and errors alone.")] = False
     verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="More; -vv shows tracebacks.", show_default=False)] = 0
 
     @property
@@ -49,32 +43,31 @@ class PrintFlags(Flags):
         return -1 if self.quiet else self.verbose
 
 
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, metavar="N", help="Samples a step.", show_default="the method's")]
+BatchSize = Annotated[int | None, opt("--batch-size", "N", "Samples a step.", default="the method's", min=1)]
 
-Workers = Annotated[
-    int, typer.Option("--workers", min=0, metavar="N", help="Processes or threads that decode, or compute blocks of work; 0 is one a core.")
-]
+Workers = Annotated[int, opt("--workers", "N", "Processes or threads that decode, or compute blocks of work; 0 is one a core.", min=0)]
 
 
 class RuntimeFlags(Flags):
     """The machine, the precision and the seed of a run."""
 
-    device: Annotated[
-        str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:1", help="Where it runs.", autocompletion=choices.devices)
-    ] = "auto"
+    device: Annotated[str, opt("--device", "auto|cpu|cuda|cuda:1", "Where it runs.", complete=choices.among(("auto", "cpu", "cuda")))] = (
+        "auto"
+    )
     precision: Annotated[
         str,
-        typer.Option(
-            "--precision", metavar="NAME", help="float32, float64 or bfloat16, as the method takes.", autocompletion=choices.precisions
+        opt(
+            "--precision",
+            "NAME",
+            "float32, float64 or bfloat16, as the method takes.",
+            complete=choices.among(("auto", "float32", "float64", "bfloat16")),
         ),
     ] = "auto"
     workers: Workers = 0
     memory_limit: Annotated[
-        str | None,
-        typer.Option("--memory-limit", metavar="SIZE", help="Memory the run may use, as 4GiB.", show_default="3/4 of what is free"),
-        As(read=parse_limit),
+        str | None, opt("--memory-limit", "SIZE", "Memory the run may use, as 4GiB.", default="3/4 of what is free"), As(read=parse_limit)
     ] = None
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="INT", help="Seed of every random draw.")] = 0
+    seed: Annotated[int, opt("--seed", "INT", "Seed of every random draw.", min=0)] = 0
     batch_size: BatchSize = None
 
     def runtime(self, **more: Any) -> Runtime:
@@ -87,18 +80,10 @@ class BlockFlags(RuntimeFlags):
 
     engine: Annotated[
         str,
-        typer.Option(
-            "--engine",
-            metavar="local|ray",
-            help="Where blocks of work run: here, or on a Ray cluster (extra ray).",
-            autocompletion=choices.engines,
-        ),
+        opt("--engine", "local|ray", "Where blocks of work run: here, or on a Ray cluster (extra ray).", complete=choices.among(ENGINES)),
     ] = "local"
     address: Annotated[
-        str | None,
-        typer.Option(
-            "--address", metavar="HOST:PORT", help="The Ray cluster to join.", show_default="RAY_ADDRESS, else one of this machine alone"
-        ),
+        str | None, opt("--address", "HOST:PORT", "The Ray cluster to join.", default="RAY_ADDRESS, else one of this machine alone")
     ] = None
 
     def runtime(self, **more: Any) -> Runtime:

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from prune_cli.core.errors import InputError, NumericalError
+from prune_cli.core.launch import ALONE
 from prune_cli.core.runtime import Runtime
 from prune_cli.engines.processes import map_jobs
 from prune_cli.io.manifests.data import DataOptions
@@ -39,7 +40,6 @@ class Cell:
     """One training of a comparison.
 
     Args:
-        subset: name of what is trained on.
         file: the selection, or None for all rows.
         digest: of the rows that are trained on.
         budget: ``steps`` or ``epochs``.
@@ -59,26 +59,14 @@ class CellSettings:
     """What all cells of a comparison share.
 
     Args:
-        data, test: what is trained and tested on.
-        recipe, structure, architecture, params, preset: as in `TrainOptions`.
-        runtime: without the seed, which is each cell's own.
-        checkpoint_seconds: time between checkpoints.
+        training: without rows, budget and seed, which are each cell's own.
         identity: everything but the cell itself that its numbers depend on.
         few: a selection of a few rows, trained on once in every process: libraries get ready in the first steps, and no cell
             should pay for that in seconds.
-        work: folder of the comparison.
-        keep_runs: leave the run folders there.
     """
 
-    data: DataOptions
+    training: TrainOptions
     test: DataOptions
-    recipe: str
-    structure: str | None
-    architecture: str | None
-    params: tuple[str, ...]
-    preset: str | None
-    runtime: Runtime
-    checkpoint_seconds: float
     identity: Mapping[str, Any]
     few: str
     work: Path
@@ -95,7 +83,6 @@ class CellResult:
         seconds: of the training, without reading data.
         flops: of the training: three forward passes a sample presented.
         steps, samples: optimiser steps, and samples presented.
-        test_samples: how many were tested.
         smallest_class: how many of the class with the fewest.
     """
 
@@ -181,15 +168,14 @@ def run_cell(cell: Cell, settings: CellSettings) -> CellResult:
     path.parent.mkdir(parents=True, exist_ok=True)
     run = settings.work / "runs" / path.stem
     run.parent.mkdir(exist_ok=True)
-    runtime = dataclasses.replace(settings.runtime, seed=cell.seed)
+    training = _training(cell, settings)
     try:
-        train(dataclasses.replace(_training(cell, settings), output=str(run), resume=True))
+        train(dataclasses.replace(training, output=str(run), resume=True))
     except NumericalError as error:
         raise NumericalError(f"{cell.subset}, seed {cell.seed}: {error.message}", error.cure) from error
     report = run.with_name(f"{run.name}.evaluate.parquet")
-    tested = evaluate(
-        EvaluateOptions(run, dataclasses.replace(settings.test, max_errors=_EVERY_ROW), output=str(report), force=True, runtime=runtime)
-    )
+    test = dataclasses.replace(settings.test, max_errors=_EVERY_ROW)
+    tested = evaluate(EvaluateOptions(run, test, output=str(report), force=True, runtime=training.runtime))
     result = _result(run, report, int(tested.summary["rows_out"]))
     with atomic_file(path) as file:
         file.write(json.dumps(dataclasses.asdict(result), sort_keys=True, allow_nan=False).encode())
@@ -201,19 +187,10 @@ def run_cell(cell: Cell, settings: CellSettings) -> CellResult:
 
 
 def _training(cell: Cell, settings: CellSettings) -> TrainOptions:
-    return TrainOptions(
-        dataclasses.replace(settings.data, max_errors=_EVERY_ROW),
-        subset=cell.file,
-        recipe=settings.recipe,
-        structure=settings.structure,
-        architecture=settings.architecture,
-        epochs=cell.amount if cell.budget == "epochs" else None,
-        steps=cell.amount if cell.budget == "steps" else None,
-        checkpoint_seconds=settings.checkpoint_seconds,
-        params=settings.params,
-        preset=settings.preset,
-        runtime=dataclasses.replace(settings.runtime, seed=cell.seed),
-    )
+    shared = settings.training
+    data, runtime = dataclasses.replace(shared.data, max_errors=_EVERY_ROW), dataclasses.replace(shared.runtime, seed=cell.seed)
+    amount: dict[str, Any] = {cell.budget: cell.amount}
+    return dataclasses.replace(shared, data=data, subset=cell.file, runtime=runtime, **amount)
 
 
 @functools.cache
@@ -256,25 +233,19 @@ def _result(run: Path, report: Path, test_samples: int) -> CellResult:
 
 
 def _settings(stated: Mapping[str, Any]) -> CellSettings:
-    return CellSettings(
-        **{
-            **stated,
-            "data": _data_options(stated["data"]),
-            "test": _data_options(stated["test"]),
-            "params": tuple(stated["params"]),
-            "runtime": Runtime(**stated["runtime"]),
-            "work": Path(stated["work"]),
-        }
-    )
+    training = stated["training"] | {
+        "data": _data_options(stated["training"]["data"]),
+        "params": tuple(stated["training"]["params"]),
+        "runtime": Runtime(**stated["training"]["runtime"]),
+        "init": (),
+        "export": (),
+        "launch": ALONE,
+    }
+    test, work = _data_options(stated["test"]), Path(stated["work"])
+    return CellSettings(**{**stated, "training": TrainOptions(**training), "test": test, "work": work})
 
 
 def _data_options(stated: Mapping[str, Any]) -> DataOptions:
-    size = stated["image_size"]
-    return DataOptions(
-        **{
-            **stated,
-            "root": None if stated["root"] is None else Path(stated["root"]),
-            "image_size": None if size is None else (size[0], size[1]),
-            "max_errors": ErrorAllowance(**stated["max_errors"]),
-        }
-    )
+    root, size, allowed = (stated[name] for name in ("root", "image_size", "max_errors"))
+    read = {"root": root and Path(root), "image_size": size and tuple(size), "max_errors": ErrorAllowance(**allowed)}
+    return DataOptions(**{**stated, **read})

@@ -24,15 +24,25 @@ from prune_cli.methods.evidence import Gate, parse_gate
 from prune_cli.stages.compare.cells import Cell, CellResult, CellSettings, cell_path, run_cells
 from prune_cli.stages.compare.costs import Spent, costs_of, read_costs
 from prune_cli.stages.compare.findings import OTHERS, SHARES, Findings, Judged, judge
-from prune_cli.stages.compare.inputs import Sets, at_hand, open_sets, verify_rows
-from prune_cli.stages.compare.jobs import check_jobs, jobs_at_a_time, one_training, plan_figures, steps_of
+from prune_cli.stages.compare.inputs import (
+    Sets,
+    at_hand,
+    check_jobs,
+    jobs_at_a_time,
+    one_training,
+    open_sets,
+    plan_figures,
+    steps_of,
+    verify_rows,
+)
 from prune_cli.stages.compare.options import CompareOptions, budgets_of, check_options, check_params, seeds_of, split_params
 from prune_cli.stages.compare.output import report_rows, summary, tables
-from prune_cli.stages.compare.subsets import FULL, Grid, Subset, SubsetMaker
+from prune_cli.stages.compare.subsets import FULL, Subset, SubsetMaker
 from prune_cli.stages.evaluate.relabels import wrong_labels
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.select.request import row_count
 from prune_cli.stages.train.command import PACKAGES as TRAIN_PACKAGES
+from prune_cli.stages.train.options import TrainOptions
 
 PACKAGES = (*TRAIN_PACKAGES, "torchmetrics", "scipy")
 
@@ -47,8 +57,6 @@ class Asked:
     Args:
         train_params: assignments of the training.
         grid_params: selection method -> assignments.
-        gates: claims to be judged.
-        spent: what commands before this one cost.
     """
 
     options: CompareOptions
@@ -106,18 +114,18 @@ def compare(options: CompareOptions, progress: Progress = silent) -> Outcome:
         outcome.outputs = [output]
         outcome.warnings = [*errors, *unused, *_doubts(judged, options)]
         outcome.tables = tables(found, judged)
-        outcome.verdict = all(_holds(one, options) for one in judged)
-        outcome.summary = {
-            "command": "compare",
-            "output": output,
+        passing = {"passed"} if options.undecided != "pass" else {"passed", "undecided"}
+        outcome.verdict = all(one.ruling.state in passing for one in judged)
+        outcome.summary = watch.summary(
+            "compare",
+            output=output,
             **provenance.rows,
-            "trainings": len({cell_path(settings, cell) for cells in trials.values() for cell in cells}),
-            "seeds": options.seeds,
-            "verdict": outcome.verdict if judged else None,
+            trainings=len({cell_path(settings, cell) for cells in trials.values() for cell in cells}),
+            seeds=options.seeds,
+            verdict=outcome.verdict if judged else None,
             **summary(found, judged),
-            "device": device_name(options.runtime.device),
-            **watch.figures(),
-        }
+            device=device_name(options.runtime.device),
+        )
     return outcome
 
 
@@ -153,18 +161,7 @@ def _working_in(work: Path, options: CompareOptions) -> Iterator[int]:
 def _subsets(options: CompareOptions, maker: SubsetMaker, params: Mapping[str, tuple[str, ...]]) -> list[Subset]:
     """Return what is compared, the baselines last: random ones for every number of rows, all rows once."""
     if options.methods:
-        grid = Grid(
-            options.files,
-            tuple(m for m in options.methods if m not in options.baselines),
-            options.fractions,
-            options.keys,
-            options.features,
-            options.probabilities,
-            params,
-            options.per_class,
-            options.directions,
-        )
-        subsets = maker.grid(grid)
+        subsets = maker.grid(options, params)
         counts = [s.rows for s in subsets] or [row_count(f, int(maker.good.sum())) for f in options.fractions]
     else:
         subsets = maker.given(options.files)
@@ -188,21 +185,17 @@ def _trials(options: CompareOptions, subsets: Sequence[Subset], rows: int) -> Tr
 def _cell_settings(asked: Asked, sets: Sets, architecture: str, few: str, work: Path) -> CellSettings:
     """Return what all trainings share."""
     options = asked.options
-    return CellSettings(
+    training = TrainOptions(
         options.data,
-        options.test,
-        options.recipe,
-        options.structure,
-        architecture,
-        asked.train_params,
-        options.preset,
-        dataclasses.replace(options.runtime, seed=0),
-        options.checkpoint_seconds,
-        _identity(asked, sets, architecture),
-        few,
-        work,
-        options.keep_runs,
+        recipe=options.recipe,
+        structure=options.structure,
+        architecture=architecture,
+        checkpoint_seconds=options.checkpoint_seconds,
+        params=asked.train_params,
+        preset=options.preset,
+        runtime=dataclasses.replace(options.runtime, seed=0),
     )
+    return CellSettings(training, options.test, _identity(asked, sets, architecture), few, work, options.keep_runs)
 
 
 def _train(trials: Trials, settings: CellSettings, jobs: int, descriptor: int, progress: Progress) -> dict[Cell, CellResult]:
@@ -210,13 +203,10 @@ def _train(trials: Trials, settings: CellSettings, jobs: int, descriptor: int, p
     threads = None
     if jobs > 1:
         threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-        workers = settings.runtime.workers or threads
-        settings = dataclasses.replace(
-            settings,
-            runtime=dataclasses.replace(settings.runtime, workers=workers),
-            data=at_hand(settings.data, settings.work / "data"),
-            test=at_hand(settings.test, settings.work / "test"),
-        )
+        training, work = settings.training, settings.work
+        runtime = dataclasses.replace(training.runtime, workers=training.runtime.workers or threads)
+        training = dataclasses.replace(training, runtime=runtime, data=at_hand(training.data, work / "data"))
+        settings = dataclasses.replace(settings, training=training, test=at_hand(settings.test, work / "test"))
     # seed by seed: what is compared in pairs is trained near one another, whatever else the machine does meanwhile
     everything = [cell for of_seed in zip(*trials.values(), strict=True) for cell in of_seed]
     done = run_cells(
@@ -274,11 +264,6 @@ def _provenance(asked: Asked, identity: Mapping[str, Any], sets: Sets, selection
         packages=PACKAGES,
         rows={"rows_in": len(sets.dataset), "rows_out": int(good.sum()), "rows_bad": int((~good).sum())},
     )
-
-
-def _holds(one: Judged, options: CompareOptions) -> bool:
-    """Return whether a gate lets the comparison pass."""
-    return one.ruling.state == "passed" or (one.ruling.state == "undecided" and options.undecided == "pass")
 
 
 def _doubts(judged: Sequence[Judged], options: CompareOptions) -> list[str]:

@@ -27,7 +27,6 @@ class Spent:
         command: ``score``, ``select``, ``train``.
         outputs: name of each file it wrote -> its columns, or None where the file is gone.
         inputs: names of the files these were made from, so far as they can be looked up.
-        seconds: that it took.
         flops: of its work, or None where it did not say.
     """
 
@@ -83,7 +82,6 @@ def cost_of(
     Args:
         inputs: names of the files it was made from, its own among them.
         columns: that it went by.
-        spent: what is known.
         select_seconds: of selecting, where the comparison did it.
     Returns:
         Cost, or None where nothing is known of what was before selecting.

@@ -129,7 +129,7 @@ def tables(found: Findings, judged: Sequence[Judged]) -> dict[str, list[list[str
                 noise = noise_share(found.wrong_n, next(iter(subset.masks.values())))
                 row.append("" if noise is None else f"{noise:.1%}")
             rows.append(row)
-        shown[f"test accuracy in percent, {len(found.seeds)} seed(s), {_equal(budget)}"] = rows
+        shown[f"test accuracy in percent, {len(found.seeds)} seed(s), equal {budget}"] = rows
     paying = [["trained on", "equal", "scoring s", "selecting s", "a training s", "all data s", "pays from", "by FLOPs"]]
     for budget in found.budgets:
         paying += [paid for s in found.subsets if (paid := _paying_row(found, s, budget)) is not None]
@@ -149,10 +149,6 @@ def summary(found: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
         {"gate": j.gate.text, "subset": j.subset, "budget": j.budget, "state": j.ruling.state, "difference": j.ruling.interval.mean}
         for j in judged
     ]
-    return {"gates": gates, "results": _results(found)}
-
-
-def _results(found: Findings) -> list[dict[str, Any]]:
     said = []
     for subset in found.subsets:
         for budget in found.budgets:
@@ -167,7 +163,7 @@ def _results(found: Findings) -> list[dict[str, Any]]:
                 one |= dataclasses.asdict(cost)
                 one["break_even_trainings"] = break_even(found, subset, budget)
             said.append(one)
-    return said
+    return {"gates": gates, "results": said}
 
 
 def _paying_row(found: Findings, subset: Subset, budget: str) -> list[str] | None:
@@ -186,10 +182,6 @@ def _paying_row(found: Findings, subset: Subset, budget: str) -> list[str] | Non
 def _figures(interval: Interval) -> dict[str, Any]:
     std = None if math.isnan(interval.std) else interval.std
     return {"accuracy": interval.mean, "std": std, **bounds(interval)}
-
-
-def _equal(budget: str) -> str:
-    return {"steps": "equal steps", "epochs": "equal epochs"}[budget]
 
 
 def _points(mean: float, std: float) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,9 @@ from prune_cli.io.stores.locations import STDIN, is_remote, name_of
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.stages.select.command import select
 from prune_cli.stages.select.request import SelectOptions
+
+if TYPE_CHECKING:
+    from prune_cli.stages.compare.options import CompareOptions
 
 FULL = "full"
 BASELINES: Mapping[str, str] = {
@@ -71,39 +75,12 @@ class Subset:
         return int(next(iter(self.masks.values())).sum())
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Selections that the comparison makes itself.
-
-    Args:
-        scores: score manifests of the data.
-        methods: as the user named them.
-        fractions: shares kept.
-        keys: score columns that methods which go by one go by; none: the only one there, or what ``params`` say.
-        features, probabilities: as in `SelectOptions`.
-        params: assignments by method.
-        per_class: as in `SelectOptions`.
-        directions: as in `SelectOptions`.
-    """
-
-    scores: tuple[str, ...]
-    methods: tuple[str, ...]
-    fractions: tuple[float, ...]
-    keys: tuple[str, ...] = ()
-    features: str | None = None
-    probabilities: str | None = None
-    params: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    per_class: bool | None = None
-    directions: tuple[str, ...] = ()
-
-
 class SubsetMaker:
     """Makes the subsets of one comparison.
 
     Args:
         good: (N,) bool, rows that can be trained on.
         work: folder that the selections made here are kept in.
-        runtime: device and memory.
     """
 
     def __init__(self, dataset: Dataset, good: np.ndarray, seeds: Sequence[int], work: Path, runtime: Runtime, progress: Progress) -> None:
@@ -157,23 +134,27 @@ class SubsetMaker:
             )
         return found
 
-    def grid(self, grid: Grid) -> list[Subset]:
-        """Return every method at every fraction, selected now unless that was done.
+    def grid(self, options: CompareOptions, params: Mapping[str, tuple[str, ...]]) -> list[Subset]:
+        """Return every method that is no baseline at every fraction, selected now unless that was done.
 
+        Args:
+            params: assignments by method.
         Raises:
             InputError: see `select`.
         """
         found = []
-        for name in grid.methods:
+        for name in options.methods:
+            if name in options.baselines:
+                continue
             method = find_method("selection", name)
-            keys: Sequence[str | None] = grid.keys if grid.keys and "score" in method.uses else (None,)
+            keys: Sequence[str | None] = options.keys if options.keys and "score" in method.uses else (None,)
             for key in keys:
                 seeds = self._seeds if method.seeded else self._seeds[:1]
-                made = {seed: self._selected(grid, name, key, seed) for seed in seeds}
+                made = {seed: self._selected(options, params.get(name, ()), name, key, seed) for seed in seeds}
                 files = {seed: made.get(seed, made[seeds[0]]) for seed in self._seeds}
                 used = files[seeds[0]]["key"]
                 label = f"{name}({used})" if used is not None else name
-                for number, fraction in enumerate(grid.fractions):
+                for number, fraction in enumerate(options.fractions):
                     found.append(
                         self._subset(
                             f"{label}@{fraction:.6g}",
@@ -184,7 +165,7 @@ class SubsetMaker:
                             select_seconds=float(np.mean([files[seed]["seconds"] for seed in seeds])),
                         )
                     )
-        for file in (*grid.scores, grid.features, grid.probabilities):
+        for file in (*options.files, options.features, options.probabilities):
             if file is not None:
                 self.inputs += [i for i in ParquetSource(file).inputs if i not in self.inputs]
         return found
@@ -211,16 +192,16 @@ class SubsetMaker:
             for number in range(len(wanted))
         ]
 
-    def _selected(self, grid: Grid, name: str, key: str | None, seed: int) -> Mapping[str, Any]:
+    def _selected(self, asked: CompareOptions, params: tuple[str, ...], name: str, key: str | None, seed: int) -> Mapping[str, Any]:
         uses = find_method("selection", name).uses
-        features = grid.features if "features" in uses else None
-        probabilities = grid.probabilities if "probabilities" in uses else None
-        sources = [ParquetSource(file) for file in (*grid.scores, features, probabilities) if file is not None]
+        features = asked.features if "features" in uses else None
+        probabilities = asked.probabilities if "probabilities" in uses else None
+        sources = [ParquetSource(file) for file in (*asked.files, features, probabilities) if file is not None]
         columns, theirs = sources[0].schema.names, self._dataset.options
         options = SelectOptions(
-            grid.scores, method=name, fractions=grid.fractions, features=features, probabilities=probabilities,
-            params=(*grid.params.get(name, ()), *((f"key={key}",) if key is not None else ())),
-            per_class=grid.per_class, directions=grid.directions,
+            asked.files, method=name, fractions=asked.fractions, features=features, probabilities=probabilities,
+            params=(*params, *((f"key={key}",) if key is not None else ())),
+            per_class=asked.per_class, directions=asked.directions,
             id_column=ID if ID in columns else theirs.id_column,
             label_column="label" if "label" in columns else theirs.label_column,
             runtime=dataclasses.replace(self._runtime, seed=seed),
@@ -232,27 +213,19 @@ class SubsetMaker:
         """Return what a selection gave, kept as ``made.json`` beside its files once all of them are there."""
         folder = self._work / hashlib.sha256("\n".join(identity).encode()).hexdigest()[:32]
         note = folder / "made.json"
-        try:
-            return self._found(json.loads(note.read_text()), folder)
-        except (OSError, ValueError):
+        made: dict[str, Any] | None = None
+        with contextlib.suppress(OSError, ValueError):
+            made = json.loads(note.read_text())
+        if made is None:
             folder.mkdir(parents=True, exist_ok=True)
-        base = str(folder / "selection.parquet")
-        with guarding(()):  # files of the comparison's own, which it reads afterwards
-            outcome = select(dataclasses.replace(options, output=base, force=True), self._progress)
-        stated = read_provenance(ParquetSource(outcome.outputs[0]).schema) or {}
-        made = {
-            "outputs": [Path(output).name for output in outcome.outputs],
-            "key": outcome.summary["key"],
-            "tie": outcome.summary["tie"],
-            "seconds": outcome.summary["seconds"],
-            "inputs": [i["name"] for i in stated.get("inputs", [])],
-        }
-        with atomic_file(note) as file:
-            file.write(json.dumps(made, sort_keys=True).encode())
-        return self._found(made, folder)
-
-    @staticmethod
-    def _found(made: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+            base = str(folder / "selection.parquet")
+            with guarding(()):  # files of the comparison's own, which it reads afterwards
+                outcome = select(dataclasses.replace(options, output=base, force=True), self._progress)
+            stated = read_provenance(ParquetSource(outcome.outputs[0]).schema) or {}
+            made = {name: outcome.summary[name] for name in ("key", "tie", "seconds")}
+            made |= {"outputs": [Path(o).name for o in outcome.outputs], "inputs": [i["name"] for i in stated.get("inputs", [])]}
+            with atomic_file(note) as file:
+                file.write(json.dumps(made, sort_keys=True).encode())
         return {**made, "outputs": [str(folder / name) for name in made["outputs"]]}
 
     def _subset(self, name: str, method: str, files: Mapping[int, str], **more: Any) -> Subset:

@@ -76,7 +76,9 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
     ledger = Ledger()
     ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
     inputs = dataset.load_inputs(ledger, workers=options.runtime.worker_count(), channels=channels, as_float32=True, progress=progress)
-    _check_shape(inputs.shape, options, run)
+    if list(inputs.shape[1:]) != list(run.model["input_size"]):
+        has = f"{options.data.location} has inputs of shape {list(inputs.shape[1:])}"
+        raise InputError(f"{has}, {options.run} was trained on {run.model['input_size']}", "test on data of the same shape")
     good = ledger.good(len(dataset))
     kept = np.flatnonzero(good)
     inputs = drop_rows(inputs, good)
@@ -102,9 +104,7 @@ def evaluate(options: EvaluateOptions, progress: Progress = silent) -> Outcome:
         headline[metric] = value
     write_table(output, report.table(), provenance)
     outcome.outputs = [output]
-    outcome.summary = {
-        "command": "evaluate", "output": output, "run": str(options.run), **counts, **headline, **watch.figures(),
-    }  # fmt: skip
+    outcome.summary = watch.summary("evaluate", output=output, run=str(options.run), **counts, **headline)
     outcome.tables = _tables(report, headline, _shown_names(run))
     return outcome
 
@@ -116,14 +116,6 @@ def _recoded(labels: Labels, run: FinishedRun, data: DataOptions) -> Labels:
 
 def _shown_names(run: FinishedRun) -> list[str]:
     return list(run.model["class_names"]) if run.model["class_names"] else [str(c) for c in run.model["classes"]]
-
-
-def _check_shape(shape: tuple[int, ...], options: EvaluateOptions, run: FinishedRun) -> None:
-    if list(shape[1:]) != list(run.model["input_size"]):
-        raise InputError(
-            f"{options.data.location} has inputs of shape {list(shape[1:])}, {options.run} was trained on {run.model['input_size']}",
-            "test on data of the same shape",
-        )
 
 
 def _plan(run: FinishedRun, dataset: Dataset) -> dict[str, Any]:

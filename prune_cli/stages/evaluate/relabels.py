@@ -12,7 +12,7 @@ import pyarrow as pa
 from prune_cli.core.errors import InputError
 from prune_cli.io.ids.columns import Labels, locate, read_ids, read_labels
 from prune_cli.io.manifests.relabels import GIVEN, read_relabels
-from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.io.parquet.provenance import Provenance, row_counts
 from prune_cli.io.parquet.tables import ParquetSource, write_batches
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
@@ -91,47 +91,25 @@ def relabel(options: RelabelOptions) -> Outcome:
     cleaned = Labels(codes_n, labels.classes, labels.names, labels.type).values()
     output = options.output or f"{source.stem}.cleaned.parquet"
     if options.plan:
-        size = source.nbytes
-        return plan_outcome(
-            "manifest merge",
-            {
-                "rows": len(ids),
-                "passes_over_data": 1,
-                "algorithm": "labels replaced by id",
-                "peak_memory_bytes": 200 * 2**20 + 200 * len(ids),
-                "disk_bytes": size,
-            },
-        )
+        figures = {
+            "rows": len(ids),
+            "passes_over_data": 1,
+            "algorithm": "labels replaced by id",
+            "peak_memory_bytes": 200 * 2**20 + 200 * len(ids),
+            "disk_bytes": source.nbytes,
+        }
+        return plan_outcome("manifest merge", figures)
     check_output(output, options.force)
     fields = list(source.schema)
     schema = pa.schema([*fields, fields[source.schema.get_field_index(options.label_column)].with_name(GIVEN)])
-    provenance = Provenance(
-        command="manifest merge",
-        method="relabel",
-        parameters={},
-        seed=0,
-        inputs=(*source.inputs, *found.source.inputs),
-        packages=("pyarrow",),
-        rows={"rows_in": len(ids), "rows_out": len(ids), "rows_bad": 0},
-    )
-    write_batches(
-        output,
-        schema,
-        _cleaned_batches(source, schema, options.label_column, cleaned),
-        provenance,
-        source.schema.metadata,
-        row_group_rows=_BATCH_ROWS,
-    )
+    inputs, counts = (*source.inputs, *found.source.inputs), row_counts(len(ids), len(ids))
+    provenance = Provenance("manifest merge", "relabel", inputs=inputs, packages=("pyarrow",), rows=counts)
+    batches = _cleaned_batches(source, schema, options.label_column, cleaned)
+    write_batches(output, schema, batches, provenance, source.schema.metadata, row_group_rows=_BATCH_ROWS)
     changed = int((codes_n != labels.codes_n).sum())
     outcome = Outcome(outputs=[output])
-    outcome.summary = {
-        "command": "manifest merge",
-        "output": output,
-        **provenance.rows,
-        "rows_with_a_new_label": len(rows),
-        "labels_changed": changed,
-        **watch.figures(),
-    }
+    told = {"rows_with_a_new_label": len(rows), "labels_changed": changed}
+    outcome.summary = watch.summary(provenance.command, output=output, **provenance.rows, **told)
     outcome.tables["labels"] = [["rows", "seen by the run", "changed"], [f"{len(ids):,}", f"{len(rows):,}", f"{changed:,}"]]
     return outcome
 

@@ -43,7 +43,6 @@ def open_engine(runtime: Runtime, held: int = 0, started: Pool | None = None) ->
     """Yield where blocks of work run, for as long as they do.
 
     Args:
-        runtime: names it.
         held: bytes that this process holds beside the blocks.
         started: processes of this machine that are there already.
     Raises:
@@ -91,8 +90,6 @@ def machine_figures(
         blocks: that need nothing of one another; one block gains nothing from more machines.
         block_bytes: memory of one, with its process.
         held: bytes of the process that hands them out.
-        dtype: what is computed in.
-        runtime: cores and memory of a machine.
         shards: how many machines are meant, or None.
     Cost:
         A quarter of a second, to measure a core.

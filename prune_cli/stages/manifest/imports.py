@@ -17,8 +17,7 @@ from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import require_local
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.manifest import readers
-from prune_cli.stages.manifest.options import ImportOptions
-from prune_cli.stages.manifest.readers import KnownRows, rows_of_data
+from prune_cli.stages.manifest.readers import ImportOptions, KnownRows, rows_of_data
 from prune_cli.stages.manifest.tables import ORIGINS
 
 PROCESS_BYTES = 200 * 2**20

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from prune_cli.core.errors import InputError
+from prune_cli.core.runtime import Runtime
 from prune_cli.io.ids.columns import ID, Labels, some
 from prune_cli.io.manifests.joined import Joined, JoinedSelections
 from prune_cli.io.manifests.selection import RANK, SELECTED, WEIGHT
@@ -21,12 +22,27 @@ from prune_cli.io.stores.locations import STDIN
 from prune_cli.methods.selection.combining import Combination, fill_quotas, intersect, subtract, unite
 from prune_cli.stages.frame.memory import RowMemory
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.manifest.options import MergeOptions
 from prune_cli.stages.manifest.tables import HOWS, JOIN, SET_OPERATIONS
 from prune_cli.stages.score.shards import merge_shards
 from prune_cli.stages.select.request import row_count
 
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)%")
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """The options of ``prune manifest merge``; see docs/commands.md."""
+
+    files: tuple[str, ...]
+    how: str = JOIN
+    quotas: tuple[str, ...] = ()
+    selected_only: bool = False
+    id_column: str = "id"
+    label_column: str = "label"
+    runtime: Runtime = field(default_factory=Runtime)
+    output: str | None = None
+    force: bool = False
+    plan: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,6 @@ def quotas_of(texts: Sequence[str], labels: Labels) -> np.ndarray:
     """Return (C,) int64, most rows of each class.
 
     Args:
-        texts: of ``--quota``.
         labels: of all rows; a share is of the rows of the class. Classes go by their names, and by their values.
     Raises:
         InputError: no quota, one twice, a class that is not there, or one that has none.
@@ -263,19 +278,16 @@ def join(options: MergeOptions) -> Outcome:
     row_bytes = 9 + 5 * (len(joined.sources) - 1) + 2 * joined.other_bytes()
     memory = RowMemory(rows, row_bytes, options.runtime.memory_budget())
     if options.plan:
-        size = sum(source.nbytes for source in joined.sources)
-        return plan_outcome(
-            "manifest merge",
-            {
-                "rows": rows,
-                "columns": len(joined.fields),
-                "passes_over_data": 1,
-                "algorithm": "columns of all, by id",
-                "ids": memory.sorting(),
-                "peak_memory_bytes": memory.peak,
-                "disk_bytes": size,
-            },
-        )
+        figures = {
+            "rows": rows,
+            "columns": len(joined.fields),
+            "passes_over_data": 1,
+            "algorithm": "columns of all, by id",
+            "ids": memory.sorting(),
+            "peak_memory_bytes": memory.peak,
+            "disk_bytes": sum(source.nbytes for source in joined.sources),
+        }
+        return plan_outcome("manifest merge", figures)
     memory.check()
     joined.match(memory.for_sorting)
     _ = joined.labels

@@ -19,10 +19,26 @@ from prune_cli.io.manifests.selection import RANK, SELECTED, WEIGHT
 from prune_cli.io.parquet.provenance import InputFile
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.stages.frame.outcome import direction_of, parse_directions
-from prune_cli.stages.manifest.options import ImportOptions
 
 _INDEX_NAMES = ("", "Unnamed: 0")
 """How pandas names the index of a table in a CSV file, and what becomes of that when the file is read and saved again."""
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """The options of ``prune manifest import``; see docs/commands.md."""
+
+    file: str
+    origin: str
+    data: DataOptions | None = None
+    ids: str | None = None
+    column: str | None = None
+    directions: tuple[str, ...] = ()
+    selection: bool = False
+    unordered: bool = False
+    output: str | None = None
+    force: bool = False
+    plan: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,9 +47,7 @@ class KnownRows:
 
     Args:
         ids: (N,) unique.
-        labels: or None.
         location: what to call them in a message.
-        inputs: the files they are of.
         source: the data, or None where there is a list of ids alone.
         made_up: whether the ids are the positions.
         id_column: what the data call the ids.
@@ -181,7 +195,6 @@ class ReadRows:
     Args:
         columns: of the manifest, after id and label.
         directions: of its score columns.
-        notes: what the user should know.
         figures: for the summary.
     """
 

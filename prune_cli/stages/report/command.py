@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from prune_cli.io.parquet.tables import open_output
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.stages.evaluate.relabels import noise_share
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.report.files import JoinedRows, ReportFile, of_kind, read_file, read_rows
+from prune_cli.stages.report.files import FileKind, JoinedRows, ReportFile, of_kind, read_file, read_rows
 from prune_cli.stages.report.sections.comparisons import comparison_section, verdict
 from prune_cli.stages.report.sections.history import history_section
 from prune_cli.stages.report.sections.projection import projection_section
@@ -70,16 +70,14 @@ def report(options: ReportOptions, progress: Progress = silent) -> Outcome:
     output = options.output or f"{first}.report.html"
     if options.plan:
         rows = max([file.source.rows for file in of_kind(files, "scores", "selection")] or [0])
-        return plan_outcome(
-            "report",
-            {
-                "files": len(files),
-                "rows": rows,
-                "algorithm": "what each file allows, on one page",
-                "peak_memory_bytes": _PROCESS_BYTES + _ROW_BYTES * rows,
-                "disk_bytes": 400_000,
-            },
-        )
+        figures = {
+            "files": len(files),
+            "rows": rows,
+            "algorithm": "what each file allows, on one page",
+            "peak_memory_bytes": _PROCESS_BYTES + _ROW_BYTES * rows,
+            "disk_bytes": 400_000,
+        }
+        return plan_outcome("report", figures)
     check_output(output, options.force)
     outcome = Outcome()
     rows_found = read_rows(files, dataset)
@@ -107,24 +105,14 @@ def report(options: ReportOptions, progress: Progress = silent) -> Outcome:
         file.write(content)
     outcome.outputs = [output]
     outcome.tables["page"] = [["part", "of"], *([s.title, _counted(s)] for s in sections)]
-    outcome.summary = {
-        "command": "report",
-        "output": output,
-        "bytes": len(content),
-        "sections": [s.key for s in sections],
-        "plots": len(plots),
-        "plots_folder": None if options.plots is None else str(options.plots),
-        **watch.figures(),
-    }
+    folder = None if options.plots is None else str(options.plots)
+    told = {"sections": [s.key for s in sections], "plots": len(plots), "plots_folder": folder}
+    outcome.summary = watch.summary("report", output=output, bytes=len(content), **told)
     return outcome
 
 
 def _dataset(options: ReportOptions, files: Sequence[ReportFile]) -> Dataset | None:
-    """Return the data: as named, or the data manifest among the files.
-
-    Raises:
-        InputError: several of them.
-    """
+    """Return the data: as named, or the data manifest among the files; raise where there are several."""
     if options.data.location:
         return Dataset(options.data)
     own = of_kind(files, "data")
@@ -136,17 +124,20 @@ def _dataset(options: ReportOptions, files: Sequence[ReportFile]) -> Dataset | N
 def _sections(
     files: Sequence[ReportFile], rows: JoinedRows | None, dataset: Dataset | None, options: ReportOptions, progress: Progress
 ) -> list[Section]:
+    def about(kind: FileKind, section: Callable[[Sequence[ReportFile]], Section]) -> Section | None:
+        return section(found) if (found := of_kind(files, kind)) else None
+
     made = [
-        comparison_section(of_kind(files, "comparison")),
+        about("comparison", comparison_section),
         selections_section(rows) if rows is not None else None,
-        curves_section(of_kind(files, "curve")),
+        about("curve", curves_section),
         scores_section(rows) if rows is not None else None,
         projection_section(rows, dataset) if rows is not None else None,
-        runs_section(of_kind(files, "run")),
-        relabels_section(of_kind(files, "relabels")),
-        evaluation_section(of_kind(files, "evaluation")),
+        about("run", runs_section),
+        about("relabels", relabels_section),
+        about("evaluation", evaluation_section),
         samples_section(rows, dataset, options.samples) if rows is not None else None,
-        ledger_section(of_kind(files, "ledger")),
+        about("ledger", ledger_section),
         history_section(files),
     ]
     return [section for section in made if section is not None]
@@ -158,13 +149,7 @@ def _shown(block: Block, progress: Progress) -> tuple[str, Any]:
         return "plot", {"svg": safe_svg(inline_svg(block)), "words": block.words or block.title}
     if isinstance(block, Drawing):
         return "drawing", {"svg": safe_svg(block.svg), "words": block.words}
-    if isinstance(block, Table):
-        return "table", block
-    if isinstance(block, SampleGrid):
-        return "grid", block
-    if isinstance(block, Details):
-        return "details", block
-    return "text", block
+    return {Table: "table", SampleGrid: "grid", Details: "details"}.get(type(block), "text"), block
 
 
 def _figures(files: Sequence[ReportFile], rows: JoinedRows | None) -> list[tuple[str, str]]:

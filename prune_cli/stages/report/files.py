@@ -32,11 +32,9 @@ class ReportFile:
 
     Args:
         name: without its folder.
-        kind: what it is.
         source: the Parquet file; of a run folder, its history.
         inputs: the file itself: name and hash of each part.
         stated: its provenance, empty where it has none.
-        run: the run folder, or None.
     """
 
     name: str

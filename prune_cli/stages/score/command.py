@@ -16,23 +16,24 @@ from prune_cli.core.progress import Progress, silent
 from prune_cli.engines.pool import Pool
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
+from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.runs.events import EventFolder
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.io.stores.locations import STDIN, local_twin, require_local
-from prune_cli.methods.devices import resolve_device
+from prune_cli.methods.devices import device_name, resolve_device
 from prune_cli.methods.training.networks.predict import BATCH_SIZE
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
-from prune_cli.stages.score.contract import Job, Scored, Scoring, Source
-from prune_cli.stages.score.output import open_work_folder, score_estimate, score_output, work_path, write_scores
+from prune_cli.stages.score.contract import PACKAGES, Figures, Job, Scored, Scoring, Source
+from prune_cli.stages.score.output import open_work_folder, score_output, work_path, write_scores
 from prune_cli.stages.score.reading import Channels, Reading
 from prune_cli.stages.score.request import ScoreOptions, parameters_of, request_of
 from prune_cli.stages.score.shards import require_divisible, rows_of_shard, write_row_shard
 from prune_cli.stages.score.sources.files import ColumnSource, score_files
+from prune_cli.stages.score.sources.kernel.plan import kernel_precision
 from prune_cli.stages.score.sources.kernel.source import kernel_source
 from prune_cli.stages.score.sources.model.networks import read_network
 from prune_cli.stages.score.sources.model.source import ModelSource
 from prune_cli.stages.score.sources.training.source import training_source
-from prune_cli.stages.score.stated import provenance_of, with_stated
 from prune_cli.stages.train.observer import event_folder
 
 
@@ -118,7 +119,10 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
     if (of_files := score_files(options, params, watch)) is not None:
         return of_files
     job, sources = open_job(options, params, outcome.warnings.append)
-    figures = score_estimate(job, sources)
+    classes = len(job.dataset.labels.classes)
+    figures: Figures = {"rows": len(job.dataset), "classes": classes, "passes_over_data": 1}
+    for source in sources:
+        figures = source.plan(figures)
     if options.plan:
         return plan_outcome("score", figures)
     for source in sources:
@@ -128,7 +132,7 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
         started = next((pool for pool in ready if pool is not None), None)
         resolve_device(options.runtime.device)  # which loads torch, as the processes do meanwhile
         scoring, scored = _score_rows(job, sources, folder, started, outcome, progress)
-        provenance = dataclasses.replace(scoring.provenance, parameters=with_stated(scoring.provenance.parameters, scored.stated))
+        provenance = dataclasses.replace(scoring.provenance, parameters=scored.told(scoring.provenance.parameters))
         for write in scored.files:
             write(provenance)
         if options.shard is None:
@@ -138,19 +142,18 @@ def score(options: ScoreOptions, progress: Progress = silent) -> Outcome:
             write_row_shard(job, options.shard, scored.columns, scoring.rows, provenance)
     outcome.outputs = [job.output]
     extra = {"features": options.save_features, "dynamics": options.save_dynamics, "kernel": options.save_kernel}
-    outcome.summary = {
-        "command": "score",
-        "output": job.output,
+    outcome.summary = watch.summary(
+        "score",
+        output=job.output,
         **{name: str(path) for name, path in extra.items() if path is not None},
-        "method": provenance.method,
+        method=provenance.method,
         **provenance.rows,
         **scored.facts,
         **({"shard": list(options.shard)} if options.shard is not None else {}),
         **({"flops": float(figures["flops"])} if "flops" in figures else {}),
         **({"events": str(job.events.path)} if job.events is not None else {}),
-        "device": provenance.device,
-        **watch.figures(),
-    }
+        device=provenance.device,
+    )
     return outcome
 
 
@@ -168,7 +171,7 @@ def _score_rows(
     reading.settle()
     rows = reading.rows
     counts = {"rows_in": len(within), "rows_out": len(rows), "rows_bad": len(ledger)}
-    provenance = provenance_of(job, sources, counts)
+    provenance = _provenance(job, sources, counts)
     errors = ledger_path(job.output, f"{dataset.source.stem}.scores")
     settle(ledger, dataset.ids, dataset.options.max_errors, errors, provenance)
     if len(ledger):
@@ -180,6 +183,32 @@ def _score_rows(
         scored.add(of_source := source.scores(found, scoring))
         outcome.warnings += of_source.warnings
     return scoring, scored
+
+
+def _provenance(job: Job, sources: Sequence[Source[Any]], rows: Mapping[str, int]) -> Provenance:
+    """Return what is known before anything is computed."""
+    request, options = job.request, job.options
+    origins = [source.origin() for source in reversed(sources)]  # files of a network before those of a kernel
+    stated: dict[str, Any] = {name: dataclasses.asdict(request.params[name]) for name in request.methods}
+    stated["data"] = job.dataset.options.identity()
+    stated["precision"] = kernel_precision(options.runtime) if request.record is None else options.runtime.precision
+    for origin in origins:
+        stated |= origin.parameters
+    directions: dict[str, str] = {}
+    for name, method in request.methods.items():
+        terms = getattr(request.params[name], "terms", True)
+        directions |= {c: d for c, d in method.columns.items() if c == name or terms}
+    return Provenance(
+        command="score",
+        method=",".join(options.methods),
+        parameters=stated,
+        seed=options.runtime.seed,
+        inputs=(*job.dataset.source.inputs, *(file for origin in origins for file in origin.inputs)),
+        device=device_name(options.runtime.device),
+        packages=(*PACKAGES, *(name for origin in origins for name in origin.packages)),
+        score_direction=directions,
+        rows=rows,
+    )
 
 
 def _rows_meant(job: Job) -> np.ndarray:

@@ -31,14 +31,7 @@ Figures = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """What one command scores.
-
-    Args:
-        request: what they come to.
-        dataset: what is scored.
-        output: where the scores go.
-        events: where the history of trainings also goes.
-    """
+    """What one command scores; ``events`` is where the history of trainings also goes."""
 
     options: ScoreOptions
     request: Request
@@ -50,13 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What provenance says of a source.
-
-    Args:
-        parameters: beside those of the scores.
-        inputs: files that were read beside the data.
-        packages: whose versions count.
-    """
+    """What provenance says of a source: parameters beside those of the scores, files beside the data, packages whose versions count."""
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[InputFile, ...] = ()
@@ -69,7 +56,6 @@ class Scoring:
 
     Args:
         rows: (M,) their positions in the data.
-        ids, labels: theirs.
         folder: finished work is kept there.
         provenance: of the scores, so far as it is known before they are computed.
         started: processes that are ready for blocks, None for none.
@@ -91,11 +77,9 @@ class Scored:
     """What came of it.
 
     Args:
-        columns: score columns.
         stated: method -> what provenance says beside its parameters.
         facts: for the summary.
         files: write other files, once provenance is whole.
-        warnings: sentences for the user.
     """
 
     columns: dict[str, np.ndarray] = field(default_factory=dict)
@@ -112,6 +96,10 @@ class Scored:
         self.files += other.files
         self.warnings += other.warnings
 
+    def told(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of provenance with what scores say beside theirs."""
+        return {**parameters, **{name: {**parameters[name], **more} for name, more in self.stated.items()}}
+
 
 @dataclass(frozen=True)
 class Source(ABC, Generic[Loaded]):
@@ -124,11 +112,7 @@ class Source(ABC, Generic[Loaded]):
         """Return what all costs with this source, where what came before it costs ``figures``."""
 
     def require_room(self, figures: Figures) -> None:
-        """Raise where it cannot fit; most take little.
-
-        Raises:
-            InputError: memory or disk are less than it needs.
-        """
+        """Raise an InputError where memory or disk are less than it needs; most take little."""
 
     def workers_ahead(self, figures: Figures) -> AbstractContextManager[Pool | None]:
         """Return processes that get ready while the inputs are read; None of a source without blocks of work."""

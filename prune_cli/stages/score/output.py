@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,18 +17,9 @@ from prune_cli.io.parquet.tables import ParquetSource, write_table
 from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.io.stores.locations import STDIN, work_folder
 from prune_cli.stages.frame.outcome import Outcome
-from prune_cli.stages.score.contract import Figures, Job, Source
+from prune_cli.stages.score.contract import Figures, Job
 from prune_cli.stages.score.reading import SPOOL
 from prune_cli.stages.score.request import ScoreOptions
-
-
-def score_estimate(job: Job, sources: Sequence[Source[Any]]) -> Figures:
-    """Return the figures of ``--plan``: those of the kernel, of the trainings, or of a look."""
-    dataset = job.dataset
-    figures: Figures = {"rows": len(dataset), "classes": len(dataset.labels.classes), "passes_over_data": 1}
-    for source in sources:
-        figures = source.plan(figures)
-    return figures
 
 
 def look_figures(job: Job, figures: Figures, algorithm: str) -> Figures:

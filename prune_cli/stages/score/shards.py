@@ -18,7 +18,6 @@ from prune_cli.stages.score.contract import Job, Scored
 from prune_cli.stages.score.output import write_scores
 from prune_cli.stages.score.request import Request, ScoreOptions
 from prune_cli.stages.score.sources.kernel.shards import finish_kernel_shards
-from prune_cli.stages.score.stated import with_stated
 
 ROWS = "rows"
 """The kind of part that holds the scores of its own rows."""
@@ -34,16 +33,8 @@ def require_divisible(options: ScoreOptions, request: Request) -> None:
     """
     if options.shard is None:
         return
-    whole = [
-        name
-        for name, value in (
-            ("--save-features", options.save_features),
-            ("--save-dynamics", options.save_dynamics),
-            ("--save-kernel", options.save_kernel),
-            ("--report-to", options.report_to),
-        )
-        if value is not None
-    ]
+    of_all = ("save_features", "save_dynamics", "save_kernel", "report_to")
+    whole = [f"--{name.replace('_', '-')}" for name in of_all if getattr(options, name) is not None]
     if whole:
         raise InputError(f"{', '.join(whole)} is of all rows, and --shard does a part of the work", "leave one out")
     kernels, of_rows = list(request.kernels), list(request.records)
@@ -70,11 +61,7 @@ def rows_of_shard(shard: tuple[int, int], rows: int, batch: int) -> np.ndarray:
 def write_row_shard(
     job: Job, shard: tuple[int, int], columns: Mapping[str, np.ndarray], positions: np.ndarray, provenance: Provenance
 ) -> None:
-    """Write the scores of a part's own rows.
-
-    Args:
-        positions: (M,) theirs in the data.
-    """
+    """Write the scores of a part's own rows, which stand at ``positions`` (M,) in the data."""
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
     block = BlockRows(0, shard[0] - 1, positions, values, {})
     plan, data, labels = {"kind": ROWS, "columns": list(columns)}, job.dataset, job.dataset.labels
@@ -110,41 +97,26 @@ def merge_shards(sources: Sequence[ParquetSource], output: str | None, *, force:
         rows = {name: sum(part.stated[name] for part in parts) for name in rows}
     else:
         finish_kernel_shards(parts, table, found)
-    parameters = with_stated(first.stated["parameters"], found.stated)
+    parameters = found.told(first.stated["parameters"])
     provenance = restored_provenance(first.stated, parameters=parameters, rows=rows)
-    ids, labels = (_one_array(table[name]) for name in (ID, "label"))
+    ids, labels = (table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0) for name in (ID, "label"))
     write_scores(output, ids, labels, found.columns, provenance, first.source, outcome)
     outcome.warnings = found.warnings
     if rows["rows_bad"]:
         outcome.warnings.append(f"{rows['rows_bad']} bad row(s) were left out, listed beside the parts")
     outcome.outputs = [output]
-    outcome.summary = {
-        "command": "manifest merge",
-        "output": output,
-        "parts": len(parts),
-        "method": provenance.method,
-        **provenance.rows,
-        **found.facts,
-        **watch.figures(),
-    }
+    told = {"parts": len(parts), "method": provenance.method, **provenance.rows, **found.facts}
+    outcome.summary = watch.summary("manifest merge", output=output, **told)
     return outcome
 
 
 def _in_order(parts: Sequence[ShardFile]) -> list[ShardFile]:
     first = parts[0]
     for part in parts[1:]:
-        differ = [
-            name
-            for name, ours, theirs in (
-                ("the number of parts", first.of, part.of),
-                ("what is computed", first.plan, part.plan),
-                *(
-                    (name, first.stated.get(name), part.stated.get(name))
-                    for name in ("inputs", "parameters", "seed", "device", "versions", "method")
-                ),
-            )
-            if ours != theirs
-        ]
+        differ = ["the number of parts"] if first.of != part.of else []
+        differ += ["what is computed"] if first.plan != part.plan else []
+        stated = ("inputs", "parameters", "seed", "device", "versions", "method")
+        differ += [name for name in stated if first.stated.get(name) != part.stated.get(name)]
         if differ:
             raise InputError(
                 f"{part.source.location} is of another run than {first.source.location}: {', '.join(differ)} differ",
@@ -161,7 +133,3 @@ def _in_order(parts: Sequence[ShardFile]) -> list[ShardFile]:
             f"make them: prune score ... --shard {missing[0]}/{first.of}",
         )
     return sorted(parts, key=lambda part: part.number)
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

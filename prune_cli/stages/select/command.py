@@ -13,8 +13,6 @@ import numpy as np
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
-from prune_cli.core.runtime import Runtime
-from prune_cli.engines.engine import BlockWork
 from prune_cli.engines.handout import MapBlocks
 from prune_cli.io.manifests.ledger import Ledger, ledger_path, settle
 from prune_cli.io.parquet.provenance import Provenance
@@ -55,7 +53,10 @@ def plan_of(request: Request, inputs: Inputs, budgets: Sequence[Budget]) -> dict
         if isinstance(params, Explained):
             more |= params.plan(problem)
         work = block_work(params, problem)
-        more |= _blocks(work, vectors.engine_bytes, request.options.runtime) if work is not None else {}
+        if work is not None:
+            figures = machine_figures(work.count, work.nbytes, vectors.engine_bytes, work.flops, "float32", request.options.runtime, None)
+            del figures["peak_memory_bytes"]
+            more |= {"blocks": work.count, "flops": work.flops, "block_bytes": work.nbytes, **figures}
     return {
         "rows": rows,
         "passes_over_data": passes,
@@ -65,13 +66,6 @@ def plan_of(request: Request, inputs: Inputs, budgets: Sequence[Budget]) -> dict
         "peak_memory_bytes": memory,
         "disk_bytes": 48 * rows * len(budgets),
     }
-
-
-def _blocks(work: BlockWork, held: int, runtime: Runtime) -> dict[str, Any]:
-    """Return what there is to say of blocks of work."""
-    figures = machine_figures(work.count, work.nbytes, held, work.flops, "float32", runtime, None)
-    del figures["peak_memory_bytes"]
-    return {"blocks": work.count, "flops": work.flops, "block_bytes": work.nbytes, **figures}
 
 
 def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
@@ -109,11 +103,7 @@ def select(options: SelectOptions, progress: Progress = silent) -> Outcome:
 
 
 def _counts(rows: SelectionRows, eligible: EligibleRows, outputs: Outputs) -> list[int]:
-    """Return how many each budget adds to what is kept already.
-
-    Raises:
-        InputError: fewer than none, or more than there are.
-    """
+    """Return how many each budget adds to what is kept already; raise where that is fewer than none or more than there are."""
     n_rows, kept = len(eligible.candidates), eligible.kept
     if rows.threshold is not None:
         return [n_rows - kept]
@@ -159,8 +149,7 @@ def _engine(request: Request, vectors: VectorMemory, provenance: Provenance, bas
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if base == STDIN else local
         store = BlockFolder(folder, {**identity, **read})
-        held = vectors.engine_bytes
-        with open_engine(options.runtime, held) as engine:
+        with open_engine(options.runtime, vectors.engine_bytes) as engine:
             yield MapBlocks(engine, store, progress, keep_all=options.work_dir is not None)
         if options.work_dir is None:
             store.remove()

@@ -140,13 +140,9 @@ def feature_file(request: Request, scores: Joined, key: Key | None) -> FeatureFi
                 "column of your own works too); or choose by the score alone: --method top, --method stratified",
             )
         source = own[0]
-    return FeatureFile(
-        source,
-        scores.ids,
-        id_column=options.id_column if options.id_column in source.schema.names else ID,
-        embedding_column=options.embedding_column,
-        directed=goes_by_angle(request.params),
-    )
+    id_column = options.id_column if options.id_column in source.schema.names else ID
+    directed = goes_by_angle(request.params)
+    return FeatureFile(source, scores.ids, id_column=id_column, embedding_column=options.embedding_column, directed=directed)
 
 
 def probability_file(request: Request, scores: Joined, features: FeatureFile | None) -> ProbabilityFile | None:
@@ -168,37 +164,13 @@ def probability_file(request: Request, scores: Joined, features: FeatureFile | N
                 "name their column with --prob-column, or their file with --probabilities; prune score --save-features writes both",
             )
         source = there[0]
-    return ProbabilityFile(
-        source,
-        scores.ids,
-        id_column=options.id_column if options.id_column in source.schema.names else ID,
-        embedding_column=options.prob_column,
-        option="--prob-column",
-    )
-
-
-def read_features(memory: VectorMemory, ledger: Ledger, progress: Progress) -> np.ndarray | None:
-    """Return the vectors in memory; None where there are none or they stay in the file, once all were looked at."""
-    features = memory.features
-    if features is None:
-        return None
-    if memory.streamed:
-        features.check(ledger, progress)
-        return None
-    if not memory.fits:
-        StreamedFeatures(features, np.arange(features.rows)).array()
-    return features.load(ledger, progress)
+    id_column = options.id_column if options.id_column in source.schema.names else ID
+    return ProbabilityFile(source, scores.ids, id_column=id_column, embedding_column=options.prob_column, option="--prob-column")
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold of a score that takes the place of a budget.
-
-    Args:
-        value: of the score.
-        key: the score.
-        params: of the method that says which rows are beyond it.
-    """
+    """A threshold of a score that takes the place of a budget; ``params`` of the method say which rows are beyond it."""
 
     value: float
     key: Key
@@ -215,13 +187,8 @@ class Inputs:
     """What is known before any row is looked at, by position.
 
     Args:
-        scores: ids, labels and scores.
         key, tie: the score the selection goes by and the one that breaks its ties, or None.
         threshold: what takes the place of a budget, or None.
-        probabilities: where the probabilities are, or None.
-        wishes: rows that the user wants kept or dropped.
-        memory: what the rows take.
-        vectors: what their vectors take.
         per_class: whether the method chooses inside each class.
     """
 
@@ -302,7 +269,13 @@ def read_rows(inputs: Inputs, ledger: Ledger, progress: Progress) -> SelectionRo
         if column is not None:
             bad = np.flatnonzero(~np.isfinite(column.values_n))
             ledger.add_all(bad, f"no score: '{column.name}' is null, NaN or infinite")
-    values_nd = read_features(inputs.vectors, ledger, progress)
+    memory, features, values_nd = inputs.vectors, inputs.features, None
+    if features is not None and memory.streamed:
+        features.check(ledger, progress)
+    elif features is not None:
+        if not memory.fits:
+            StreamedFeatures(features, np.arange(features.rows)).array()
+        values_nd = features.load(ledger, progress)
     if inputs.probabilities is not None:
         inputs.probabilities.check(ledger, progress)
     labels = inputs.scores.labels

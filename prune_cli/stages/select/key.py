@@ -37,12 +37,7 @@ class WantedKeys:
 
 @dataclass(frozen=True)
 class Key:
-    """A score column.
-
-    Args:
-        direction: what a high value means.
-        scores: the file that has it.
-    """
+    """A score column; ``direction`` is what a high value means."""
 
     name: str
     direction: Direction

@@ -28,12 +28,7 @@ def row_memory(request: Request, rows: int) -> RowMemory:
 
 @dataclass(frozen=True)
 class VectorMemory:
-    """The memory of a selection's vectors.
-
-    Args:
-        request: what is asked for.
-        features: where the vectors are, or None where there are none.
-    """
+    """The memory of a selection's vectors; ``features`` is where they are, or None where there are none."""
 
     request: Request
     features: FeatureFile | None

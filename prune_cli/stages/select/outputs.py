@@ -59,7 +59,6 @@ class Outputs:
 
     Args:
         base: what their names are made of.
-        budgets: each with its file.
         curve: the file of the curve, where a method tries several answers; None for standard output, which is one file.
     """
 

@@ -135,26 +135,16 @@ def budgets_of(options: SelectOptions, rows: int, base: str) -> list[Budget]:
     if options.threshold is not None:
         return [Budget({"threshold": options.threshold}, 0, base)]
     fractions, counts = options.fractions, options.counts
-    stated: list[dict[str, object]] = [{"fraction": fraction} for fraction in fractions]
-    stated += [{"count": count} for count in counts]
-    wanted = [*(row_count(f, rows) for f in fractions), *counts]
-    if len(stated) == 1:
-        outputs = [base]
-    elif base == STDIN:
+    several = len(fractions) + len(counts) > 1
+    if several and base == STDIN:
         raise InputError("several budgets make several files, and standard output is one", "name a file with -o, or one budget")
-    else:
-        outputs = [beside(base, f"-{value:.10g}.parquet") for value in (*fractions, *counts)]
-    return [Budget(s, c, o) for s, c, o in zip(stated, wanted, outputs, strict=True)]
+    wanted = [("fraction", f, row_count(f, rows)) for f in fractions] + [("count", c, c) for c in counts]
+    return [Budget({name: value}, count, beside(base, f"-{value:.10g}.parquet") if several else base) for name, value, count in wanted]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
-
-    Args:
-        method: that they name, or the default.
-        keys: the columns that they name.
-    """
+    """What is asked for: the method that the options name, or the default, and the columns that they name."""
 
     options: SelectOptions
     method: Method

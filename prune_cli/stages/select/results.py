@@ -42,12 +42,6 @@ class RankedRows:
     reasons: tuple[str, ...]
     columns: dict[str, tuple[np.ndarray, np.ndarray]]
 
-    @property
-    def skipped_n(self) -> np.ndarray:
-        """(N,) bool, rows that the method skips."""
-        skipped: np.ndarray = self.reason_n == _SKIPPED
-        return skipped
-
 
 _BEYOND, _SKIPPED, _BAD, _DROPPED = range(4)
 
@@ -105,9 +99,7 @@ def selection_batches(rows: SelectionRows, ranked: RankedRows, chosen: np.ndarra
     """Yield a selection manifest by row group, as it is written; a row that is selected has no reason to be out.
 
     Args:
-        rows, ranked: what is known of all rows.
         chosen: (N,) bool, which are selected.
-        selected_only: leave the others out.
     """
     schema = selection_schema(rows, ranked)
     reasons = pa.array(ranked.reasons, pa.string())
@@ -158,14 +150,7 @@ def write_results(
     provenance: Provenance,
     outcome: Outcome,
 ) -> None:
-    """Write a manifest for each budget, and the curve of what was tried; the outcome is told of them.
-
-    Args:
-        request: what was asked for.
-        rows, eligible: what was chosen from.
-        outputs: where the files go.
-        outcome: gets tables, figures and warnings.
-    """
+    """Write a manifest for each budget, and the curve of what was tried; the outcome is told of them."""
     options, key, tie = request.options, rows.key, rows.tie
     outcome.tables["kept"] = [["budget", "rows kept", "of", "share", "file"]]
     files = []
@@ -175,7 +160,11 @@ def write_results(
         ranked = ranked_rows(rows, eligible, choice.rankings[number], limit, extra)
         chosen = _chosen(rows, ranked, budget)
         kept = int(np.count_nonzero(chosen))
-        _write(budget, rows, ranked, chosen, provenance, options.selected_only)
+        parameters = {**provenance.parameters, **budget.stated}
+        counts = {**provenance.rows, "rows_out": kept if options.selected_only else len(chosen)}
+        made = dataclasses.replace(provenance, parameters=parameters, rows=counts)
+        batches = selection_batches(rows, ranked, chosen, options.selected_only)
+        write_batches(budget.output, selection_schema(rows, ranked), batches, made, rows.scores.sources[0].schema.metadata)
         figures: dict[str, Any] = {"rows_kept_before": eligible.kept} if options.before is not None else {}
         figures |= extra.figures if extra is not None else {}
         files.append({"output": budget.output, **budget.stated, "rows_kept": kept, **figures})
@@ -233,29 +222,16 @@ def _chosen(rows: SelectionRows, ranked: RankedRows, budget: Budget) -> np.ndarr
     if rows.threshold is None:
         within: np.ndarray = (ranked.rank_n > 0) & (ranked.rank_n <= budget.count)
         return within
-    beyond: np.ndarray = rows.eligible & (rows.wishes.keep | (rows.threshold.beyond() & ~ranked.skipped_n))
+    beyond: np.ndarray = rows.eligible & (rows.wishes.keep | (rows.threshold.beyond() & (ranked.reason_n != _SKIPPED)))
     return beyond
-
-
-def _write(
-    budget: Budget, rows: SelectionRows, ranked: RankedRows, chosen: np.ndarray, provenance: Provenance, selected_only: bool
-) -> None:
-    n_written = int(np.count_nonzero(chosen)) if selected_only else len(chosen)
-    made = dataclasses.replace(
-        provenance, parameters={**provenance.parameters, **budget.stated}, rows={**provenance.rows, "rows_out": n_written}
-    )
-    batches = selection_batches(rows, ranked, chosen, selected_only)
-    metadata = rows.scores.sources[0].schema.metadata
-    write_batches(budget.output, selection_schema(rows, ranked), batches, made, metadata)
 
 
 def _tell_extras(extras: Sequence[Extra], budgets: Sequence[Budget], outcome: Outcome) -> None:
     """Print the figures of each budget, and how they were computed."""
     names = list(extras[0].figures)
-    rows = [["budget", *names]]
-    for budget, extra in zip(budgets, extras, strict=True):
-        rows.append([budget.shown(), *(f"{extra.figures[name]:,.6g}" for name in names)])
-    outcome.tables[f"figures: {extras[0].way}"] = rows
+    told = zip(budgets, extras, strict=True)
+    rows = [[budget.shown(), *(f"{extra.figures[name]:,.6g}" for name in names)] for budget, extra in told]
+    outcome.tables[f"figures: {extras[0].way}"] = [["budget", *names], *rows]
     outcome.summary["way"] = extras[0].way
 
 

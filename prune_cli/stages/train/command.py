@@ -39,8 +39,6 @@ class Asked:
 
     Args:
         options: of the command, with this process's share of the machine.
-        structure_params: of the structure, or None.
-        budget: how long is trained.
         exports: ending of a file -> what makes it.
     """
 
@@ -79,10 +77,12 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
         return plan_outcome("train", _plan(asked, inputs))
     settings = _settings(asked, inputs)
     if options.resume and final.exists() and not options.force:
-        _require_same(final, settings)
+        if not same_settings(read_run(final), settings):
+            cure = "pass --force to replace it, or name another with -o"
+            raise InputError(f"output {final} exists already, made with other settings", cure)
         outcome.warnings.append(f"{final} is whole already; nothing to resume")
         outcome.outputs = [str(final)]
-        outcome.summary = {"command": "train", "output": str(final), "rows_in": len(opened.dataset), **watch.figures()}
+        outcome.summary = watch.summary("train", output=str(final), rows_in=len(opened.dataset))
         return outcome
     _train_into(final, asked, inputs, settings, events, outcome, progress)
     outcome.summary |= watch.figures()
@@ -137,12 +137,6 @@ def _settings(asked: Asked, inputs: TrainInputs) -> dict[str, Any]:
     if options.launch.size > 1:
         settings["processes"] = options.launch.size
     return settings
-
-
-def _require_same(final: Path, settings: Mapping[str, Any]) -> None:
-    """Raise where the run folder that is there was made with other settings."""
-    if not same_settings(read_run(final), settings):
-        raise InputError(f"output {final} exists already, made with other settings", "pass --force to replace it, or name another with -o")
 
 
 def _train_into(

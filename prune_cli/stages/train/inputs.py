@@ -67,7 +67,6 @@ class TrainInputs:
     """All that a training starts from.
 
     Args:
-        opened: the data set and the runs before.
         labels: of the whole data set.
         rows: (M,) int64 positions of what is selected, in order.
         files: all of it came from.
@@ -110,11 +109,7 @@ def read_inputs(options: TrainOptions, opened: OpenedData) -> TrainInputs:
 
 
 def _check_initial(run: FinishedRun, sizes: NetworkSizes, classes: Sequence[Any]) -> None:
-    """Raise where a network cannot go on from a run.
-
-    Raises:
-        InputError: another architecture, input size or list of classes.
-    """
+    """Raise where a run has another architecture, input size or list of classes than the network that goes on from it."""
     for what, theirs, ours in (
         ("structure", "shrunk" if "structure" in run.model else "whole", "whole"),
         ("architecture", run.model["architecture"], sizes.architecture),

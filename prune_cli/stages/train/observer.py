@@ -49,8 +49,6 @@ class RunObserver:
     Args:
         builder: of the run folder, opened.
         found: the checkpoint that opening it gave, or None.
-        checkpoint_seconds: time between checkpoints.
-        task: see there.
         events: where the history also goes, row by row; nowhere if None.
     """
 

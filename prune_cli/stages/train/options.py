@@ -99,7 +99,6 @@ def tables(model: Mapping[str, Any], rows: int, rate: float) -> dict[str, list[l
 
     Args:
         model: what ``model.json`` says.
-        rows: that were trained on.
         rate: samples a second.
     """
     shown: dict[str, list[list[str]]] = {}
@@ -107,7 +106,10 @@ def tables(model: Mapping[str, Any], rows: int, rate: float) -> dict[str, list[l
         whole, units = model["structure"]["whole"], model["structure"]["units"]
         shown["network"] = [
             ["", "whole", "left"],
-            *([name, f"{whole[key]:,}", f"{model[key]:,} ({model[key] / whole[key]:.0%})"] for name, key in _LEFT),
+            *(
+                [name, f"{whole[key]:,}", f"{model[key]:,} ({model[key] / whole[key]:.0%})"]
+                for name, key in (("FLOPs", "flops"), ("parameters", "parameters"))
+            ),
             ["units", f"{sum(n for _, n in units.values()):,}", f"{sum(n for n, _ in units.values()):,}"],
             ["residual branches gone", "", ", ".join(model["structure"]["removed"]) or "none"],
         ]
@@ -125,6 +127,3 @@ def tables(model: Mapping[str, Any], rows: int, rate: float) -> dict[str, list[l
         ],
     ]
     return shown
-
-
-_LEFT = (("FLOPs", "flops"), ("parameters", "parameters"))

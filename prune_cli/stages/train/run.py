@@ -59,18 +59,8 @@ def on_own_device(runtime: Runtime, launch: Launch) -> Runtime:
     return dataclasses.replace(runtime, device=name)
 
 
-_HISTORY = pa.schema(
-    [
-        ("epoch", pa.int64()),
-        ("step", pa.int64()),
-        ("samples", pa.int64()),
-        ("lr", pa.float64()),
-        ("train_loss", pa.float64()),
-        ("train_accuracy", pa.float64()),
-        ("seconds", pa.float64()),
-        ("samples_per_second", pa.float64()),
-    ]
-)
+_NUMBERS = ("lr", "train_loss", "train_accuracy", "seconds", "samples_per_second")
+_HISTORY = pa.schema({**dict.fromkeys(("epoch", "step", "samples"), pa.int64()), **dict.fromkeys(_NUMBERS, pa.float64())})
 
 _SHRINKING_HISTORY = pa.schema(
     [
@@ -89,11 +79,7 @@ _SHRINKING_HISTORY = pa.schema(
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run is trained on.
-
-    Args:
-        samples: as the method takes them.
-    """
+    """What a run is trained on."""
 
     samples: TrainingSet
     ids: pa.Array
@@ -109,7 +95,6 @@ class TrainingRun:
         runtime: with the seed of this run.
         settings: JSON values of all that decides the weights, for ``model.json``.
         facts: more values for ``model.json``.
-        stop_epoch: see there.
         run: number of the run, for its record.
         watch: sink -> what is recorded of every sample; None for nothing.
         initial, structure, launch: see `TrainingJob`.
@@ -137,8 +122,6 @@ def train_run(run: TrainingRun, data: RunData, observer: RunObserver) -> dict[st
     """Train, record if wanted, and put the run folder in place.
 
     Args:
-        run: see `TrainingRun`.
-        data: what is trained on.
         observer: who watches, and has the folder's builder and the checkpoint to go on from.
     Returns:
         What ``model.json`` says.

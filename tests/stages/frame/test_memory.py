@@ -14,8 +14,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.io.ids import order as id_order
 from prune_cli.stages.frame import memory as row_memory
 from prune_cli.stages.frame.memory import RowMemory
-from prune_cli.stages.manifest.merge import merge
-from prune_cli.stages.manifest.options import MergeOptions
+from prune_cli.stages.manifest.merge import MergeOptions, merge
 from prune_cli.stages.select.command import select
 from prune_cli.stages.select.request import SelectOptions
 

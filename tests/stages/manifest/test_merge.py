@@ -8,8 +8,7 @@ from making import write
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.parquet.provenance import read_provenance
-from prune_cli.stages.manifest.merge import merge
-from prune_cli.stages.manifest.options import MergeOptions
+from prune_cli.stages.manifest.merge import MergeOptions, merge
 
 
 def scored(path: Path, columns: dict[str, object], direction: dict[str, str]) -> Path:

@@ -12,10 +12,8 @@ from prune_cli.stages.report.sections.section import Section, Table
 Row = Mapping[str, Any]
 
 
-def comparison_section(files: Sequence[ReportFile]) -> Section | None:
+def comparison_section(files: Sequence[ReportFile]) -> Section:
     """Return what comparisons found."""
-    if not files:
-        return None
     section = Section("comparison", "Is it worth it?")
     for number, file in enumerate(files):
         rows = file.source.read(file.source.schema.names).to_pylist()

@@ -56,10 +56,8 @@ def _input_names(stated: dict[str, Any]) -> list[str]:
 
 
 def _graph(files: Sequence[ReportFile]) -> tuple[dict[str, tuple[int, ReportFile | None]], list[tuple[str, str]]]:
-    """Return name -> (layer, file or None where it was not given), and the edges from inputs to outputs.
-
-    An input is the file of the same content. One of the same name and another content is another version, and not given.
-    """
+    """Return name -> (layer, file or None where it was not given), and the edges from inputs to outputs."""
+    # an input is the file of the same content; one of the same name and another content is another version, and not given
     counts = Counter(file.name for file in files)
     names = [f"{f.name} ({n})" if counts[f.name] > 1 else f.name for n, f in enumerate(files, start=1)]
     given = dict(zip(names, files, strict=True))

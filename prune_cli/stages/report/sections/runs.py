@@ -17,10 +17,8 @@ _MANY = 60
 _LISTED = 200
 
 
-def evaluation_section(files: Sequence[ReportFile]) -> Section | None:
+def evaluation_section(files: Sequence[ReportFile]) -> Section:
     """Return the figures, the accuracy of each class and the confusion of each evaluation."""
-    if not files:
-        return None
     section = Section("evaluation", "Tests")
     for number, file in enumerate(files):
         rows = file.source.read(["metric", "value", "unit", "class", "predicted"]).to_pylist()
@@ -49,10 +47,8 @@ def evaluation_section(files: Sequence[ReportFile]) -> Section | None:
     return section
 
 
-def ledger_section(files: Sequence[ReportFile]) -> Section | None:
+def ledger_section(files: Sequence[ReportFile]) -> Section:
     """Return the rows that were bad, the first of each ledger."""
-    if not files:
-        return None
     section = Section("bad-rows", "Rows left out")
     for file in files:
         rows = [
@@ -68,10 +64,8 @@ def ledger_section(files: Sequence[ReportFile]) -> Section | None:
 _BINS, _CHANGES = 40, 20
 
 
-def relabels_section(files: Sequence[ReportFile]) -> Section | None:
+def relabels_section(files: Sequence[ReportFile]) -> Section:
     """Return the changes of each file of new labels, and how sure the run is that the given ones are right."""
-    if not files:
-        return None
     section = Section("relabels", "New labels")
     for number, file in enumerate(files):
         found = file.source.read(["label", "new_label", "p_clean"])
@@ -100,10 +94,8 @@ def relabels_section(files: Sequence[ReportFile]) -> Section | None:
     return section
 
 
-def runs_section(files: Sequence[ReportFile]) -> Section | None:
+def runs_section(files: Sequence[ReportFile]) -> Section:
     """Return history and size of each run folder."""
-    if not files:
-        return None
     section = Section("runs", "Trainings")
     rows = []
     for number, (file, run) in enumerate((file, file.run) for file in files if file.run is not None):

@@ -59,11 +59,7 @@ Block = Details | Table | Plot | HeatMap | SampleGrid | Drawing | str
 
 @dataclass
 class Section:
-    """A part of the page.
-
-    Args:
-        blocks: paragraphs, plots, tables, grids.
-    """
+    """A part of the page."""
 
     key: str
     title: str

@@ -98,10 +98,8 @@ def _per_class(labels: Labels, name: str, mask: np.ndarray, key: str) -> list[Pl
     return [plot, table]
 
 
-def curves_section(curves: Sequence[ReportFile]) -> Section | None:
+def curves_section(curves: Sequence[ReportFile]) -> Section:
     """Return the accuracy of the linear proxy over the start of the window, a line a budget."""
-    if not curves:
-        return None
     section = Section("curve", "Windows of difficulty")
     for number, file in enumerate(curves):
         rows = file.source.read(["count", "fraction", "method", "start", "proxy_accuracy", "best"]).to_pylist()

@@ -16,11 +16,10 @@ from prune_cli.core.errors import InputError
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.dynamics import RecordFile
 from prune_cli.io.manifests.relabels import RELABELS
-from prune_cli.io.parquet.provenance import Provenance
+from prune_cli.io.parquet.provenance import Provenance, row_counts
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.stores.atomic import check_output
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.registry.method import Method
 from prune_cli.methods.scores.record.needs import RecordParams
 from prune_cli.methods.scores.record.records import Record, record_of_probabilities
 from prune_cli.methods.selection.capabilities import ByAngle
@@ -37,14 +36,10 @@ def score_records(request: Request, records: Sequence[Record], source: RecordFro
     """Return the scores of the records, averaged over the runs that made them."""
     scored = Scored()
     for name, params in request.records.items():
-        scored.columns |= _average(request.methods[name], params, records)
+        found = [request.methods[name].load()(record, params) for record in records]
+        scored.columns |= {column: np.mean([columns[column] for columns in found], axis=0) for column in found[0]}
         scored.stated[name] = _facts(params, records, source)
     return scored
-
-
-def _average(method: Method, params: RecordParams, records: Sequence[Record]) -> dict[str, np.ndarray]:
-    found = [method.load()(record, params) for record in records]
-    return {name: np.mean([columns[name] for columns in found], axis=0) for name in found[0]}
 
 
 def _facts(params: RecordParams, records: Sequence[Record], source: RecordFrom) -> dict[str, Any]:
@@ -96,7 +91,6 @@ class FileRows:
     """The rows of a file that says all there is to say.
 
     Args:
-        ids, labels: theirs.
         plan: what scoring them costs.
         origin: the files that are read, and what reads them.
         scores: returns the scores, with all that provenance says of each.
@@ -139,12 +133,11 @@ def score_files(options: ScoreOptions, params: Mapping[str, Any], watch: Stopwat
         inputs=rows.origin.inputs,
         packages=rows.origin.packages,
         score_direction={c: d for name in options.methods for c, d in find_method("score", name).columns.items()},
-        rows={"rows_in": len(rows.ids), "rows_out": len(rows.ids), "rows_bad": 0},
+        rows=row_counts(len(rows.ids), len(rows.ids)),
     )
     write_scores(output, rows.ids, rows.labels, scored.columns, provenance, source, outcome)
     outcome.outputs = [output]
-    named = {"command": "score", "output": output, "method": provenance.method}
-    outcome.summary = {**named, **provenance.rows, **scored.facts, **watch.figures()}
+    outcome.summary = watch.summary("score", output=output, method=provenance.method, **provenance.rows, **scored.facts)
     return outcome
 
 

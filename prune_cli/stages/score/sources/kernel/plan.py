@@ -66,7 +66,6 @@ def kernel_estimate(
 
     Args:
         methods: name of the score -> its parameters.
-        save_kernel: whether the kernel is kept.
         advise: whether to say what other modes would cost, and how long more machines take; half a second to measure this one.
         shards: how many machines are meant, or None.
     """

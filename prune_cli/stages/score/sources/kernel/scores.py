@@ -42,13 +42,12 @@ def ready_samples(
     Args:
         params: of a score; others may share the kernel.
         state: score -> what provenance says of it beside its parameters; added to.
-        warn: told what the user should know.
     """
     order_n = canonical_order(work.ids)
     kernel: Kernel | None = None
-    if work.load_kernel is not None:
-        file = read_kernel(work.load_kernel)
-        kernel = MatrixKernel(file.matrix_mm, file.places(work.ids, str(work.load_kernel)))
+    if work.options.load_kernel is not None:
+        file = read_kernel(work.options.load_kernel)
+        kernel = MatrixKernel(file.matrix_mm, file.places(work.ids, str(work.options.load_kernel)))
         _note_other_data(work, file, warn)
         made_as = file.provenance.get("parameters", {}).get("kernel")
         for name, theirs in work.methods.items():
@@ -57,10 +56,10 @@ def ready_samples(
     samples = make_samples(work.values, work.codes_n, params, order_n=order_n, channels=None, kernel=kernel)
     whole = params.needs(len(order_n)).mode in {None, "exact"}
     networked = whole and parse_kernel(params.kernel).network is not None
-    if kernel is not None or not (work.save_kernel or networked):
+    if kernel is not None or not (work.options.save_kernel or networked):
         return samples
     stem = hashlib.sha256(f"{params.kernel} {params.center}".encode()).hexdigest()[:16]
-    path = work.save_kernel or work.folder / f"kernel-{stem}.safetensors"
+    path = work.options.save_kernel or work.folder / f"kernel-{stem}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     dtype = work.settings.dtype
 
@@ -75,7 +74,7 @@ def ready_samples(
         score_direction={},
     )
     ids = work.ids.take(pa.array(order_n))
-    if work.save_kernel is not None or not is_kernel(path, ids, provenance):
+    if work.options.save_kernel is not None or not is_kernel(path, ids, provenance):
         write_kernel(path, ids, dtype, provenance, fill, TILE_ROWS)
     file = read_kernel(path)
     return dataclasses.replace(samples, kernel=MatrixKernel(file.matrix_mm, file.places(work.ids, str(path))))
@@ -84,7 +83,7 @@ def ready_samples(
 def _note_other_data(work: KernelWork, file: KernelFile, warn: Callable[[str], None]) -> None:
     theirs = {entry.get("sha256") for entry in file.provenance.get("inputs", [])}
     if not theirs & {entry.sha256 for entry in work.provenance.inputs}:
-        warn(f"{work.load_kernel} was made from another file; its rows are taken by their ids")
+        warn(f"{work.options.load_kernel} was made from another file; its rows are taken by their ids")
 
 
 _PAIRS_TOLD, _PAIRS_IN_WORDS = 100, 5  # in JSON, and in a warning
@@ -97,7 +96,6 @@ class KernelPlan:
     Args:
         methods: name of the score -> its parameters.
         n_classes: C.
-        pieces: what is computed.
         piece_of: name of the score -> the number of its piece.
     """
 
@@ -110,12 +108,7 @@ class KernelPlan:
 
 @dataclass(frozen=True)
 class KernelBlocks:
-    """The blocks of the scores of a run.
-
-    Args:
-        plan: what the scores are made of.
-        computed: the blocks of each piece.
-    """
+    """The blocks of the scores of a run."""
 
     plan: KernelPlan
     computed: Sequence[Computed]

@@ -29,12 +29,7 @@ from prune_cli.stages.score.sources.kernel.work import Computed, KernelWork, Sha
 def write_kernel_shard(
     blocks: KernelBlocks, work: KernelWork, shard: Shard, labels: Labels, provenance: Provenance, output: str, source: ParquetSource
 ) -> None:
-    """Write a part.
-
-    Args:
-        shard: (I, N).
-        output: where it goes.
-    """
+    """Write a part."""
     pieces = zip(blocks.plan.pieces, blocks.computed, strict=True)
     rows = [
         _rows_of(number, piece, block, arrays)

@@ -99,23 +99,13 @@ class KernelSource(Source[Column[np.ndarray]]):
     def scores(self, loaded: Column[np.ndarray], scoring: Scoring) -> Scored:
         """Return the scores; of a part of the work what writes its blocks."""
         job, options, values, found = self.job, self.job.options, loaded.values, Scored()
-        work = KernelWork(
-            values,
-            scoring.labels.codes_n,
-            scoring.ids,
-            job.request.kernels,
-            options.runtime,
-            scoring.folder,
-            scoring.provenance,
-            options.save_kernel,
-            options.load_kernel,
-            options.shard,
-        )
+        labels, kernels = scoring.labels, job.request.kernels
+        work = KernelWork(values, labels.codes_n, scoring.ids, kernels, options, scoring.folder, scoring.provenance)
         with open_engine(options.runtime, PROCESS_BYTES + values.nbytes, scoring.started) as engine:
             blocks = compute_kernel_blocks(work, found, engine, scoring.progress)
             if (shard := options.shard) is not None:
                 to = (job.output, job.dataset.source)
-                part = partial(write_kernel_shard, blocks, work, shard, scoring.labels)
+                part = partial(write_kernel_shard, blocks, work, shard, labels)
                 found.files.append(lambda provenance: part(provenance, *to))
             else:
                 solutions = finish_scores(blocks.plan, blocks.computed, work.codes_n, found)

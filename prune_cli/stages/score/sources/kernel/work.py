@@ -21,6 +21,7 @@ from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.params import KernelScoreParams
 from prune_cli.methods.scores.kernel.pieces.contract import KernelName, Piece, Settings
 from prune_cli.methods.scores.kernel.samples import Samples
+from prune_cli.stages.score.request import ScoreOptions
 from prune_cli.stages.score.sources.kernel.plan import BLOCK_PROCESS_BYTES
 
 Shard = tuple[int, int]
@@ -34,25 +35,22 @@ class KernelWork:
     Args:
         values: (N, H, W, C) pixels or (N, D) embeddings of the good rows.
         codes_n: (N,) their classes.
-        ids: theirs.
         methods: name of the score -> its parameters.
-        runtime: seed, device, precision.
         folder: finished blocks are kept there.
-        save_kernel: where the kernel goes, None not to keep it.
-        load_kernel: a kernel that is there.
-        shard: the part of the work that is done, or None for all of it.
     """
 
     values: np.ndarray
     codes_n: np.ndarray
     ids: pa.Array
     methods: Mapping[str, KernelScoreParams]
-    runtime: Runtime
+    options: ScoreOptions
     folder: Path
     provenance: Provenance
-    save_kernel: Path | None = None
-    load_kernel: Path | None = None
-    shard: Shard | None = None
+
+    @property
+    def runtime(self) -> Runtime:
+        """Return seed, device and precision."""
+        return self.options.runtime
 
     @property
     def settings(self) -> Settings:
@@ -88,15 +86,17 @@ def compute_pieces(
 
     Args:
         work: of the run; with a shard, its blocks alone.
-        pieces: what is to be computed.
-        samples: by kernel.
         engine: where blocks run whose kernel is of the samples alone; others, and those that all samples are in, run here.
         count: told of blocks that were computed.
     """
     names = [piece.block_names(work.codes_n) for piece in pieces]
     first, found = 0, []
     for piece, of_piece in zip(pieces, names, strict=True):
-        mine = [n for n in range(len(of_piece)) if work.shard is None or (first + n) % work.shard[1] == work.shard[0] - 1]
+        mine = [
+            n
+            for n in range(len(of_piece))
+            if work.options.shard is None or (first + n) % work.options.shard[1] == work.options.shard[0] - 1
+        ]
         first += len(of_piece)
         found.append(Computed(mine, _compute(work, piece, mine, samples[piece.kernel], engine, count, progress)))
     return found

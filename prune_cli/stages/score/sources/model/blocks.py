@@ -51,9 +51,7 @@ def look_on_engine(
         codes_n: (N,) classes of all rows as the network counts them, or None.
         within: (M,) int64, the rows that are meant, ascending.
         ledger: receives bad rows; those it has already are not looked at.
-        store: finished blocks.
         runtime: batch size, precision, device.
-        embeddings: whether these are wanted.
         gradients: the variant of `grand` whose norms are wanted, or None.
     """
     size = runtime.batch_size or BATCH_SIZE

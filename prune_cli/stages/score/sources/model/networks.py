@@ -25,7 +25,6 @@ class Model:
     """A network that fits its inputs.
 
     Args:
-        tensors: weights by name.
         model: what `predict` must know of it.
         classes, names: those it tells apart, None where they are not known.
     """

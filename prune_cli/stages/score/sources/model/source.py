@@ -39,12 +39,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class ModelSource(Source[InputColumn | Looked]):
-    """A network that exists.
-
-    Args:
-        job: what is scored.
-        network: it.
-    """
+    """A network that exists."""
 
     network: Network
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,11 +14,9 @@ from prune_cli.core.rng import stream_seed
 from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.dynamics import DYNAMICS, RecordFile, join_records
 from prune_cli.io.manifests.ledger import Ledger
-from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.io.runs.folder import RunBuilder, read_run, same_settings
 from prune_cli.methods.registry.lookup import TRAINING
-from prune_cli.methods.scores.record.records import Record
 from prune_cli.methods.training.data.inputs import Inputs
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.networks.architectures import default_architecture
@@ -40,7 +36,6 @@ def train_runs(spec: TrainingSpec, dataset: Dataset, inputs: Inputs, scoring: Sc
     A training that was interrupted goes on from its checkpoint; one of other settings is done anew.
 
     Args:
-        spec: see `TrainingSpec`.
         scoring: these rows; the run folders are in its folder.
     """
     scoring.folder.mkdir(parents=True, exist_ok=True)
@@ -85,23 +80,9 @@ def train_runs(spec: TrainingSpec, dataset: Dataset, inputs: Inputs, scoring: Sc
     return finals
 
 
-def records_of_runs(finals: Sequence[Path]) -> list[Record]:
-    """Return the record of each run folder."""
-    return [RecordFile(ParquetSource(str(final / DYNAMICS))).of_run(0) for final in finals]
-
-
-def save_dynamics(finals: Sequence[Path], output: str, provenance: Provenance) -> None:
-    """Write the records of all runs as one file."""
-    join_records([final / DYNAMICS for final in finals], output, provenance)
-
-
 @dataclass(frozen=True)
 class TrainingSource(Source[InputColumn]):
-    """Trainings of a network on the data.
-
-    Args:
-        job: what is scored.
-    """
+    """Trainings of a network on the data."""
 
     spec: TrainingSpec
     input_shape: tuple[int, ...]
@@ -111,7 +92,10 @@ class TrainingSource(Source[InputColumn]):
         dataset, params = self.job.dataset, self.spec.params
         training = self.spec.figures(self.input_shape, len(dataset), len(dataset.labels.classes))
         training["peak_memory_bytes"] += len(dataset) * self.input_bytes
-        both = _added(figures, training)
+        both = {**figures, **training}
+        for name in ("flops", "disk_bytes"):
+            both[name] = figures.get(name, 0) + training[name]
+        both["peak_memory_bytes"] = max(figures.get("peak_memory_bytes", 0), training["peak_memory_bytes"])
         both["passes_over_data"] = params.runs * self.spec.stop_epoch
         how = f"{params.runs} training(s) of {self.spec.architecture}"
         both["algorithm"] = f"{figures['algorithm']}; {how}" if "algorithm" in figures else how
@@ -140,10 +124,12 @@ class TrainingSource(Source[InputColumn]):
         if isinstance(inputs, np.ndarray) and inputs.dtype == np.float64:
             inputs = inputs.astype(np.float32)
         finals = train_runs(self.spec, job.dataset, inputs, scoring)
-        scored = score_records(job.request, records_of_runs(finals), "training")
+        files = [final / DYNAMICS for final in finals]
+        records = [RecordFile(ParquetSource(str(file))).of_run(0) for file in files]
+        scored = score_records(job.request, records, "training")
         scored.facts = {"epochs": self.spec.stop_epoch, "runs": self.spec.params.runs}
         if (output := job.options.save_dynamics) is not None:
-            scored.files.append(lambda provenance: save_dynamics(finals, output, provenance))
+            scored.files.append(lambda provenance: join_records(files, output, provenance))
         if job.request.features == "training":
             run = read_run(finals[0])
             found = embed(run.tensors, run.model, inputs, class_values(job.dataset), job, scoring)
@@ -169,11 +155,3 @@ def training_source(job: Job) -> TrainingSource:
         events=job.events,
     )
     return TrainingSource(job, spec, head.shape[1:], head[0].nbytes)
-
-
-def _added(ours: Figures, theirs: Figures) -> dict[str, Any]:
-    both = {**ours, **theirs}
-    for name in ("flops", "disk_bytes"):
-        both[name] = ours.get(name, 0) + theirs.get(name, 0)
-    both["peak_memory_bytes"] = max(ours.get("peak_memory_bytes", 0), theirs.get("peak_memory_bytes", 0))
-    return both

@@ -29,7 +29,6 @@ class TrainingSpec:
         save_dynamics: whether all of the record is wanted.
         full: whether to train to the end, whatever the scores need.
         runtime: with the seed of the first run.
-        checkpoint_seconds: time between checkpoints.
         events: where the history also goes; of several runs, in a folder each below it.
     """
 
@@ -71,11 +70,7 @@ class TrainingSpec:
 
     @property
     def gradients(self) -> GradientLook | None:
-        """Return the norms of gradients that are recorded.
-
-        Raises:
-            InputError: scores want different ones, and a record has one column of them.
-        """
+        """Return the norms of gradients that are recorded; see `wanted_gradients`."""
         return wanted_gradients(self.needs)
 
     def watch(self, sink: RecordSink) -> Watch:
