@@ -26,7 +26,7 @@ def settle_streams() -> None:
             setattr(sys, name, stream)
     for stream in (sys.stdout, sys.stderr):
         plain = (stream.encoding or "").lower().replace("-", "") == "utf8"
-        with contextlib.suppress(AttributeError, ValueError):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="surrogateescape" if plain else "backslashreplace")  # type: ignore[union-attr]
     sys.stderr = cast(TextIO, Forgiving(sys.stderr))
 

@@ -95,6 +95,8 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     assert b"Traceback" not in errors and checkpoint.exists() and not (tmp_path / "run").exists()
     other = prune(*arguments[:-1], "run", "--resume", "--seed", 1, check=2).stderr
     assert b"other settings: seed was 0, is 1" in other
+    kept = checkpoint.read_bytes()
+    assert b"--resume, or pass --force" in prune(*arguments, check=2).stderr and checkpoint.read_bytes() == kept
     resumed = prune(*arguments, "--resume")
     assert b"resumed from the checkpoint" in resumed.stderr
     prune(*arguments[:-1], "whole")

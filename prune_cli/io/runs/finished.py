@@ -22,7 +22,7 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def locked_folder(folder: Path, patience: float = 20.0) -> Iterator[int]:
+def locked_folder(folder: Path, patience: float = 20.0, cure: str = "wait for it, or name another folder with --work-dir") -> Iterator[int]:
     """Hold a folder for this process and those that inherit the descriptor, which is yielded; the folder is made if need be.
 
     The lock is gone with the last process that has the descriptor, however that ends: nothing is left to clean up after a kill.
@@ -35,13 +35,13 @@ def locked_folder(folder: Path, patience: float = 20.0) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _acquire(descriptor, folder, patience)
+        _acquire(descriptor, folder, patience, cure)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, folder: Path, patience: float) -> None:
+def _acquire(descriptor: int, folder: Path, patience: float, cure: str) -> None:
     try:
         import fcntl
     except ImportError:  # no such locks on this system
@@ -53,7 +53,7 @@ def _acquire(descriptor: int, folder: Path, patience: float) -> None:
             return
         except OSError:
             if time.monotonic() > until:
-                raise InputError(f"another run works in {folder}", "wait for it, or name another folder with --work-dir") from None
+                raise InputError(f"another run works in {folder}", cure) from None
             time.sleep(0.2)
 
 

@@ -18,6 +18,7 @@ from safetensors.numpy import load, load_file, save
 from prune_cli.core.errors import InputError
 from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_file
 from prune_cli.io.parquet.tables import write_table
+from prune_cli.io.runs.finished import LOCK, locked_folder
 from prune_cli.io.stores.atomic import atomic_file, publish_folder
 
 MODEL = "model.json"
@@ -42,10 +43,10 @@ class RunBuilder:
 
     Args:
         force: replace a finished one.
-        resume: go on from the checkpoint that an interrupted run left; without it what that run left is removed.
+        resume: go on from the checkpoint that an interrupted run left; without it what that run left is removed, if ``force`` says so.
         settings: everything the weights depend on; a checkpoint of other settings is refused.
     Raises:
-        InputError: the folder exists already, or its checkpoint is of other settings.
+        InputError: the folder exists already, or what is in the way is not ours or not asked to go; see `check_run_output`.
     """
 
     def __init__(self, final: Path, *, force: bool, resume: bool, settings: Mapping[str, Any]) -> None:
@@ -54,13 +55,27 @@ class RunBuilder:
         self._settings = json.loads(json.dumps(settings, sort_keys=True))
         check_run_output(final, force=force, resume=resume)
         self._resume = resume
+        self._held = contextlib.ExitStack()
 
     def open(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Make the folder and return the checkpoint (tensors, state) to go on from, or None to start at the beginning."""
-        found = self._read_checkpoint(self.building) if self._resume else None
-        if self.building.exists() and found is None:
-            shutil.rmtree(self.building)
-        self.building.mkdir(exist_ok=True)
+        """Make the folder, which no other run may work in until `building_on` ends; return the checkpoint to go on from.
+
+        Returns:
+            Its tensors and state, or None to start at the beginning.
+        Raises:
+            InputError: another run works there, or the checkpoint is of other settings.
+        """
+        self._held.enter_context(locked_folder(self.building, patience=2.0, cure="wait for it, or name another with -o"))
+        try:
+            found = self._read_checkpoint(self.building) if self._resume else None
+        except BaseException:
+            self._held.close()
+            raise
+        for entry in self.building.iterdir() if found is None else ():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK:
+                entry.unlink()
         return found
 
     @contextlib.contextmanager
@@ -74,6 +89,7 @@ class RunBuilder:
             raise
         finally:
             shutil.rmtree(self.building / SPOOL, ignore_errors=True)
+            self._held.close()
 
     def spool_folder(self) -> Path:
         """Return an empty folder for images on their way, removed when the block ends."""
@@ -108,6 +124,7 @@ class RunBuilder:
             file.write((json.dumps({**model, "provenance": provenance.to_dict()}, sort_keys=True, indent=1) + "\n").encode())
         write_table(str(self.building / HISTORY), history, provenance)
         shutil.rmtree(self.building / SPOOL, ignore_errors=True)
+        (self.building / LOCK).unlink(missing_ok=True)
         publish_folder(self.building, self.final)
         shutil.rmtree(self.final / CHECKPOINT, ignore_errors=True)
 
@@ -170,7 +187,8 @@ def check_run_output(final: Path, *, force: bool, resume: bool = False) -> None:
     """Raise before any work is done when the run folder cannot be made.
 
     Raises:
-        InputError: it exists and neither ``force`` nor ``resume`` is given, it is not a run folder, or its folder is missing.
+        InputError: it exists and neither ``force`` nor ``resume`` is given, it is not a run folder, or its folder is missing; what stands
+            where it is built is not ours, or holds a checkpoint and neither is given.
     """
     if final.exists():
         if not (final / MODEL).is_file():
@@ -179,6 +197,13 @@ def check_run_output(final: Path, *, force: bool, resume: bool = False) -> None:
             raise InputError(f"output {final} exists already", "pass --force to replace it, or name another with -o")
     if not final.parent.is_dir():
         raise InputError(f"the folder of output {final} does not exist", f"make it: mkdir -p {final.parent}")
+    building = final.with_name(f"{final.name}.incomplete")
+    checkpoint = (building / CHECKPOINT / WEIGHTS).is_file()
+    ours = checkpoint or (building / LOCK).is_file()
+    if building.exists() and not ours and not (building.is_dir() and not any(building.iterdir())):
+        raise InputError(f"{building} is in the way, and was not made by prune", "rename it, or name another with -o")
+    if checkpoint and not force and not resume:
+        raise InputError(f"an interrupted training is kept in {building}", "go on with --resume, or pass --force to begin anew and lose it")
 
 
 def read_run(path: Path) -> FinishedRun:
