@@ -10,9 +10,8 @@ import pytest
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.structure.complexity_aware import complexity_aware
-from prune_cli.methods.structure.magnitude import magnitude
 from prune_cli.methods.structure.params import ComplexityAwareParams, MagnitudeParams
+from prune_cli.methods.structure.shrinking import complexity_aware, magnitude
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.networks.building import build_network
 from prune_cli.methods.training.networks.network import network_cost

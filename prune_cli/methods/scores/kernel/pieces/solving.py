@@ -13,8 +13,7 @@ from prune_cli.core.params import build_params
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.scores.kernel.ntk_margin import choose_ridge
 from prune_cli.methods.scores.kernel.params import KernelNeeds, KernelScoreParams
-from prune_cli.methods.scores.kernel.pieces.contract import Piece, Settings
-from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece, SidesPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import Piece, SetPiece, Settings, SidesPiece
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
 from prune_cli.methods.scores.kernel.sides import SideDraw
 from prune_cli.methods.scores.kernel.solver.problem import Solution, problem_of
