@@ -8,7 +8,7 @@ RECIPES = (
     Method(
         name="standard",
         kind="recipe",
-        module="prune_cli.methods.training.recipes.standard",
+        module="prune_cli.methods.training.recipes.sgd",
         function="train_standard",
         params="StandardParams",
         summary="cross-entropy with SGD, nesterov momentum, cosine schedule, crop and flip",

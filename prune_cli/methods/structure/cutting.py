@@ -20,28 +20,17 @@ from prune_cli.methods.training.networks.surgery import keep_entries, remove_bra
 
 
 class CostModel:
-    """FLOPs and parameters of a network as functions of the keep probabilities.
-
-    Args:
-        device: where the probabilities are.
-    """
+    """FLOPs and parameters of a network as functions of the keep probabilities."""
 
     def __init__(self, blueprint: Blueprint, device: torch.device) -> None:
-        n_spaces, n_branches = len(blueprint.spaces), len(blueprint.branches)
+        n_spaces, terms = len(blueprint.spaces), blueprint.terms
         sizes = torch.tensor([space.size for space in blueprint.spaces], device=device, dtype=torch.long)
         self.n_units = int(sizes.sum())
         self._space_u = torch.repeat_interleave(torch.arange(n_spaces, device=device), sizes)
         self._one = torch.ones(1, device=device, dtype=torch.float64)
-        terms = blueprint.terms
         self._costs_2t = torch.tensor([[t.flops for t in terms], [t.parameters for t in terms]], dtype=torch.float64, device=device)
-        self._first_t, self._second_t, self._branch_t = (
-            torch.tensor([k if k >= 0 else absent for k in numbers], device=device)
-            for numbers, absent in (
-                ([t.first for t in terms], n_spaces),
-                ([t.second for t in terms], n_spaces),
-                ([t.branch for t in terms], n_branches),
-            )
-        )
+        numbers = torch.tensor([(t.first, t.second, t.branch) for t in terms], device=device)
+        self._first_t, self._second_t, self._branch_t = numbers.unbind(1)  # -1 is the last entry, which is a factor of 1
         self._n_spaces = n_spaces
 
     def __call__(self, theta_g: Tensor) -> Tensor:
@@ -66,12 +55,7 @@ class CostModel:
 
 
 class Shape:
-    """What is left of one network.
-
-    Args:
-        blueprint: of the network, whole.
-        device: where it trains.
-    """
+    """What is left of one network."""
 
     def __init__(self, blueprint: Blueprint, device: torch.device) -> None:
         self.whole, self.blueprint, self._device = blueprint, blueprint, device
@@ -141,8 +125,6 @@ def whole_shapes(networks: Sequence[Network], input_shape: tuple[int, ...], devi
 
     Args:
         networks: on the CPU.
-        input_shape: (H, W, C) or (D,).
-        device: where they will train.
         start, end: shares of the steps between which they shrink.
     Raises:
         InputError: nothing can be cut out of them, or start is not before end.
@@ -153,12 +135,12 @@ def whole_shapes(networks: Sequence[Network], input_shape: tuple[int, ...], devi
     return [Shape(blueprint, device) for _ in networks]
 
 
-class ShrinkingStructure(Structure):
-    """What every structure that shrinks has: a shape for each network, and how it is told.
+def _named(cost_2: Tensor) -> dict[str, int]:
+    return dict(zip(("flops", "parameters"), map(round, cost_2.tolist()), strict=True))
 
-    Args:
-        shapes: one for each network.
-    """
+
+class ShrinkingStructure(Structure):
+    """What every structure that shrinks has: a shape for each network, and how it is told."""
 
     def __init__(self, shapes: Sequence[Shape]) -> None:
         self.shapes = shapes
@@ -166,11 +148,9 @@ class ShrinkingStructure(Structure):
     def facts(self) -> Mapping[str, Any]:
         """Return the first network's FLOPs, parameters, live units by layer, and which branches are there."""
         shape = self.shapes[0]
-        flops, parameters = (round(v) for v in shape.live_cost().tolist())
         gone = set(shape.removed())
         return {
-            "flops": flops,
-            "parameters": parameters,
+            **_named(shape.live_cost()),
             "units": [live for live, _ in shape.units().values()],
             "layers": [int(branch.block not in gone) for branch in shape.whole.branches],
         }
@@ -178,18 +158,8 @@ class ShrinkingStructure(Structure):
     def described(self) -> Mapping[str, Any]:
         """Return the first network's size, and what is gone."""
         shape = self.shapes[0]
-        (flops, parameters), (whole_flops, whole_parameters) = (
-            [round(v) for v in cost.tolist()] for cost in (shape.live_cost(), shape.whole_cost_2)
-        )
-        return {
-            "flops": flops,
-            "parameters": parameters,
-            "structure": {
-                "removed": shape.removed(),
-                "units": shape.units(),
-                "whole": {"flops": whole_flops, "parameters": whole_parameters},
-            },
-        }
+        whole = _named(shape.whole_cost_2)
+        return {**_named(shape.live_cost()), "structure": {"removed": shape.removed(), "units": shape.units(), "whole": whole}}
 
     def state(self) -> Any:
         """Return the blocks that are gone, of each network."""
@@ -197,13 +167,7 @@ class ShrinkingStructure(Structure):
 
 
 class SmallestNorms(ShrinkingStructure):
-    """What `prune_cli.methods.structure.shrinking.magnitude` does, step by step.
-
-    Args:
-        shapes: one for each network.
-        n_steps: of the whole budget.
-        device: where the networks train.
-    """
+    """What `prune_cli.methods.structure.shrinking.magnitude` does, step by step."""
 
     def __init__(self, shapes: Sequence[Shape], params: MagnitudeParams, n_steps: int, device: torch.device) -> None:
         super().__init__(shapes)
@@ -217,7 +181,6 @@ class SmallestNorms(ShrinkingStructure):
         self.done = [0] * len(shapes)
 
     def update(self, turn: int, step: int, network: Network) -> Change | None:
-        """Cut, where it is time to."""
         return self._cut(turn, network, self._targets[step + 1]) if step + 1 in self._targets else None
 
     def finish(self, turn: int, network: Network) -> Change | None:
@@ -261,6 +224,5 @@ class SmallestNorms(ShrinkingStructure):
     def restore(
         self, turn: int, network: Network, arrays: Mapping[str, Tensor], state: Any, shapes: Mapping[str, Sequence[int]]
     ) -> Change | None:
-        """Take up what `state` returned."""
         self.done[turn] = int(state["done"][turn])
         return self.shapes[turn].restore(state["removed"][turn], shapes)

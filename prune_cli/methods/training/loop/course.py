@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from prune_cli.core.errors import InputError, NumericalError
 from prune_cli.methods.training.data.augment import Augmentation
 from prune_cli.methods.training.data.inputs import FloatArray, TrainingSet
-from prune_cli.methods.training.data.pieces import Pieces
 from prune_cli.methods.training.loop.contract import Checkpoint, Learner, Structure
 from prune_cli.methods.training.loop.data_parallel import ALONE, Ranks
 from prune_cli.methods.training.loop.recording import PassLedger, Watch
 from prune_cli.methods.training.loop.timetable import Schedule, StepPlan
+from prune_cli.methods.training.networks.forward import Pieces
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +29,9 @@ class Course:
     """One training run without its networks: data, plan, and everything that decides the bytes of the result.
 
     Args:
-        data: what is trained on.
-        plan: how the stream is cut.
         augmentations: of the pictures, one for each view of a sample that the recipe wants; none for vectors.
         mean, std: (C,) float64, see `channel_statistics`.
-        learner: what the recipe makes of a batch.
-        structure: what becomes of the networks' units and layers.
-        device: where it runs.
-        dtype: of convolutions and matrix products; float32, or bfloat16 under autocast. The head and the loss are
-            always float32.
+        dtype: of convolutions and matrix products; float32, or bfloat16 under autocast. The head and the loss are always float32.
         workers: processes that decode a stream.
         settings: JSON values that a checkpoint must agree with.
         watch: what is recorded of every sample; None for nothing.
@@ -76,8 +70,6 @@ class TrainingState:
         networks: on the course's device, in its memory format; as many as the learner wants.
         optimizers: SGD over each network's parameters.
         course: its learner and its structure change with them.
-        ledger: of the pass under way.
-        pieces: into which a batch is cut.
     """
 
     networks: Sequence[Network]
@@ -128,8 +120,7 @@ def restore(training: TrainingState, resume: Checkpoint) -> int:
         raise InputError(f"the checkpoint is of another run: {named}", "repeat the settings of that run, or start anew")
 
     def stored(prefix: str) -> dict[str, torch.Tensor]:
-        chosen = {name.removeprefix(prefix): t for name, t in resume.tensors.items() if name.startswith(prefix)}
-        return {name: torch.from_numpy(np.array(tensor)) for name, tensor in chosen.items()}
+        return {n.removeprefix(prefix): torch.from_numpy(np.array(t)) for n, t in resume.tensors.items() if n.startswith(prefix)}
 
     with torch.no_grad():
         gates = stored("structure/")

@@ -108,8 +108,6 @@ class SampleStream:
         self._position_of_rank = np.full(data.n_ranks, -1, dtype=np.int64)
         self._position_of_rank[data.ranks_m] = np.arange(len(data))
         self._pass = -1
-        self._positions = np.empty(0, dtype=np.int64)
-        self._draws = np.empty((0, n_draws), dtype=np.float32)
 
     def batch(self, start: int, stop: int) -> Batch:
         """Return the samples ``start`` to ``stop`` of the stream; fast when called in rising order."""
@@ -132,11 +130,7 @@ class SampleStream:
         ranks = generator(self._seed, "order", number).permutation(n)
         ranks = ranks[self._position_of_rank[ranks] >= 0]
         self._positions = self._position_of_rank[ranks]
-        if self._n_draws:
-            draws_nk = generator(self._seed, "augment", number).random((n, self._n_draws), dtype=np.float32)
-            self._draws = draws_nk[ranks]
-        else:
-            self._draws = np.empty((len(ranks), 0), dtype=np.float32)
+        self._draws = generator(self._seed, "augment", number).random((n, self._n_draws), dtype=np.float32)[ranks]
         self._pass = number
 
 
@@ -191,12 +185,7 @@ def training_cost(
     """Return the figures of ``--plan`` for a training run: steps, flops, memory without the inputs.
 
     Args:
-        architecture: ``NAME[:WIDTH]``.
         input_shape: (H, W, C) or (D,).
-        n_classes: C.
-        budget: passes or steps.
-        n_selected: samples trained on.
-        runtime: batch size.
     Returns:
         ``rows``, ``passes_over_data``, ``steps``, ``parameters``, ``flops`` (three forward passes a presentation) and
         ``peak_memory_bytes``: weights, gradients, momentum, and the activations of a batch kept twice.
@@ -208,7 +197,6 @@ def training_cost(
 
     batch_size = runtime.batch_size or BATCH_SIZE
     network = build_network(architecture, input_shape, n_classes, seed=0)
-    cost = network_cost(network, input_shape)
     plan = plan_steps(budget, n_selected, batch_size)
     kept = 0
 
@@ -217,10 +205,10 @@ def training_cost(
         if isinstance(output, torch.Tensor):
             kept += output.numel()
 
-    hooks = [m.register_forward_hook(count) for m in network.modules() if not list(m.children())]
-    network_cost(network, input_shape)
-    for hook in hooks:
-        hook.remove()
+    for module in network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    cost = network_cost(network, input_shape)
     return {
         "rows": n_selected,
         "passes_over_data": round(plan.n_samples / n_selected, 2),

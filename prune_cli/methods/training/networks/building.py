@@ -89,8 +89,7 @@ def build_network(architecture: str, input_shape: tuple[int, ...], n_classes: in
     Returns:
         The network; the same arguments give the same weights, on every device.
     Raises:
-        InputError: an unknown architecture, vectors for a network of pictures, a size or number of channels the
-            network does not take.
+        InputError: an unknown architecture, vectors for a network of pictures, a size or number of channels the network does not take.
     """
     kind = parse_architecture(architecture)
     _check_shape(kind, input_shape, n_classes)

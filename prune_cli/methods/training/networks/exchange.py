@@ -17,8 +17,6 @@ from prune_cli.methods.training.networks.architectures import TORCHVISION, parse
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What torchvision's weights were trained with, pixels from 0 to 1."""
 
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
-
 
 def tensors_of_torch_file(raw: bytes, name: str) -> dict[str, NDArray[np.float32]]:
     """Return the tensors of a file that ``torch.save`` wrote of a state dict, by `torch.load` with ``weights_only``.
@@ -46,7 +44,7 @@ def tensors_of_torch_file(raw: bytes, name: str) -> dict[str, NDArray[np.float32
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise InputError(f"{name} is not a file of torch weights: {str(error).splitlines()[0]}", "check it") from error
-    for wrapper in _WRAPPERS:
+    for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]
     tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
@@ -88,8 +86,8 @@ def pretrained_model(
         "input_size": list(input_shape),
         "n_classes": int(tensors[head].shape[0]),
         "normalization": {
-            "mean": list(IMAGENET_MEAN) if input_shape[2] == 3 else [float(np.mean(IMAGENET_MEAN))],
-            "std": list(IMAGENET_STD) if input_shape[2] == 3 else [float(np.mean(IMAGENET_STD))],
+            name: list(values) if input_shape[2] == 3 else [float(np.mean(values))]
+            for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
         },
     }
     auxiliary = {n for n in tensors if n not in own and (n.endswith("num_batches_tracked") or "aux" in n.lower())}

@@ -19,8 +19,8 @@ from prune_cli.methods.training.networks.predict import predict
 from prune_cli.methods.training.recipes.dividemix import DivideMixParams, train_dividemix
 from prune_cli.methods.training.recipes.elr import ElrPlusParams, train_elr_plus
 from prune_cli.methods.training.recipes.job import TrainingJob
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 from prune_cli.methods.training.recipes.sop import SopParams, train_sop
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
 GATES = complexity_aware(ComplexityAwareParams(strength=1.0, patience=0.1))
