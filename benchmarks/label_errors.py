@@ -31,8 +31,7 @@ from prune_cli.core.rng import generator
 from prune_cli.methods.scores.kernel.complexity_gap import ComplexityGapParams
 from prune_cli.methods.scores.kernel.kernels import MatrixKernel, fill_matrix
 from prune_cli.methods.scores.kernel.ntk_margin import NtkParams, choose_ridge, margins, residuals
-from prune_cli.methods.scores.kernel.pieces.contract import Settings
-from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece, Settings
 from prune_cli.methods.scores.kernel.pieces.solving import kernel_solution, solve_piece
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
 from prune_cli.methods.scores.kernel.solver.problem import Problem, Solution

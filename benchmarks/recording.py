@@ -21,7 +21,7 @@ from prune_cli.methods.training.data.inputs import TrainingSet
 from prune_cli.methods.training.loop.recording import Watch
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.recipes.job import TrainingJob
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 
 
 class Nobody:

@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from complexity_gap import Table, markdown, write_page
 
-from prune_cli.methods.structure.cutting import whole_shapes
+from prune_cli.methods.structure.cutting import SmallestNorms, whole_shapes
 from prune_cli.methods.structure.params import MagnitudeParams
-from prune_cli.methods.structure.smallest_norms import SmallestNorms
 from prune_cli.methods.training.networks.building import build_network
 from prune_cli.methods.training.networks.network import Network
 

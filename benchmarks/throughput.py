@@ -26,7 +26,7 @@ from prune_cli.methods.training.networks.building import build_network
 from prune_cli.methods.training.networks.network import network_cost
 from prune_cli.methods.training.networks.predict import predict
 from prune_cli.methods.training.recipes.job import TrainingJob
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 
 
 def finished(device: torch.device, run: Callable[[], object]) -> float:

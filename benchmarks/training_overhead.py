@@ -31,9 +31,9 @@ from prune_cli.methods.training.data.inputs import TrainingSet
 from prune_cli.methods.training.loop.recording import READ_EVERY
 from prune_cli.methods.training.loop.timetable import BATCH_SIZE, Budget
 from prune_cli.methods.training.networks.building import build_network
-from prune_cli.methods.training.networks.precision import choose_precision
+from prune_cli.methods.training.networks.forward import choose_precision
 from prune_cli.methods.training.recipes.job import TrainingJob
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "training_overhead.md"
 SAMPLES = 6_000

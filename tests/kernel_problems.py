@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
-from prune_cli.methods.scores.kernel.pieces.contract import Settings
-from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece, Settings
 from prune_cli.methods.scores.kernel.pieces.solving import solve_piece
 from prune_cli.methods.scores.kernel.rows.kinds import make_rows
 from prune_cli.methods.scores.kernel.samples import Samples

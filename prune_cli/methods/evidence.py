@@ -23,7 +23,6 @@ class Interval:
     Args:
         low, high: confidence bounds; infinite where one value says nothing of the spread.
         std: standard deviation with n - 1; NaN for one value.
-        n: values.
     """
 
     mean: float
@@ -43,8 +42,6 @@ def mean_interval(values_s: ArrayLike, *, confidence: float = CONFIDENCE, step: 
         values_s: (S,) finite, one a seed. For a paired difference: the differences, seed by seed.
         confidence: above 0 and below 1, of both sides together.
         step: what neighbouring values lie apart, 0 where they are continuous.
-    Returns:
-        Interval.
     Raises:
         InputError: no value, one that is not finite, a confidence out of range.
     Cost:
@@ -177,12 +174,8 @@ def decide(less_bound_s: ArrayLike, gate: Gate, *, n_claims: int = 1, confidence
     signed = np.asarray(less_bound_s, np.float64) * (1 if gate.at_least else -1)
     narrow = mean_interval(signed, confidence=confidence, step=step)
     wide = mean_interval(signed, confidence=1 - (1 - confidence) / max(1, n_claims), step=step)
-    state: Literal["passed", "failed", "undecided"] = "undecided"
-    if narrow.low >= 0:
-        state = "passed"
-    elif wide.high < 0:
-        state = "failed"
-    return Ruling(state, mean_interval(less_bound_s, confidence=confidence, step=step))
+    interval = mean_interval(less_bound_s, confidence=confidence, step=step)
+    return Ruling("passed" if narrow.low >= 0 else "failed" if wide.high < 0 else "undecided", interval)
 
 
 def break_even_trainings(selecting: float, training: float, full: float) -> int | None:
@@ -196,10 +189,6 @@ def break_even_trainings(selecting: float, training: float, full: float) -> int 
         full: one training on all the data.
     Returns:
         1 or more, or None where it never pays.
-    Cost:
-        1.
-    Source:
-        Arithmetic.
     Example:
         Selecting costs 100; a training 30 instead of 70: 40 are saved each time, so the third pays.
 

@@ -153,7 +153,7 @@ def _torch_facts() -> dict[str, Any]:
 
 def _auto_facts() -> dict[str, Any]:
     from prune_cli.methods.devices import resolve_device
-    from prune_cli.methods.training.networks.precision import choose_precision
+    from prune_cli.methods.training.networks.forward import choose_precision
 
     device = resolve_device("auto")
     return {"device": str(device), "training_precision": str(choose_precision("auto", device, True)).removeprefix("torch.")}

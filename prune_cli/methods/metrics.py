@@ -20,7 +20,6 @@ def classification_metrics(logits_nc: NDArray[np.floating], labels_n: NDArray[np
     Args:
         logits_nc: (N, C) float; equal logits count for the class with the lowest code.
         labels_n: (N,) int64, 0 to C - 1.
-        n_classes: C.
     Returns:
         ``accuracy``: share whose highest logit is that of the label.
         ``top5``: share whose label is among the five highest; only with more than 5 classes.

@@ -104,7 +104,7 @@ def scores_of_record(where: Callable[[RecordNeeds], bool]) -> list[str]:
     return [name for name, method in found.items() if where(method.params_class()().needs(0))]
 
 
-EXPORTS: Mapping[str, tuple[str, str]] = {"onnx": ("prune_cli.methods.training.networks.onnx_export", "to_onnx")}
+EXPORTS: Mapping[str, tuple[str, str]] = {"onnx": ("prune_cli.methods.training.networks.exchange", "to_onnx")}
 """Format -> module and function that make a file of a trained network."""
 
 

@@ -8,7 +8,7 @@ RECIPES = (
     Method(
         name="standard",
         kind="recipe",
-        module="prune_cli.methods.training.recipes.standard",
+        module="prune_cli.methods.training.recipes.sgd",
         function="train_standard",
         params="StandardParams",
         summary="cross-entropy with SGD, nesterov momentum, cosine schedule, crop and flip",
@@ -63,7 +63,7 @@ STRUCTURES = (
     Method(
         name="complexity_aware",
         kind="structure",
-        module="prune_cli.methods.structure.complexity_aware",
+        module="prune_cli.methods.structure.shrinking",
         function="complexity_aware",
         params="ComplexityAwareParams",
         summary="units and layers that are worth less than their FLOPs and parameters are cut out while the network trains",
@@ -73,7 +73,7 @@ STRUCTURES = (
     Method(
         name="magnitude",
         kind="structure",
-        module="prune_cli.methods.structure.magnitude",
+        module="prune_cli.methods.structure.shrinking",
         function="magnitude",
         params="MagnitudeParams",
         summary="units of the smallest L1 norm are cut out, the same share of every layer, once or in rounds: to compare with",

@@ -7,6 +7,7 @@ through the same batch-norm, shares its units. This module imports torch, so it 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -89,11 +90,8 @@ class Blueprint:
 
     def bounds(self) -> list[slice]:
         """Return where the units of each space are in a vector of gates; the branches follow."""
-        found, start = [], 0
-        for space in self.spaces:
-            found.append(slice(start, start + space.size))
-            start += space.size
-        return found
+        ends = itertools.accumulate(space.size for space in self.spaces)
+        return [slice(end - space.size, end) for space, end in zip(self.spaces, ends, strict=True)]
 
     def entries(self, kept: Sequence[Tensor]) -> Entries:
         """Return which entries of which tensors stay where some units of every space do.
@@ -221,7 +219,8 @@ class _Walk:
         name = self._name(node)
         values = [self._values[a.name] for a in node.args if hasattr(a, "name") and a.name in self._values]
         tensors = [self._names[a.name] for a in node.args if hasattr(a, "name") and a.name in self._names]
-        if name in {"conv2d", "linear"} and len(values) == 1 and tensors and self._is_read_whole(name, node, values[0]):
+        dims = {"conv2d": 4, "linear": 2}.get(name, 0)
+        if dims and len(values) == 1 and tensors and self._has(node.args[0], values[0], (dims,)):
             self._weigh(node, name, values[0], tensors)
         elif name == "batch_norm" and len(values) == 1 and values[0].repeat == 1:
             units = values[0].units.found()
@@ -248,9 +247,6 @@ class _Walk:
         shape = node.meta["val"].shape
         return len(shape) in dims and int(shape[1]) == value.units.found().size * value.repeat
 
-    def _is_read_whole(self, name: str, node: Any, value: _Value) -> bool:
-        return self._has(node.args[0], value, (4,) if name == "conv2d" else (2,))
-
     @staticmethod
     def _over_maps(name: str, node: Any) -> bool:
         if name in {"mean", "amax"}:
@@ -273,7 +269,7 @@ class _Walk:
 
     def _weigh(self, node: Any, name: str, value: _Value, tensors: list[str]) -> None:
         weight, *bias = tensors
-        shape = self._shape(node, weight)
+        shape = tuple(int(n) for n in node.args[1].meta["val"].shape)
         path = weight.rpartition(".")[0]
         groups = node.args[6] if name == "conv2d" and len(node.args) > 6 else 1
         pixels = math.prod(node.meta["val"].shape[2:]) if name == "conv2d" else 1
@@ -299,10 +295,6 @@ class _Walk:
             self.costs.append((weight, 0.0, 1.0, written, None))
         self._values[node.name] = _Value(written)
 
-    @staticmethod
-    def _shape(node: Any, weight: str) -> tuple[int, ...]:
-        return tuple(int(n) for n in node.args[1].meta["val"].shape)
-
 
 def draw_blueprint(network: Network, input_shape: tuple[int, ...]) -> Blueprint:
     """Return what can be cut out of a network, and what each part costs.
@@ -318,7 +310,7 @@ def draw_blueprint(network: Network, input_shape: tuple[int, ...]) -> Blueprint:
     was_training = network.training
     walk = _Walk(torch.export.export(network.eval(), (zero_input(input_shape),)))
     network.train(was_training)
-    branches = tuple(block.branch for block in residual_blocks(network))
+    branches = tuple(branch for branch, _ in residual_blocks(network))
     places = [units for units in walk.order if units.same is None and not units.fixed and units.readers]
     if not places and not branches:
         raise InputError("the network has no units and no layers that can be cut out", "take another architecture")
@@ -326,13 +318,10 @@ def draw_blueprint(network: Network, input_shape: tuple[int, ...]) -> Blueprint:
     branch_of = {tensor: k for k, branch in enumerate(branches) for tensor in branch.tensors}
     terms = []
     for tensor, flops, parameters, first, second in walk.costs:
-        found = []
-        for units in (first, second):
-            units = None if units is None else units.found()
-            k = -1 if units is None else number.get(id(units), -1)
-            if units is not None and k < 0:
-                flops, parameters = flops * units.size, parameters * units.size
-            found.append(k)
+        whole = [None if units is None else units.found() for units in (first, second)]
+        found = [number.get(id(units), -1) for units in whole]
+        for units in (units for units, k in zip(whole, found, strict=True) if units is not None and k < 0):
+            flops, parameters = flops * units.size, parameters * units.size
         terms.append(Term(flops, parameters, found[0], found[1], branch_of.get(tensor, -1)))
     spaces = tuple(Space(u.name, u.size, tuple(u.members), tuple(u.readers)) for u in places)
     return Blueprint(spaces, branches, tuple(terms))

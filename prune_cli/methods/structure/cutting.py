@@ -13,34 +13,24 @@ from torch import Tensor
 
 from prune_cli.core.errors import InputError
 from prune_cli.methods.structure.blueprint import Blueprint, draw_blueprint
+from prune_cli.methods.structure.params import MagnitudeParams
 from prune_cli.methods.training.loop.contract import Change, Structure
 from prune_cli.methods.training.networks.network import Network
 from prune_cli.methods.training.networks.surgery import keep_entries, remove_branches, take_shape
 
 
 class CostModel:
-    """FLOPs and parameters of a network as functions of the keep probabilities.
-
-    Args:
-        device: where the probabilities are.
-    """
+    """FLOPs and parameters of a network as functions of the keep probabilities."""
 
     def __init__(self, blueprint: Blueprint, device: torch.device) -> None:
-        n_spaces, n_branches = len(blueprint.spaces), len(blueprint.branches)
+        n_spaces, terms = len(blueprint.spaces), blueprint.terms
         sizes = torch.tensor([space.size for space in blueprint.spaces], device=device, dtype=torch.long)
         self.n_units = int(sizes.sum())
         self._space_u = torch.repeat_interleave(torch.arange(n_spaces, device=device), sizes)
         self._one = torch.ones(1, device=device, dtype=torch.float64)
-        terms = blueprint.terms
         self._costs_2t = torch.tensor([[t.flops for t in terms], [t.parameters for t in terms]], dtype=torch.float64, device=device)
-        self._first_t, self._second_t, self._branch_t = (
-            torch.tensor([k if k >= 0 else absent for k in numbers], device=device)
-            for numbers, absent in (
-                ([t.first for t in terms], n_spaces),
-                ([t.second for t in terms], n_spaces),
-                ([t.branch for t in terms], n_branches),
-            )
-        )
+        numbers = torch.tensor([(t.first, t.second, t.branch) for t in terms], device=device)
+        self._first_t, self._second_t, self._branch_t = numbers.unbind(1)  # -1 is the last entry, which is a factor of 1
         self._n_spaces = n_spaces
 
     def __call__(self, theta_g: Tensor) -> Tensor:
@@ -65,12 +55,7 @@ class CostModel:
 
 
 class Shape:
-    """What is left of one network.
-
-    Args:
-        blueprint: of the network, whole.
-        device: where it trains.
-    """
+    """What is left of one network."""
 
     def __init__(self, blueprint: Blueprint, device: torch.device) -> None:
         self.whole, self.blueprint, self._device = blueprint, blueprint, device
@@ -140,8 +125,6 @@ def whole_shapes(networks: Sequence[Network], input_shape: tuple[int, ...], devi
 
     Args:
         networks: on the CPU.
-        input_shape: (H, W, C) or (D,).
-        device: where they will train.
         start, end: shares of the steps between which they shrink.
     Raises:
         InputError: nothing can be cut out of them, or start is not before end.
@@ -152,12 +135,12 @@ def whole_shapes(networks: Sequence[Network], input_shape: tuple[int, ...], devi
     return [Shape(blueprint, device) for _ in networks]
 
 
-class ShrinkingStructure(Structure):
-    """What every structure that shrinks has: a shape for each network, and how it is told.
+def _named(cost_2: Tensor) -> dict[str, int]:
+    return dict(zip(("flops", "parameters"), map(round, cost_2.tolist()), strict=True))
 
-    Args:
-        shapes: one for each network.
-    """
+
+class ShrinkingStructure(Structure):
+    """What every structure that shrinks has: a shape for each network, and how it is told."""
 
     def __init__(self, shapes: Sequence[Shape]) -> None:
         self.shapes = shapes
@@ -165,11 +148,9 @@ class ShrinkingStructure(Structure):
     def facts(self) -> Mapping[str, Any]:
         """Return the first network's FLOPs, parameters, live units by layer, and which branches are there."""
         shape = self.shapes[0]
-        flops, parameters = (round(v) for v in shape.live_cost().tolist())
         gone = set(shape.removed())
         return {
-            "flops": flops,
-            "parameters": parameters,
+            **_named(shape.live_cost()),
             "units": [live for live, _ in shape.units().values()],
             "layers": [int(branch.block not in gone) for branch in shape.whole.branches],
         }
@@ -177,19 +158,71 @@ class ShrinkingStructure(Structure):
     def described(self) -> Mapping[str, Any]:
         """Return the first network's size, and what is gone."""
         shape = self.shapes[0]
-        (flops, parameters), (whole_flops, whole_parameters) = (
-            [round(v) for v in cost.tolist()] for cost in (shape.live_cost(), shape.whole_cost_2)
-        )
-        return {
-            "flops": flops,
-            "parameters": parameters,
-            "structure": {
-                "removed": shape.removed(),
-                "units": shape.units(),
-                "whole": {"flops": whole_flops, "parameters": whole_parameters},
-            },
-        }
+        whole = _named(shape.whole_cost_2)
+        return {**_named(shape.live_cost()), "structure": {"removed": shape.removed(), "units": shape.units(), "whole": whole}}
 
     def state(self) -> Any:
         """Return the blocks that are gone, of each network."""
         return {"removed": [shape.removed() for shape in self.shapes]}
+
+
+class SmallestNorms(ShrinkingStructure):
+    """What `prune_cli.methods.structure.shrinking.magnitude` does, step by step."""
+
+    def __init__(self, shapes: Sequence[Shape], params: MagnitudeParams, n_steps: int, device: torch.device) -> None:
+        super().__init__(shapes)
+        self._device = device
+        first, last = params.start * n_steps, params.end * n_steps
+        rounds = range(1, params.rounds + 1)
+        self._targets = {
+            max(1, round(first + (last - first) * k / params.rounds)): 1 - (1 - params.target_flops) * k / params.rounds for k in rounds
+        }
+        """Steps done -> share of the FLOPs that is left then."""
+        self.done = [0] * len(shapes)
+
+    def update(self, turn: int, step: int, network: Network) -> Change | None:
+        return self._cut(turn, network, self._targets[step + 1]) if step + 1 in self._targets else None
+
+    def finish(self, turn: int, network: Network) -> Change | None:
+        """Cut to the last target, where training ended before its time."""
+        if self.done[turn] == len(self._targets):
+            return None
+        self.done[turn] = len(self._targets) - 1
+        return self._cut(turn, network, self._targets[max(self._targets)])
+
+    def _cut(self, turn: int, network: Network, target: float) -> Change | None:
+        self.done[turn] += 1
+        shape = self.shapes[turn]
+        ranks = []
+        for space in shape.blueprint.spaces:
+            norm_u = torch.zeros(space.size, device=self._device)
+            for member in space.members:
+                tensor = network.state_dict()[member.tensor]
+                if member.dim == 0 and tensor.dim() > 1:
+                    norm_u += tensor.abs().flatten(1).sum(1)
+            place_u = torch.empty(space.size, device=self._device)
+            place_u[norm_u.argsort(descending=True)] = torch.arange(space.size, device=self._device, dtype=torch.float32)
+            ranks.append(place_u / space.size)  # 0: the largest
+        rank_u = torch.cat(ranks)
+
+        def live(share: float) -> Tensor:
+            branches = torch.ones(len(shape.blueprint.branches), dtype=torch.bool, device=self._device)
+            return torch.cat([(rank_u < share) | (rank_u == 0), branches])
+
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            within = float((shape.cost(live(middle).float()) / shape.whole_cost_2)[0]) <= target
+            low, high = (middle, high) if within else (low, middle)
+        found = shape.keep(live(low))
+        return None if found is None else found[0]
+
+    def state(self) -> Any:
+        """Return the branches that are gone, and how many cuts are made."""
+        return {**super().state(), "done": list(self.done)}
+
+    def restore(
+        self, turn: int, network: Network, arrays: Mapping[str, Tensor], state: Any, shapes: Mapping[str, Sequence[int]]
+    ) -> Change | None:
+        self.done[turn] = int(state["done"][turn])
+        return self.shapes[turn].restore(state["removed"][turn], shapes)

@@ -1,5 +1,6 @@
-"""Gates whose probabilities are learned with the weights.
+"""Gates on units and layers, whose probabilities are learned with the weights.
 
+A gate is a factor 0 or 1, multiplied into the weights that read a unit, or end a branch.
 This module imports torch, so it is imported inside functions only.
 """
 
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,11 +16,48 @@ import torch
 from torch import Tensor
 
 from prune_cli.core.rng import generator
+from prune_cli.methods.structure.blueprint import Blueprint
 from prune_cli.methods.structure.cutting import Shape, ShrinkingStructure
-from prune_cli.methods.structure.gates import Gates
 from prune_cli.methods.structure.params import ComplexityAwareParams
 from prune_cli.methods.training.loop.contract import Change
 from prune_cli.methods.training.networks.network import Network
+
+
+class Gates:
+    """Where the gates of a network act.
+
+    Gates are one vector: those of the units of each space in turn, then those of the branches.
+    """
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        n_units, bounds = blueprint.n_gates - len(blueprint.branches), blueprint.bounds()
+        # Tensor -> the gates of its second dimension and how often each repeats; tensor -> the gate of its branch.
+        self._units = {m.tensor: (where, m.repeat) for space, where in zip(blueprint.spaces, bounds, strict=True) for m in space.readers}
+        self._branches = {tensor: n_units + k for k, branch in enumerate(blueprint.branches) for tensor in branch.scaled}
+
+    @contextlib.contextmanager
+    def applied(self, network: Network, gates_g: Tensor) -> Iterator[None]:
+        """Within the block the network computes with these gates; what is differentiated reaches weights and gates.
+
+        Args:
+            gates_g: (G,) float32 on its device.
+        """
+        with contextlib.ExitStack() as stack:
+            for name in dict.fromkeys([*self._units, *self._branches]):
+                path, _, attribute = name.rpartition(".")
+                module = network.get_submodule(path)
+                product = self._product(name, getattr(module, attribute), gates_g)
+                stack.callback(module.__dict__.pop, attribute, None)
+                module.__dict__[attribute] = product  # found before the parameter of that name, which stays
+            yield
+
+    def _product(self, name: str, weight: Tensor, gates_g: Tensor) -> Tensor:
+        if name in self._units:
+            where, repeat = self._units[name]
+            factor = gates_g[where] if repeat == 1 else gates_g[where].repeat_interleave(repeat)
+            weight = weight * factor.view(1, -1, *[1] * (weight.dim() - 2))
+        return weight * gates_g[self._branches[name]] if name in self._branches else weight
+
 
 GONE = 0.01
 """A structure is cut out when its probability is this low."""
@@ -35,14 +73,7 @@ _CUTS = 100  # occasions to cut, in the whole training
 
 
 class LearnedGates(ShrinkingStructure):
-    """Keep probabilities of all gates, of each network; see `prune_cli.methods.structure.complexity_aware.complexity_aware`.
-
-    Args:
-        shapes: one for each network.
-        n_steps: of the whole budget.
-        seed: draws the gates.
-        device: where the networks train.
-    """
+    """Keep probabilities of all gates, of each network; see `prune_cli.methods.structure.shrinking.complexity_aware`."""
 
     def __init__(self, shapes: Sequence[Shape], params: ComplexityAwareParams, n_steps: int, seed: int, device: torch.device) -> None:
         super().__init__(shapes)
@@ -124,7 +155,7 @@ class LearnedGates(ShrinkingStructure):
         self._drawn[turn] = None
         theta_g = self.theta[turn]
         known_g = torch.isfinite(benefit_g)
-        priced_g = (self._weights(turn) * self.shapes[turn].cost.price(theta_g, self._share_2)).float()
+        priced_g = self._prices(turn)
         strength = math.exp(self.log_strength[turn])
         pace_g = (benefit_g / (strength * priced_g).clamp_min(1e-12) + 1).clamp(-_FASTEST, _FASTEST)
         moved_g = (theta_g - pace_g / self._patience).clamp(0, 1)
@@ -173,14 +204,13 @@ class LearnedGates(ShrinkingStructure):
         return torch.cat([found[:n_units], self.measured[turn][n_units:]])
 
     def _weights(self, turn: int) -> Tensor:
-        shape = self.shapes[turn]
-        n_branches = len(shape.blueprint.branches)
-        return torch.cat(
-            [
-                torch.full((shape.cost.n_units,), self._params.unit_weight, device=self._device),
-                torch.full((n_branches,), self._params.layer_weight, device=self._device),
-            ]
-        )
+        n_gates = self.shapes[turn].blueprint.n_gates
+        weights_g = torch.full((n_gates,), self._params.unit_weight, dtype=torch.float32, device=self._device)
+        weights_g[self.shapes[turn].cost.n_units :] = self._params.layer_weight
+        return weights_g
+
+    def _prices(self, turn: int) -> Tensor:
+        return (self._weights(turn) * self.shapes[turn].cost.price(self.theta[turn], self._share_2)).float()
 
     def _flops_share(self, turn: int, theta_g: Tensor) -> float:
         return float((self.shapes[turn].cost(theta_g) / self.shapes[turn].whole_cost_2)[0])
@@ -230,8 +260,7 @@ class LearnedGates(ShrinkingStructure):
     def _worth(self, turn: int) -> Tensor:
         """Return (G,) what the loss loses without each gate, for its price; infinite where that is not known."""
         benefit_g = self._known(turn)
-        priced_g = (self._weights(turn) * self.shapes[turn].cost.price(self.theta[turn], self._share_2)).float()
-        return torch.where(torch.isfinite(benefit_g), -benefit_g, math.inf) / priced_g.clamp_min(1e-12)
+        return torch.where(torch.isfinite(benefit_g), -benefit_g, math.inf) / self._prices(turn).clamp_min(1e-12)
 
     def _cut(self, turn: int, live_g: Tensor) -> Change | None:
         live_g = live_g.clone()
@@ -259,9 +288,8 @@ class LearnedGates(ShrinkingStructure):
         return {**super().facts(), "expected_flops": float(expected), "theta": histogram, "strength": math.exp(self.log_strength[0])}
 
     def arrays(self) -> Mapping[str, Tensor]:
-        named = {f"theta{k}": theta for k, theta in enumerate(self.theta)}
-        named |= {f"slopes{k}": slopes for k, slopes in enumerate(self.slopes)}
-        return named | {f"measured{k}": measured for k, measured in enumerate(self.measured)}
+        kept = {"theta": self.theta, "slopes": self.slopes, "measured": self.measured}
+        return {f"{name}{k}": tensor for name, tensors in kept.items() for k, tensor in enumerate(tensors)}
 
     def state(self) -> Any:
         return {**super().state(), "log_strength": list(self.log_strength), "decided": list(self.decided)}
@@ -270,9 +298,8 @@ class LearnedGates(ShrinkingStructure):
         self, turn: int, network: Network, arrays: Mapping[str, Tensor], state: Any, tensor_shapes: Mapping[str, Sequence[int]]
     ) -> Change | None:
         change: Change = self.shapes[turn].restore(state["removed"][turn], tensor_shapes)
-        names = ("theta", "slopes", "measured")
-        found = [arrays[f"{name}{turn}"].to(self._device) for name in names]
-        self.theta[turn], self.slopes[turn], self.measured[turn] = found
+        for name, tensors in (("theta", self.theta), ("slopes", self.slopes), ("measured", self.measured)):
+            tensors[turn] = arrays[f"{name}{turn}"].to(self._device)
         self.log_strength[turn], self.decided[turn] = float(state["log_strength"][turn]), bool(state["decided"][turn])
         self._gates[turn] = Gates(self.shapes[turn].blueprint)
         return change

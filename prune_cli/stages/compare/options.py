@@ -15,7 +15,7 @@ from prune_cli.io.manifests.data import DataOptions
 from prune_cli.io.stores.locations import STDIN
 from prune_cli.methods.evidence import CONFIDENCE
 from prune_cli.methods.registry.lookup import find_method
-from prune_cli.methods.training.loop.estimate import planned_steps
+from prune_cli.methods.training.loop.timetable import planned_steps
 from prune_cli.stages.compare.subsets import BASELINES, FULL
 from prune_cli.stages.train.options import DEFAULT_EPOCHS, TrainOptions, training_params
 

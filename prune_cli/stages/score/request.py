@@ -16,7 +16,7 @@ from prune_cli.methods.registry.lookup import TRAINING, find_method, preset_para
 from prune_cli.methods.registry.method import Method
 from prune_cli.methods.scores.kernel.params import KernelScoreParams
 from prune_cli.methods.scores.record.needs import RecordParams, TrainingParams
-from prune_cli.methods.training.recipes.standard import StandardParams
+from prune_cli.methods.training.recipes.sgd import StandardParams
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ from prune_cli.io.stores.locations import name_of
 from prune_cli.methods.devices import device_name
 from prune_cli.methods.registry.lookup import find_exporter, find_method
 from prune_cli.methods.scores.record.needs import early_epoch
-from prune_cli.methods.training.loop.estimate import training_cost
 from prune_cli.methods.training.loop.recording import RecordSink, Watch
-from prune_cli.methods.training.loop.timetable import Budget
+from prune_cli.methods.training.loop.timetable import Budget, training_cost
 from prune_cli.methods.training.recipes.job import require_shareable
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.train.inputs import TrainInputs, open_data, read_inputs

@@ -10,7 +10,7 @@ from torch import nn
 from prune_cli.core.errors import InputError
 from prune_cli.methods.structure.blueprint import Blueprint, draw_blueprint
 from prune_cli.methods.structure.cutting import CostModel, Shape
-from prune_cli.methods.structure.gates import Gates
+from prune_cli.methods.structure.learned_gates import Gates
 from prune_cli.methods.training.networks.building import build_network
 from prune_cli.methods.training.networks.network import Network, network_cost, zero_input
 from prune_cli.methods.training.networks.surgery import take_shape

@@ -239,7 +239,6 @@ def fill_matrix(kernel: Kernel, order_n: IntArray, matrix_nn: NDArray[Any], firs
     """Write rows ``first`` to ``last`` of the kernel up to the diagonal, and their mirror image, into a matrix.
 
     Args:
-        kernel: over all samples.
         order_n: the samples in the order of the matrix.
         matrix_nn: (N, N) float32 or float64.
     """

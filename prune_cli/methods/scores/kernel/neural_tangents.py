@@ -105,37 +105,28 @@ def find_network(name: str) -> TangentNetwork:
     if path is not None and not path.is_file():
         raise InputError(f"kernel=nt:{name}: there is no file {path}", "name it as nt:FILE.py:FUNCTION")
     require()
-    if path is not None:
-        return _of_file(name, path)
+    kernel_fn = _of_ours(name) if path is None else _of_file(name.rpartition(":")[2], path)
+    return TangentNetwork(name, lambda left, right: kernel_fn(left, right, "ntk"), name == "fc3", path is not None or name == "myrtle5")
+
+
+def _of_ours(name: str) -> Any:
+    """Return the kernel function of one of `NETWORKS`."""
     from neural_tangents import stax
 
     gain = 2.0**0.5
 
-    def convolutions(count: int) -> list[Any]:
-        return [layer for _ in range(count) for layer in (stax.Conv(1, (3, 3), W_std=gain, padding="SAME"), stax.Relu())]
-
-    def pool() -> Any:
-        return stax.AvgPool((2, 2), strides=(2, 2))
-
-    if name == "fc3":
-        layers = [layer for _ in range(3) for layer in (stax.Dense(1, gain), stax.Relu())]
-    elif name == "cnn5":
-        layers = [*convolutions(5), stax.Flatten()]
-    else:
-        layers = [*convolutions(2), pool(), *convolutions(1), pool(), *convolutions(1), stax.GlobalAvgPool()]
-    _, _, kernel_fn = stax.serial(*layers, stax.Dense(1, gain))
-    return TangentNetwork(name, _tangent(kernel_fn), name == "fc3", name == "myrtle5")
+    dense, pool = [stax.Dense(1, gain), stax.Relu()], stax.AvgPool((2, 2), strides=(2, 2))
+    convolution = [stax.Conv(1, (3, 3), W_std=gain, padding="SAME"), stax.Relu()]
+    layers = {
+        "fc3": 3 * dense,
+        "cnn5": [*5 * convolution, stax.Flatten()],
+        "myrtle5": [*2 * convolution, pool, *convolution, pool, *convolution, stax.GlobalAvgPool()],
+    }[name]
+    return stax.serial(*layers, stax.Dense(1, gain))[2]
 
 
-def _tangent(kernel_fn: Any) -> Callable[[Any, Any], Any]:
-    def kernel(left: Any, right: Any) -> Any:
-        return kernel_fn(left, right, "ntk")
-
-    return kernel
-
-
-def _of_file(name: str, path: Path) -> TangentNetwork:
-    function = name.rpartition(":")[2]
+def _of_file(function: str, path: Path) -> Any:
+    """Return the kernel function that a function in a file of the user's makes."""
     spec = importlib.util.spec_from_file_location(f"prune_network_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is no Python file", "name a file that ends in .py")
@@ -150,7 +141,7 @@ def _of_file(name: str, path: Path) -> TangentNetwork:
     kernel_fn = made[2] if isinstance(made, tuple) and len(made) == 3 else made
     if not callable(kernel_fn):
         raise InputError(f"{path}: {function}() returns {type(made).__name__}", "return what neural_tangents.stax.serial(...) returns")
-    return TangentNetwork(name, _tangent(kernel_fn), flat=False, pairs_of_pixels=True)
+    return kernel_fn
 
 
 class TangentKernel:
@@ -171,7 +162,8 @@ class TangentKernel:
             raise InputError(f"nt:{network.name} is a network for pictures, and these are vectors", "use relu, relu:L or nt:fc3")
         self.rows, self._shape, self.network = rows, None if network.flat else shape, network
         self._kernel = jit(network.kernel)
-        self._lengths_n = np.full(rows.n_samples, np.nan)
+        self.lengths_n = np.full(rows.n_samples, np.nan)
+        """Square roots of the network's kernel of each sample with itself, once they are known."""
         pixels = 1 if self._shape is None else self._shape[0] * self._shape[1]
         numbers = pixels**2 if network.pairs_of_pixels else pixels
         scratch = _SCRATCH.get(default_backend(), _SCRATCH["gpu"])
@@ -182,11 +174,11 @@ class TangentKernel:
         return self.rows.n_samples
 
     def block(self, positions: IntArray, dtype: torch.dtype, device: torch.device) -> KernelBlock:
-        missing = np.unique(positions[np.isnan(self._lengths_n[positions])])
+        missing = np.unique(positions[np.isnan(self.lengths_n[positions])])
         for first in range(0, len(missing), self.batch):
             here = missing[first : first + self.batch]
             inputs = self.inputs(here)
-            self._lengths_n[here] = np.sqrt(np.diagonal(self.values(inputs, inputs)))
+            self.lengths_n[here] = np.sqrt(np.diagonal(self.values(inputs, inputs)))
         return _TangentBlock(self, positions)
 
     def inputs(self, positions: IntArray) -> FloatArray:
@@ -196,10 +188,6 @@ class TangentKernel:
         import torch
 
         return np.asarray(self.rows.unit(positions, torch.float64, torch.device("cpu")).numpy())
-
-    def lengths(self, positions: IntArray) -> FloatArray:
-        """Return (B,) float64: the square roots of the network's kernel of each sample with itself."""
-        return self._lengths_n[positions]
 
     def values(self, left: FloatArray, right: FloatArray) -> FloatArray:
         """Return the network's kernel of two sets of inputs, float64, in batches of one size so that it is compiled once."""
@@ -222,7 +210,7 @@ class _TangentBlock:
 
     def load(self, part: slice) -> tuple[FloatArray, FloatArray]:
         positions = self._positions[part]
-        return self._kernel.inputs(positions), self._kernel.lengths(positions)
+        return self._kernel.inputs(positions), self._kernel.lengths_n[positions]
 
     def tile(self, left: tuple[FloatArray, FloatArray], right: tuple[FloatArray, FloatArray], out: torch.Tensor) -> None:
         import torch
@@ -235,6 +223,5 @@ class _TangentBlock:
 
 
 def _padded(inputs: FloatArray, size: int) -> FloatArray:
-    if len(inputs) == size:
-        return inputs
-    return np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
+    """Return the inputs with the last one repeated up to that many."""
+    return inputs[np.minimum(np.arange(size), len(inputs) - 1)]

@@ -22,7 +22,6 @@ class Samples:
 
     Args:
         rows: as a closed form sees them.
-        kernel: between all of them.
         codes_n: (N,) int, the class of each.
         n_classes: C, one more than the largest class.
         order_n: (N,) positions in canonical order.
@@ -36,11 +35,7 @@ class Samples:
 
     def unit_rows(self) -> NDArray[np.float32]:
         """Return (N, D) float32 rows of unit length, as a closed form sees them."""
-        import torch
-
-        cpu = torch.device("cpu")
-        chunks = [self.rows.unit(part, torch.float32, cpu).numpy() for part in self.rows.chunks(np.arange(self.rows.n_samples))]
-        return np.concatenate(chunks)
+        return np.concatenate([self.rows.some(part) for part in self.rows.chunks(np.arange(self.rows.n_samples))])
 
 
 def make_samples(
@@ -59,7 +54,6 @@ def make_samples(
         codes_n: (N,) int class of each sample, 0 or more.
         channels: of the pixels, where they are flat; None for embeddings.
         order_n: positions in canonical order; None: as they come.
-        kernel: over all samples, where it is there already.
     Raises:
         InputError: arrays that do not fit each other, fewer than two classes, or an unknown kernel.
         UnavailableError: the kernel needs an extra that is missing.

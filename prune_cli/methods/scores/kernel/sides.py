@@ -124,10 +124,8 @@ def draw_sides(codes_n: NDArray[Any], order_n: IntArray, sides: Sides, draw: Sid
             f"class {sides.class_code} has {n_pos} of {len(codes_n)} samples: a class needs samples in it and outside",
             "take the classes from plan_sides",
         )
-    drawn = generator(seed, "cg", "negatives", int(sides.class_code), int(sides.repeat)).choice(
-        len(others), size=n_neg, replace=False, shuffle=False
-    )
-    return pos, others[np.sort(drawn)]
+    draw_from = generator(seed, "cg", "negatives", int(sides.class_code), int(sides.repeat))
+    return pos, others[np.sort(draw_from.choice(len(others), size=n_neg, replace=False, shuffle=False))]
 
 
 def score_sides(
@@ -143,9 +141,7 @@ def score_sides(
     """Return the terms of the score of the samples at ``pos``, +1, against those at ``neg``, -1.
 
     Args:
-        kernel: over all samples.
         pos, neg: (P,), (Q,) positions.
-        ridge: added to the diagonal.
         device, precision, progress: as `kernel_solution` takes them.
     Raises:
         NumericalError: the kernel is singular with the jitter, too.
@@ -160,8 +156,6 @@ def combine_sides(results: Iterable[SidesResult], n_samples: int, repeats: int) 
 
     Args:
         results: each class with all of its repeats.
-        n_samples: N.
-        repeats: draws of each class.
     Raises:
         InputError: a class came with more or fewer repeats.
     """
@@ -171,8 +165,7 @@ def combine_sides(results: Iterable[SidesResult], n_samples: int, repeats: int) 
         p = result.positions
         if (seen_n[p] >= repeats).any():
             raise InputError(f"more than {repeats} repeat(s) of one class", "combine each block once")
-        for term, value_p in zip(terms, (result.gap_p, result.a2_p, result.ab_p, result.b2_p), strict=True):
-            term[seen_n[p], p] = value_p
+        terms[:, seen_n[p], p] = result.gap_p, result.a2_p, result.ab_p, result.b2_p
         seen_n[p] += 1
     if ((seen_n > 0) & (seen_n < repeats)).any():
         raise InputError(f"a class came with fewer than its {repeats} repeat(s)", "combine all of its blocks")

@@ -69,11 +69,8 @@ def choose_augmentation(
     without convolutions; see `strong_augment`.
 
     Args:
-        name: see `AugmentName`.
         input_shape: (H, W, C) or (D,).
         padding: pixels of shift, None for a sixteenth of the shorter side.
-        min_area: see `Augmentation`.
-        convolutional: whether the network has convolutions.
     Raises:
         InputError: vectors with anything but ``auto`` or ``none``, ``strong`` on pictures that are neither grey nor RGB, or
             a shift as long as the picture.
@@ -83,12 +80,10 @@ def choose_augmentation(
             raise InputError(f"augment={name} is for pictures, and the input is vectors", "leave it at auto")
         return Augmentation()
     side = min(input_shape[:2])
-    if name == "auto" and not convolutional:
-        name = "none"
     if name == "auto":
-        name = "crop" if side < RESIZED_CROP_SIDE else "resized_crop"
-        if input_shape[2] == 3:
-            name = "crop_flip" if name == "crop" else "resized_crop_flip"
+        mirrored, small = input_shape[2] == 3, side < RESIZED_CROP_SIDE
+        name = ("crop_flip" if small else "resized_crop_flip") if mirrored else ("crop" if small else "resized_crop")
+        name = name if convolutional else "none"
     if name == "strong" and input_shape[2] not in {1, 3}:
         raise InputError(f"augment=strong on pictures of {input_shape[2]} channels", "give grey or RGB pictures")
     if padding is not None and padding >= side:
@@ -107,18 +102,15 @@ def augment(images_bhwc: Tensor, draws_bk: Tensor, augmentation: Augmentation) -
     Args:
         images_bhwc: (B, H, W, C) uint8.
         draws_bk: (B, K) float32, uniform in [0, 1), K = ``augmentation.n_draws``, on the same device.
-        augmentation: what to do.
     Returns:
         (B, H, W, C): uint8, or float32 in 0 to 255 after a resized crop.
     """
-    if augmentation.strong:
-        shifted = _shift(images_bhwc, draws_bk, augmentation.padding, augmentation.flip)
-        return strong_augment(shifted, draws_bk[:, 3:])
+    if not augmentation.n_draws:
+        return images_bhwc
     if augmentation.min_area is not None:
         return _resized_crop(images_bhwc, draws_bk, augmentation.min_area, augmentation.flip)
-    if augmentation.n_draws:
-        return _shift(images_bhwc, draws_bk, augmentation.padding, augmentation.flip)
-    return images_bhwc
+    shifted = _shift(images_bhwc, draws_bk, augmentation.padding, augmentation.flip)
+    return strong_augment(shifted, draws_bk[:, 3:]) if augmentation.strong else shifted
 
 
 def _shift(images_bhwc: Tensor, draws_bk: Tensor, padding: int, flip: bool) -> Tensor:

@@ -29,9 +29,7 @@ def channel_statistics(inputs: Inputs, order_m: IntArray, workers: int) -> tuple
     memory or streamed, and whatever the order of the rows, the numbers are the same.
 
     Args:
-        inputs: what is trained on.
         order_m: (M,) positions in canonical order.
-        workers: processes that decode a stream.
     Returns:
         Two (C,) or (D,) float64 arrays, pictures in units of the full scale (0 to 1); a deviation of 0 becomes 1.
     """
@@ -61,7 +59,6 @@ def input_preparation(input_shape: tuple[int, ...], mean: FloatArray, std: Float
     Args:
         input_shape: (H, W, C) or (D,).
         mean, std: as `channel_statistics` gives them.
-        device: where the batches are.
     """
     import torch
 

@@ -150,16 +150,10 @@ def _adjust_sharpness(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
     return result
 
 
-def _auto_contrast(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
+def _by_torchvision(name: str, images_bhwc: Tensor, row_b: Tensor) -> Tensor:
     from torchvision.transforms.v2 import functional as F
 
-    return F.autocontrast(images_bhwc.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
-
-
-def _equalize(images_bhwc: Tensor, row_b: Tensor) -> Tensor:
-    from torchvision.transforms.v2 import functional as F
-
-    return F.equalize(images_bhwc.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+    return getattr(F, name)(images_bhwc.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
 
 
 _FAMILIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -168,11 +162,11 @@ _FAMILIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "contrast": _adjust_contrast,
     "sharpness": _adjust_sharpness,
     "saturation": _adjust_saturation,
-    "auto_contrast": _auto_contrast,
-    "equalize": _equalize,
+    "auto_contrast": functools.partial(_by_torchvision, "autocontrast"),
+    "equalize": functools.partial(_by_torchvision, "equalize"),
 }
-_MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-_LOOKED_UP = ("brightness", "posterize", "solarize")
+_TABLES = {"move": ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"), "look_up": ("brightness", "posterize", "solarize")}
+"""Families that go by a table -> the operations whose rows it has, plus and minus."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -185,47 +179,35 @@ def _places(names: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tenso
     for name in names:
         for minus in (0, 1):
             signed = minus if name in SIGNED else 0
-            if name in _MOVES:
-                found.append((families.index("move"), 2 * _MOVES.index(name) + signed))
-            elif name in _LOOKED_UP:
-                found.append((families.index("look_up"), 2 * _LOOKED_UP.index(name) + signed))
-            else:
-                found.append((families.index(name) if name in families else len(families), signed))
+            family, row = next(((f, 2 * rows.index(name)) for f, rows in _TABLES.items() if name in rows), (name, 0))
+            found.append((families.index(family) if family in families else len(families), row + signed))
     family_g, row_g = torch.tensor(found, device=device).unbind(1)
     return family_g, row_g
 
 
 @functools.lru_cache(maxsize=8)
 def _sources(height: int, width: int, device: torch.device) -> Tensor:
-    """Return (10, H W) int64: which pixel torchvision takes for each, of `_MOVES` plus and minus; -1 from outside."""
+    """Return (10, H W) int64: which pixel torchvision takes for each, of the moves in `_TABLES`; -1 from outside."""
     import torch
     from torchvision.transforms.v2 import functional as F
 
     lean = math.degrees(math.atan(_SHEAR))
     numbered = torch.arange(1, height * width + 1, dtype=torch.float64).view(1, height, width)
-    calls = (
-        lambda s: _affine(numbered, shear=[s * lean, 0.0], center=[0.0, 0.0]),
-        lambda s: _affine(numbered, shear=[0.0, s * lean], center=[0.0, 0.0]),
-        lambda s: _affine(numbered, translate=[s * (_TRANSLATE * width // 331), 0]),
-        lambda s: _affine(numbered, translate=[0, s * (_TRANSLATE * height // 331)]),
+    affine = functools.partial(F.affine, numbered, angle=0.0, translate=[0, 0], scale=1.0, shear=[0.0, 0.0], fill=0)
+    calls: tuple[Callable[[int], Tensor], ...] = (
+        lambda s: affine(shear=[s * lean, 0.0], center=[0.0, 0.0]),
+        lambda s: affine(shear=[0.0, s * lean], center=[0.0, 0.0]),
+        lambda s: affine(translate=[s * (_TRANSLATE * width // 331), 0]),
+        lambda s: affine(translate=[0, s * (_TRANSLATE * height // 331)]),
         lambda s: F.rotate(numbered, s * _ROTATE, fill=0),
     )
     rows = [call(sign).flatten().long() - 1 for call in calls for sign in (1, -1)]
     return torch.stack(rows).to(device)
 
 
-def _affine(
-    images: Tensor, translate: list[int] | None = None, shear: list[float] | None = None, center: list[float] | None = None
-) -> Tensor:
-    from torchvision.transforms.v2 import functional as F
-
-    moved: Tensor = F.affine(images, angle=0.0, translate=translate or [0, 0], scale=1.0, shear=shear or [0.0, 0.0], fill=0, center=center)
-    return moved
-
-
 @functools.lru_cache(maxsize=8)
 def _values(device: torch.device) -> Tensor:
-    """Return (6, 256) uint8: what torchvision makes of each value, of `_LOOKED_UP` plus and minus."""
+    """Return (6, 256) uint8: what torchvision makes of each value, of `_TABLES`."""
     import torch
     from torchvision.transforms.v2 import functional as F
 

@@ -47,13 +47,12 @@ class Ranks:
         if self.size == 1:
             return
         import torch
-        from torch import distributed
 
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
         with torch.no_grad():
             flat = torch.cat([t.reshape(-1).float() for t in (*gradients, *statistics)])
-            distributed.all_reduce(flat)
+            torch.distributed.all_reduce(flat)
             n_gradient = sum(gradient.numel() for gradient in gradients)
             flat[n_gradient:] /= self.size
             start = 0
@@ -66,14 +65,13 @@ class Ranks:
         if self.size == 1:
             return mine_b
         import torch
-        from torch import distributed
 
         sizes = [s.stop - s.start for s in (Ranks(rank, self.size).share(n) for rank in range(self.size))]
         most = max(sizes)
         padded = mine_b.new_zeros((most, *mine_b.shape[1:]))
         padded[: len(mine_b)] = mine_b
         parts = [torch.empty_like(padded) for _ in sizes]
-        distributed.all_gather(parts, padded)
+        torch.distributed.all_gather(parts, padded)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     def any_of(self, *wishes: bool) -> tuple[bool, ...]:
@@ -81,10 +79,9 @@ class Ranks:
         if self.size == 1:
             return wishes
         import torch
-        from torch import distributed
 
         flags = torch.tensor(wishes, dtype=torch.int32)
-        distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
         return tuple(bool(flag) for flag in flags)
 
     def check_alike(self, settings: str) -> None:
@@ -96,11 +93,10 @@ class Ranks:
         if self.size == 1:
             return
         import torch
-        from torch import distributed
 
         mine = torch.tensor(list(hashlib.sha256(settings.encode()).digest()), dtype=torch.int32)
         parts = [torch.empty_like(mine) for _ in range(self.size)]
-        distributed.all_gather(parts, mine)
+        torch.distributed.all_gather(parts, mine)
         others = [rank for rank, part in enumerate(parts) if not torch.equal(part, parts[0])]
         if others:
             raise InputError(
@@ -119,12 +115,11 @@ def process_group(launch: Launch, device: torch.device) -> Iterator[Ranks]:
         yield ALONE
         return
     import torch
-    from torch import distributed
 
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(launch.rank, launch.size)
     finally:
-        distributed.destroy_process_group()
+        torch.distributed.destroy_process_group()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prune_cli.core.errors import NumericalError
 from prune_cli.core.measures import MEASURES, PROB_CHANGE, Mode
-from prune_cli.methods.training.data.inputs import FloatArray, IntArray, TrainingSet, as_tensor
+from prune_cli.methods.training.data.inputs import IntArray, TrainingSet, as_tensor
 from prune_cli.methods.training.loop.contract import Observer
 from prune_cli.methods.training.loop.timetable import StepPlan
 
@@ -63,7 +63,7 @@ class PassLedger:
         pending, self.pending = self.pending, []
         values = torch.cat([entry[3] for entry in pending], dim=1).double().cpu().numpy()
         sizes = [len(entry[2]) for entry in pending]
-        for (step, rate, passes, _), (losses, hits) in zip(pending, _columns(values, sizes), strict=True):
+        for (step, rate, passes, _), (losses, hits) in zip(pending, np.split(values, np.cumsum(sizes)[:-1], axis=1), strict=True):
             if not np.isfinite(losses).all():
                 epoch = int(passes[np.flatnonzero(~np.isfinite(losses))[0]]) + 1
                 raise NumericalError(
@@ -78,8 +78,8 @@ class PassLedger:
                 self.correct += float(hits[mine].sum())
                 if self.samples == self.plan.n_selected:
                     self._tell()
-        n = values.shape[1]
-        self.facts = {"loss": float(values[0].sum()) / n, "accuracy": float(values[1].sum()) / n, "lr": self.last_rate}
+        loss, accuracy = (float(row.sum()) / values.shape[1] for row in values)
+        self.facts = {"loss": loss, "accuracy": accuracy, "lr": self.last_rate}
         if self.recorder is not None:
             self.recorder.flush()
 
@@ -112,10 +112,6 @@ class PassLedger:
         self.loss, self.correct = float(sums["loss"]), float(sums["correct"])
 
 
-def _columns(values: FloatArray, sizes: list[int]) -> Iterator[FloatArray]:
-    return iter(np.split(values, np.cumsum(sizes)[:-1], axis=1))
-
-
 class RecordSink(Protocol):
     """Who keeps a record."""
 
@@ -135,8 +131,7 @@ class Watch:
         eval_epochs: passes after which every sample is looked at un-augmented and in eval mode.
         at_end: whether that is also done after the last step.
         prob_change: whether to record how the probabilities moved since the pass before; takes M x C numbers.
-        gradient_norms: network, un-augmented inputs and labels of a batch -> (B,) norms, for `GRADIENT_NORM` at
-            ``gradient_epochs``.
+        gradient_norms: network, un-augmented inputs and labels of a batch -> (B,) norms, for `GRADIENT_NORM` at ``gradient_epochs``.
         gradient_epochs: passes after which that is done, a part of ``eval_epochs``.
     """
 
@@ -192,11 +187,6 @@ class Recorder:
     """Gathers the rows of each pass on the device: a batch's logits wait there until some can be measured at once.
 
     A pass is handed to the sink when every sample was presented in it; the begun one that a budget ends in is not.
-
-    Args:
-        data: what is trained on.
-        watch: see `Watch`.
-        device: where the logits are.
     """
 
     data: TrainingSet
@@ -250,10 +240,6 @@ class Recorder:
         rows = self._rows.cpu().numpy()
         self.watch.sink.on_record("train", self.number, {name: rows[i].copy() for i, name in enumerate(names)})
         self.finished.append(self.number)
-
-    def hand_evaluation(self, epoch: int, columns: Mapping[str, NDArray[np.float32]]) -> None:
-        """Hand on what an evaluation found after a pass."""
-        self.watch.sink.on_record("eval", epoch, columns)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
         """Return what a checkpoint needs to go on in the middle of a pass."""

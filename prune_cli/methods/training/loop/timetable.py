@@ -1,15 +1,17 @@
-"""Which samples when, and at which learning rate: everything about a run that follows from its budget and its seed."""
+"""Which samples when, at which learning rate, and at what cost: all of a run that follows from its budget and its seed."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.rng import generator
+from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.data.inputs import IntArray, TrainingSet
 
 BATCH_SIZE = 128
@@ -106,8 +108,6 @@ class SampleStream:
         self._position_of_rank = np.full(data.n_ranks, -1, dtype=np.int64)
         self._position_of_rank[data.ranks_m] = np.arange(len(data))
         self._pass = -1
-        self._positions = np.empty(0, dtype=np.int64)
-        self._draws = np.empty((0, n_draws), dtype=np.float32)
 
     def batch(self, start: int, stop: int) -> Batch:
         """Return the samples ``start`` to ``stop`` of the stream; fast when called in rising order."""
@@ -130,11 +130,7 @@ class SampleStream:
         ranks = generator(self._seed, "order", number).permutation(n)
         ranks = ranks[self._position_of_rank[ranks] >= 0]
         self._positions = self._position_of_rank[ranks]
-        if self._n_draws:
-            draws_nk = generator(self._seed, "augment", number).random((n, self._n_draws), dtype=np.float32)
-            self._draws = draws_nk[ranks]
-        else:
-            self._draws = np.empty((len(ranks), 0), dtype=np.float32)
+        self._draws = generator(self._seed, "augment", number).random((n, self._n_draws), dtype=np.float32)[ranks]
         self._pass = number
 
 
@@ -168,3 +164,57 @@ class Schedule:
             return self.peak
         done = (step - self.n_warmup) / (self.n_steps - self.n_warmup)
         return self.peak * (self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * done)) / 2)
+
+
+PROCESS_BYTES = 1200 * 2**20
+"""Resident size of Python with torch and torchvision loaded and their thread pools at work, measured."""
+
+
+def planned_steps(epochs: int, n_selected: int, runtime: Runtime) -> int:
+    """Return the optimiser steps of some passes over a selection.
+
+    >>> planned_steps(2, 1000, Runtime(batch_size=100))
+    20
+    """
+    return plan_steps(Budget(epochs=epochs), n_selected, runtime.batch_size or BATCH_SIZE).n_steps
+
+
+def training_cost(
+    architecture: str, input_shape: tuple[int, ...], n_classes: int, budget: Budget, n_selected: int, runtime: Runtime
+) -> dict[str, Any]:
+    """Return the figures of ``--plan`` for a training run: steps, flops, memory without the inputs.
+
+    Args:
+        input_shape: (H, W, C) or (D,).
+    Returns:
+        ``rows``, ``passes_over_data``, ``steps``, ``parameters``, ``flops`` (three forward passes a presentation) and
+        ``peak_memory_bytes``: weights, gradients, momentum, and the activations of a batch kept twice.
+    """
+    import torch
+
+    from prune_cli.methods.training.networks.building import build_network
+    from prune_cli.methods.training.networks.network import network_cost
+
+    batch_size = runtime.batch_size or BATCH_SIZE
+    network = build_network(architecture, input_shape, n_classes, seed=0)
+    plan = plan_steps(budget, n_selected, batch_size)
+    kept = 0
+
+    def count(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal kept
+        if isinstance(output, torch.Tensor):
+            kept += output.numel()
+
+    for module in network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    cost = network_cost(network, input_shape)
+    return {
+        "rows": n_selected,
+        "passes_over_data": round(plan.n_samples / n_selected, 2),
+        "steps": plan.n_steps,
+        "parameters": cost.parameters,
+        "flops": 3 * cost.flops * plan.n_samples,
+        "peak_memory_bytes": PROCESS_BYTES + 4 * (3 * cost.parameters + 2 * kept * batch_size),
+        "disk_bytes": 4 * cost.parameters + 10_000,
+    }

@@ -20,7 +20,6 @@ class KnownNetwork:
     Args:
         width: published width of its first layer, with which every other layer scales; None where there is no such choice.
         rate: learning rate where no parameter says one, for batches of about 128.
-        takes_vectors: whether it takes vectors as well as pictures.
     """
 
     width: int | None

@@ -80,8 +80,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        if self.pool:
-            x = _halve(x)
+        if self.pool and min(x.shape[-2:]) >= 2:
+            x = F.max_pool2d(x, 2)
         return F.relu(self.norm(x), inplace=True)
 
 
@@ -223,7 +223,3 @@ class VGG16(Network):
 
     def features(self, inputs: Tensor) -> Tensor:
         return cast(Tensor, self.blocks(inputs).mean(dim=(2, 3)))
-
-
-def _halve(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 2) if min(x.shape[-2:]) >= 2 else x

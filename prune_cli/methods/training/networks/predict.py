@@ -17,8 +17,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.data.augment import Augmentation, augment
 from prune_cli.methods.training.data.inputs import Inputs, IntArray, check_inputs, input_batches, input_preparation
-from prune_cli.methods.training.data.pieces import Pieces, in_pieces, joined
-from prune_cli.methods.training.networks.precision import embed_and_classify
+from prune_cli.methods.training.networks.forward import Pieces, embed_and_classify, in_pieces, joined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +77,6 @@ def augmentation_draws(augmentation: Augmentation, ranks_n: IntArray, n_ranks: i
     """Return the draws of N samples for one look at augmented pictures, by rank: the order of the rows changes nothing.
 
     Args:
-        augmentation: what the draws are for.
         ranks_n: (N,) int64, the place of each sample in the order of the ids, 0 to ``n_ranks`` - 1.
         n_ranks: samples of the whole data set.
     Returns:
@@ -115,7 +113,6 @@ def ready_network(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str
     """Return a trained network where and as `predict` runs it.
 
     Args:
-        tensors, model: as `rebuild` takes them.
         device_name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
     import torch

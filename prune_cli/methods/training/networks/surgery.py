@@ -33,14 +33,6 @@ class Branch:
     scaled: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ResidualBlock:
-    """A residual block of a network: its branch, and what stands in its place without that."""
-
-    branch: Branch
-    left: nn.Module
-
-
 class Shortcut(nn.Module):
     """A residual block without its branch: its parts one after the other, rectified after the one named.
 
@@ -63,44 +55,40 @@ class Shortcut(nn.Module):
         return x
 
 
-def residual_blocks(network: Network) -> list[ResidualBlock]:
-    """Return the residual blocks whose branches can go, in the order of the modules: our own, and torchvision's ResNets'."""
+def residual_blocks(network: Network) -> list[tuple[Branch, nn.Module]]:
+    """Return the residual blocks whose branches can go, in the order of the modules: our own, and torchvision's ResNets'.
+
+    Of each its branch, and what stands in its place without that.
+    """
     found = []
     for name, module in network.named_modules():
-        if isinstance(module, Residual):
-            last = f"{len(module) - 1}.norm"
-            found.append(_block(name, module, [n for n, _ in module.named_children()], [last], nn.Identity()))
-        elif isinstance(module, BasicBlock):
-            plain = isinstance(module.shortcut, nn.Identity)
-            left = nn.Identity() if plain else Shortcut({"shortcut": module.shortcut}, "shortcut")
-            found.append(_block(name, module, ["conv1", "norm1", "conv2", "norm2"], ["norm2"], left))
-        elif isinstance(module, PreActivationBlock):
-            branch, left = ["conv1", "norm2", "conv2"], nn.Identity()
-            if module.shortcut is None:
-                branch.append("norm1")
-            else:
-                left = Shortcut({"norm1": module.norm1, "shortcut": module.shortcut}, "norm1")
-            found.append(_block(name, module, branch, ["conv2"], left))
-        elif isinstance(module, torchvision_resnet.BasicBlock | torchvision_resnet.Bottleneck):
-            deep = isinstance(module, torchvision_resnet.Bottleneck)
-            numbers = (1, 2, 3) if deep else (1, 2)
-            kept = module.downsample
-            left = nn.Identity() if kept is None else Shortcut({"downsample": kept}, "downsample")
-            branch = [f"{kind}{k}" for k in numbers for kind in ("conv", "bn")]
-            found.append(_block(name, module, branch, [branch[-1]], left))
-    return found
-
-
-def _block(name: str, module: nn.Module, branch: Iterable[str], scaled: Iterable[str], left: nn.Module) -> ResidualBlock:
-    def tensors(parts: Iterable[str], buffers: bool) -> tuple[str, ...]:
-        return tuple(
-            f"{name}.{part}.{tensor}"
-            for part in parts
-            for tensor, value in module.get_submodule(part).state_dict().items()
-            if value.dim() and (buffers or "running" not in tensor)
+        left: nn.Module = nn.Identity()
+        match module:
+            case Residual():
+                parts, scaled = [n for n, _ in module.named_children()], f"{len(module) - 1}.norm"
+            case BasicBlock():
+                parts, scaled = ["conv1", "norm1", "conv2", "norm2"], "norm2"
+                if not isinstance(module.shortcut, nn.Identity):
+                    left = Shortcut({"shortcut": module.shortcut}, "shortcut")
+            case PreActivationBlock():
+                parts, scaled = ["conv1", "norm2", "conv2"], "conv2"
+                if module.shortcut is None:
+                    parts.append("norm1")
+                else:
+                    left = Shortcut({"norm1": module.norm1, "shortcut": module.shortcut}, "norm1")
+            case torchvision_resnet.BasicBlock() | torchvision_resnet.Bottleneck():
+                numbers = (1, 2, 3) if isinstance(module, torchvision_resnet.Bottleneck) else (1, 2)
+                parts, scaled = [f"{kind}{k}" for k in numbers for kind in ("conv", "bn")], f"bn{numbers[-1]}"
+                if module.downsample is not None:
+                    left = Shortcut({"downsample": module.downsample}, "downsample")
+            case _:
+                continue
+        tensors = {p: [f"{name}.{p}.{t}" for t, v in module.get_submodule(p).state_dict().items() if v.dim()] for p in (*parts, scaled)}
+        branch = tuple(tensor for part in parts for tensor in tensors[part])
+        found.append(
+            (Branch(name, branch, tuple(tensor for tensor in tensors[scaled] if "running" not in tensor.rpartition(".")[2])), left)
         )
-
-    return ResidualBlock(Branch(name, tensors(branch, True), tensors(scaled, False)), left)
+    return found
 
 
 Entries = Mapping[str, Sequence[tuple[int, Tensor]]]
@@ -111,7 +99,6 @@ def keep_entries(network: Network, entries: Entries, optimizer: torch.optim.Opti
     """Keep some entries of tensors; the rest is gone.
 
     Args:
-        network: changed in place.
         entries: what stays; tensors that the network has no more are passed over.
         optimizer: of its parameters; momenta are cut alike.
     """
@@ -139,7 +126,7 @@ def remove_branches(network: Network, names: Iterable[str], optimizer: torch.opt
         InputError: no such block.
     """
     for name in names:
-        left = {block.branch.block: block.left for block in residual_blocks(network)}
+        left = {branch.block: module for branch, module in residual_blocks(network)}
         if name not in left:
             raise InputError(f"the network has no residual block '{name}'", "take the model of that architecture")
         network.set_submodule(name, left[name])

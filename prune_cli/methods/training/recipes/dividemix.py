@@ -90,12 +90,7 @@ def mixed_losses(logits_bc: Tensor, targets_bc: Tensor, trusted_b: Tensor, guess
 
 
 class DivideMix(Learner):
-    """Two networks, and how likely each holds every label clean.
-
-    Args:
-        device: where the probabilities are.
-        seed: draws mixtures, pairs and shares.
-    """
+    """Two networks, and how likely each holds every label clean."""
 
     n_networks = 2
 
@@ -155,7 +150,6 @@ class DivideMix(Learner):
         return own, (own + other) / 2
 
     def arrays(self) -> Mapping[str, Tensor]:
-        """Return how likely each label is clean."""
         return {"clean": self.clean_km}
 
 

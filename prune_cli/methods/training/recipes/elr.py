@@ -53,11 +53,7 @@ def elr_losses(logits_bc: Tensor, labels_bc: Tensor, target_bc: Tensor, strength
 
 
 class EarlyLearning(SampleLearner):
-    """ELR: a target of every sample, from the network's own predictions.
-
-    Args:
-        device: where the targets are.
-    """
+    """ELR: a target of every sample, from the network's own predictions."""
 
     def __init__(self, data: TrainingSet, params: ElrParams, device: torch.device) -> None:
         import torch
@@ -81,12 +77,10 @@ class EarlyLearning(SampleLearner):
         return target_bc
 
     def learn(self, turn: int, *noted: Any) -> None:
-        """Keep a target."""
         positions_b, target_bc = noted
         self.targets_kmc[turn, positions_b] = target_bc
 
     def arrays(self) -> Mapping[str, Tensor]:
-        """Return the targets."""
         return {"targets": self.targets_kmc}
 
 
@@ -94,9 +88,7 @@ class EarlyLearningPlus(EarlyLearning):
     """ELR+: two networks, each held back by what the other one's averaged weights predict; samples are mixed in pairs.
 
     Args:
-        data, params, device: as of `EarlyLearning`.
         networks: the two; their averages start as they are.
-        seed: draws the pairs and the shares.
     """
 
     n_networks = 2

@@ -1,10 +1,10 @@
-"""SGD, by which all recipes train: its parameters, networks from the seed, and the loop they run on."""
+"""SGD, by which all recipes train: its parameters, networks from the seed, the loop they run on; and the plain recipe."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -16,20 +16,19 @@ from prune_cli.core.params import param
 from prune_cli.core.rng import stream_seed
 from prune_cli.methods.devices import resolve_device
 from prune_cli.methods.training.data.augment import AugmentName, choose_augmentation
-from prune_cli.methods.training.data.inputs import TrainingSet, channel_statistics
-from prune_cli.methods.training.data.pieces import Pieces
-from prune_cli.methods.training.loop.contract import Learner, Structure
+from prune_cli.methods.training.data.inputs import channel_statistics
+from prune_cli.methods.training.loop.contract import Forward, Learner, StepSamples, Structure
 from prune_cli.methods.training.loop.course import Course
 from prune_cli.methods.training.loop.data_parallel import process_group
-from prune_cli.methods.training.loop.evaluation import all_logits
-from prune_cli.methods.training.loop.steps import train_networks
+from prune_cli.methods.training.loop.steps import all_logits, train_networks
 from prune_cli.methods.training.loop.timetable import BATCH_SIZE, Schedule, StepPlan, plan_steps
 from prune_cli.methods.training.networks.architectures import Architecture, parse_architecture
-from prune_cli.methods.training.networks.precision import choose_precision
-from prune_cli.methods.training.recipes.job import Tensors, TrainingJob, require_shareable
+from prune_cli.methods.training.networks.forward import Pieces, choose_precision
+from prune_cli.methods.training.recipes.job import TrainedModel, TrainingJob, require_shareable
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from prune_cli.methods.training.networks.network import Network, NetworkCost
 
@@ -84,8 +83,6 @@ def run_recipe(
     selections are paired. Inputs are normalised by the statistics of what is trained on.
 
     Args:
-        job: see `TrainingJob`.
-        params: of the recipe, all that SGD needs among them.
         make_learner: device and networks -> what the recipe makes of a batch.
         views: the augmentations a sample is seen with, or None for that of the parameters.
         n_networks: networks with first weights of their own.
@@ -135,7 +132,9 @@ def run_recipe(
         watch=job.watch,
         last_step=None if job.stop_epoch is None else plan.step_of(job.stop_epoch),
     )
-    optimizers = [_optimizer(network, params, course.schedule.peak) for network in networks]
+    nesterov, decay = params.nesterov and params.momentum > 0, params.weight_decay
+    how: dict[str, Any] = {"momentum": params.momentum, "weight_decay": decay, "nesterov": nesterov, "fused": True}
+    optimizers = [torch.optim.SGD(network.parameters(), course.schedule.peak, **how) for network in networks]
     with process_group(job.launch, device) as ranks:
         ranks.check_alike(repr((course.settings, mean.tolist(), std.tolist())))
         train_networks(networks, optimizers, dataclasses.replace(course, ranks=ranks), job.observer, job.resume)
@@ -169,21 +168,9 @@ def _schedule(params: SgdParams, kind: Architecture, plan: StepPlan) -> Schedule
     return Schedule(peak, plan.n_steps, n_warmup, params.final_lr_fraction, params.schedule == "cosine")
 
 
-def _optimizer(network: Network, params: SgdParams, lr: float) -> torch.optim.Optimizer:
-    import torch
-
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=lr,
-        momentum=params.momentum,
-        nesterov=params.nesterov and params.momentum > 0,
-        weight_decay=params.weight_decay,
-        fused=True,
-    )
-
-
 def _settings(recipe: str, job: TrainingJob, params: SgdParams, kind: Architecture, plan: StepPlan, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the JSON values that a checkpoint must agree with."""
+    """Return the JSON values that a checkpoint must agree with; those of the data do not depend on the order of the rows."""
+    data, order_m = job.data, job.data.order_m()
     return {
         "recipe": recipe,
         "params": dataclasses.asdict(params),
@@ -192,9 +179,9 @@ def _settings(recipe: str, job: TrainingJob, params: SgdParams, kind: Architectu
         "steps": plan.n_steps,
         "samples": plan.n_samples,
         "precision": str(dtype).removeprefix("torch."),
-        "data": _fingerprint(job.data),
+        "data": _digest([str(data.input_shape).encode(), data.labels_m[order_m].tobytes(), data.ranks_m[order_m].tobytes()]),
         "stop_epoch": job.stop_epoch,
-        "initial": [_digest(tensors) for tensors in job.initial],
+        "initial": [_digest(part for n in sorted(t) for part in (n.encode(), np.asarray(t[n], np.float32).tobytes())) for t in job.initial],
     }
 
 
@@ -213,18 +200,54 @@ def _described(course: Course, cost: NetworkCost, convolutional: bool) -> dict[s
     }
 
 
-def _fingerprint(data: TrainingSet) -> str:
-    """Return a digest of what is selected and how it is labeled, whatever the order of the rows."""
-    digest = hashlib.sha256(str(data.input_shape).encode())
-    order_m = data.order_m()
-    digest.update(data.labels_m[order_m].tobytes())
-    digest.update(data.ranks_m[order_m].tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _digest(tensors: Tensors) -> str:
+def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(np.asarray(tensors[name], np.float32).tobytes())
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class StandardParams(SgdParams):
+    """Parameters of standard training."""
+
+    label_smoothing: float = param(0.0, "share of each label spread over all classes", low=0.0, high=0.999)
+
+
+class CrossEntropy(Learner):
+    """Cross-entropy with the given labels."""
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self._label_smoothing = label_smoothing
+
+    def losses(self, turn: int, forward: Forward, samples: StepSamples) -> tuple[Tensor, Tensor]:
+        """Return the logits and the cross-entropy of each sample."""
+        import torch.nn.functional as F
+
+        logits_bc = forward(turn, samples.views[0])
+        return logits_bc, F.cross_entropy(logits_bc, samples.labels_b, reduction="none", label_smoothing=self._label_smoothing)
+
+
+def train_standard(job: TrainingJob, params: StandardParams) -> TrainedModel:
+    """Return a network trained by cross-entropy and SGD on the selected samples.
+
+    The order of the samples and their augmentation are drawn over the whole data set, so that trainings on two
+    selections are paired. Inputs are normalised by the statistics of what is trained on.
+
+    Args:
+        job: what is trained on what, see `TrainingJob`.
+    Returns:
+        The network after the last step, never "the best" one. The same arguments, device and number of threads give
+        the same bytes, with or without interruptions.
+    Raises:
+        InputError, NumericalError, InterruptedRun: as `run_recipe`.
+    Cost:
+        Three forward passes a presentation; the set itself as uint8 on the device unless it is streamed.
+    Source:
+        He 2016; label smoothing, Szegedy 2016; cosine decay, Loshchilov 2017. Deviations: learning rates are ours,
+        measured on short budgets; the batches of one pass are of equal size.
+    """
+    from prune_cli.methods.training.networks.network import export_tensors
+
+    learned = run_recipe("standard", job, params, lambda device, networks: CrossEntropy(params.label_smoothing))
+    return TrainedModel(export_tensors(learned.networks[0]), learned.model)

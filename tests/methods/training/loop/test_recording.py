@@ -19,7 +19,7 @@ from prune_cli.methods.training.networks.building import build_network
 from prune_cli.methods.training.networks.pictures import MultilayerPerceptron
 from prune_cli.methods.training.networks.predict import predict
 from prune_cli.methods.training.recipes.job import TrainedModel, TrainingJob
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 
 
 class Sink:

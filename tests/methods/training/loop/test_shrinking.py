@@ -10,9 +10,8 @@ import pytest
 
 from prune_cli.core.errors import InputError
 from prune_cli.core.runtime import Runtime
-from prune_cli.methods.structure.complexity_aware import complexity_aware
-from prune_cli.methods.structure.magnitude import magnitude
 from prune_cli.methods.structure.params import ComplexityAwareParams, MagnitudeParams
+from prune_cli.methods.structure.shrinking import complexity_aware, magnitude
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.networks.building import build_network
 from prune_cli.methods.training.networks.network import network_cost
@@ -20,8 +19,8 @@ from prune_cli.methods.training.networks.predict import predict
 from prune_cli.methods.training.recipes.dividemix import DivideMixParams, train_dividemix
 from prune_cli.methods.training.recipes.elr import ElrPlusParams, train_elr_plus
 from prune_cli.methods.training.recipes.job import TrainingJob
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 from prune_cli.methods.training.recipes.sop import SopParams, train_sop
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
 GATES = complexity_aware(ComplexityAwareParams(strength=1.0, patience=0.1))

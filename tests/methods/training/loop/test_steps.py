@@ -15,7 +15,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.data.augment import Augmentation, augment
 from prune_cli.methods.training.loop.timetable import Budget, SampleStream, Schedule, plan_steps
 from prune_cli.methods.training.recipes.job import TrainingJob
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 
 CPU = Runtime(device="cpu", batch_size=8, workers=1)
 PARAMS = StandardParams()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prune_cli.core.errors import InputError
-from prune_cli.methods.training.networks.precision import choose_precision
+from prune_cli.methods.training.networks.forward import choose_precision
 
 
 def test_precision_is_settled_by_the_machine():

@@ -12,7 +12,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.networks.predict import Look, Prediction, predict
 from prune_cli.methods.training.recipes.job import TrainingJob
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
 

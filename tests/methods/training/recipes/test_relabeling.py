@@ -19,8 +19,8 @@ from prune_cli.methods.training.recipes.dividemix import DivideMixParams, clean_
 from prune_cli.methods.training.recipes.elr import ElrParams, ElrPlusParams, elr_losses, elr_target, train_elr, train_elr_plus
 from prune_cli.methods.training.recipes.job import TrainingJob
 from prune_cli.methods.training.recipes.relabeling import mixing, relabel
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 from prune_cli.methods.training.recipes.sop import SopParams, SparseOverParameterization, sop_losses, train_sop
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
 RECIPES: list[tuple[Callable[..., Any], Any]] = [

@@ -16,7 +16,7 @@ from prune_cli.core.runtime import Runtime
 from prune_cli.methods.training.loop.timetable import Budget
 from prune_cli.methods.training.networks.predict import Look, predict
 from prune_cli.methods.training.recipes.job import TrainingJob
-from prune_cli.methods.training.recipes.standard import StandardParams, train_standard
+from prune_cli.methods.training.recipes.sgd import StandardParams, train_standard
 
 CPU = Runtime(device="cpu", batch_size=32, workers=1)
 
@@ -126,10 +126,10 @@ def test_parameters_describe_themselves():
 def test_the_modules_import_nothing_heavy():
     code = (
         "import sys\n"
-        "from prune_cli.methods.training.networks import architectures, precision, predict, weights\n"
-        "from prune_cli.methods.training.loop import estimate, steps\n"
-        "from prune_cli.methods.training.recipes import dividemix, elr, sop, standard\n"
-        "from prune_cli.methods.structure import complexity_aware, magnitude\n"
+        "from prune_cli.methods.training.networks import architectures, exchange, forward, predict\n"
+        "from prune_cli.methods.training.loop import steps, timetable\n"
+        "from prune_cli.methods.training.recipes import dividemix, elr, sgd, sop\n"
+        "from prune_cli.methods.structure import shrinking\n"
         "from prune_cli.methods import metrics\n"
         "print([m for m in ('torch', 'torchvision', 'torchmetrics') if m in sys.modules])"
     )

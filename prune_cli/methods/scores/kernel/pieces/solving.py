@@ -13,11 +13,10 @@ from prune_cli.core.params import build_params
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.scores.kernel.ntk_margin import choose_ridge
 from prune_cli.methods.scores.kernel.params import KernelNeeds, KernelScoreParams
-from prune_cli.methods.scores.kernel.pieces.contract import Piece, Settings
-from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece, SidesPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import Piece, SetPiece, Settings, SidesPiece
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
 from prune_cli.methods.scores.kernel.sides import SideDraw
-from prune_cli.methods.scores.kernel.solver.problem import Solution, problem_of
+from prune_cli.methods.scores.kernel.solver.problem import Problem, Solution
 
 
 def piece_of(params: KernelScoreParams, needs: KernelNeeds, ridge: float) -> SidesPiece | SetPiece:
@@ -25,7 +24,8 @@ def piece_of(params: KernelScoreParams, needs: KernelNeeds, ridge: float) -> Sid
     kernel = (params.kernel, params.center)
     if needs.mode is None:
         return SidesPiece(kernel, SideDraw(needs.ratio, ridge, params.draws(None)))
-    return SetPiece(kernel, problem_of(params, needs.mode, ridge, needs.predictions))
+    drawn = (params.block_size, params.blocks, params.landmarks, params.draws(needs.mode))
+    return SetPiece(kernel, Problem(needs.mode, ridge, needs.predictions, *drawn))
 
 
 def plan_pieces(

@@ -78,8 +78,7 @@ class Rows(ABC):
         import torch
 
         direction, cpu = torch.from_numpy(direction_d), torch.device("cpu")
-        found = [(self.unit(chunk, torch.float64, cpu) @ direction).numpy() for chunk in self.chunks(positions)]
-        return np.concatenate(found)
+        return np.concatenate([(self.unit(chunk, torch.float64, cpu) @ direction).numpy() for chunk in self.chunks(positions)])
 
     def chunks(self, positions: IntArray) -> Iterator[IntArray]:
         """Yield ``positions`` in parts whose rows take little memory."""
@@ -140,8 +139,7 @@ def has_duplicates(rows: Rows, positions: IntArray) -> bool:
     import torch
 
     cpu = torch.device("cpu")
-    axis = torch.from_numpy(np.random.Generator(np.random.PCG64(0)).normal(size=rows.n_features))
-    places = np.concatenate([(rows.unit(part, torch.float64, cpu) @ axis).numpy() for part in rows.chunks(positions)])
+    places = rows.along(positions, np.random.Generator(np.random.PCG64(0)).normal(size=rows.n_features))
     order = np.argsort(places, kind="stable")
     near = np.flatnonzero(np.diff(places[order]) <= _SAME_PLACE)
     for first in range(0, len(near), 1024):

@@ -71,13 +71,6 @@ class PixelRows(Rows):
         return _PixelBlock(self, positions, inverse_b, device)
 
 
-@dataclass(frozen=True)
-class _LoadedPixels:
-    planes: torch.Tensor  # (C, rows, D / C) float32, whole numbers
-    offset: torch.Tensor  # (rows,) float64
-    inverse: torch.Tensor  # (rows,) float64, 1 / length
-
-
 class _PixelBlock(RowBlock):
     """Bytes: the inner product of two standardised rows is ``sum_c weight_c z_i . z_j + offset_i + offset_j``."""
 
@@ -98,20 +91,21 @@ class _PixelBlock(RowBlock):
             self._planes[:, part].copy_(torch.from_numpy(planes).to(device).permute(2, 0, 1))
             self._offset[part].copy_(torch.from_numpy(rows.offsets(_whole_sums(planes, rows.centre)[0])))
 
-    def load(self, part: slice) -> _LoadedPixels:
-        planes = self._planes[:, part].float().sub_(self._centre)
-        return _LoadedPixels(planes, self._offset[part], self._inverse[part])
+    def load(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (C, rows, D / C) float32 whole numbers; (rows,) float64 offsets; (rows,) float64, 1 / length."""
+        return self._planes[:, part].float().sub_(self._centre), self._offset[part], self._inverse[part]
 
-    def cosines(self, left: _LoadedPixels, right: _LoadedPixels, out: torch.Tensor) -> None:
+    def cosines(self, left: tuple[torch.Tensor, ...], right: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
         import torch
 
+        (our_planes, our_offset, our_inverse), (their_planes, their_offset, their_inverse) = left, right
         exact = torch.empty(out.shape, dtype=torch.float32, device=out.device)
-        torch.add(left.offset[:, None], right.offset, out=out)
-        for weight, terms, ours, theirs in zip(self._weight, self._terms, left.planes, right.planes, strict=True):
+        torch.add(our_offset[:, None], their_offset, out=out)
+        for weight, terms, ours, theirs in zip(self._weight, self._terms, our_planes, their_planes, strict=True):
             for first in range(0, ours.shape[1], terms):
                 torch.mm(ours[:, first : first + terms], theirs[:, first : first + terms].T, out=exact)
                 out.add_(exact, alpha=weight)
-        out.mul_(left.inverse[:, None]).mul_(right.inverse)
+        out.mul_(our_inverse[:, None]).mul_(their_inverse)
 
 
 def _whole_sums(planes_bpc: NDArray[np.uint8], centre: NDArray[np.int32]) -> FloatArray:

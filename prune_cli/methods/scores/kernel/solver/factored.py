@@ -43,8 +43,6 @@ def factor_regular(
 
     Args:
         factor: (added to the diagonal, least pivot) -> smallest pivot, duplicates; stops at a smaller pivot than the least.
-        n_samples: rows of the kernel.
-        ridge: 0 or more.
         singular: whether equal rows are known, so that H itself need not be tried.
     Raises:
         NumericalError: singular with the jitter, too.

@@ -14,7 +14,7 @@ from prune_cli.core.arrays import FloatArray, IntArray
 from prune_cli.core.errors import InputError
 from prune_cli.core.progress import Progress, silent
 from prune_cli.methods.partition import random_parts, two_means_parts
-from prune_cli.methods.scores.kernel.params import KernelParams, Mode
+from prune_cli.methods.scores.kernel.params import Mode
 from prune_cli.methods.scores.kernel.samples import Samples
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ class Problem(NamedTuple):
 
     Args:
         mode: see `KernelParams`.
-        ridge: added to the diagonal.
         predictions: whether all classes are wanted, or the given one alone.
     """
 
@@ -73,11 +72,6 @@ class SampleSet(NamedTuple):
 
     repeat: int
     number: int
-
-
-def problem_of(params: KernelParams, mode: Mode, ridge: float, predictions: bool) -> Problem:
-    """Return what is to be solved under these parameters."""
-    return Problem(mode, ridge, predictions, params.block_size, params.blocks, params.landmarks, params.draws(mode))
 
 
 def plan_sets(problem: Problem, n_samples: int) -> list[SampleSet]:
@@ -160,8 +154,7 @@ def combine(results: Iterable[SetResult], codes_n: NDArray[Any], n_classes: int,
         if (seen_n[p] >= repeats).any():
             raise InputError(f"a sample came in more than {repeats} part(s)", "combine each part once")
         b = a - d
-        for term, value in zip(terms, (a * a / d, b * b / d, 2.0 * b, d), strict=True):
-            term[seen_n[p], p] = value
+        terms[:, seen_n[p], p] = a * a / d, b * b / d, 2.0 * b, d
         if loo_nc is not None:
             signs = np.full(result.solution_bc.shape, -1.0)
             signs[np.arange(len(p)), codes_n[p]] = 1.0

@@ -261,7 +261,7 @@ def inverse_diagonal(columns: Columns, progress: Progress) -> FloatArray:
                 height = rows.stop - rows.start
                 ours = slice(rows.start - start, rows.stop - start)
                 solved = torch.linalg.solve_triangular(panel[:height], rest[ours], upper=False)
-                squares += _squares(solved)
+                squares += sum(strip.double().square().sum(dim=0) for strip in torch.split(solved, 256))
                 if rows.stop < columns.size:
                     rest[ours.stop :].addmm_(panel[height:], solved, alpha=-1.0)
             found = columns.keep(f"inverse {j}", diagonal=squares.cpu().numpy())
@@ -269,16 +269,6 @@ def inverse_diagonal(columns: Columns, progress: Progress) -> FloatArray:
         done = columns.span(j).stop / columns.size
         progress("invert", round(1000 * (1 - (1 - done) ** 3)), 1000, None)
     return np.concatenate(parts)
-
-
-def _squares(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the sum of squares of each column, in float64, strip by strip."""
-    import torch
-
-    total = torch.zeros(matrix.shape[1], dtype=torch.float64, device=matrix.device)
-    for first in range(0, len(matrix), 256):
-        total += matrix[first : first + 256].double().square().sum(dim=0)
-    return total
 
 
 def columns_cost(size: int, dtype: str, width: int = WIDTH) -> Mapping[str, Any]:

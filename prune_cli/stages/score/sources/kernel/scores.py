@@ -22,8 +22,7 @@ from prune_cli.methods.scores.kernel.contradictions import contradictory_pairs
 from prune_cli.methods.scores.kernel.kernels import Kernel, MatrixKernel, fill_matrix, parse_kernel
 from prune_cli.methods.scores.kernel.ntk_margin import RIDGES, RidgeChoice, choose_ridge, fit_temperature, predictions_of, probabilities
 from prune_cli.methods.scores.kernel.params import KernelScoreParams
-from prune_cli.methods.scores.kernel.pieces.contract import KernelName, Piece
-from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece, SidesPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import KernelName, Piece, SetPiece, SidesPiece
 from prune_cli.methods.scores.kernel.pieces.solving import plan_pieces
 from prune_cli.methods.scores.kernel.samples import Samples, make_samples
 from prune_cli.methods.scores.kernel.solver.problem import Solution

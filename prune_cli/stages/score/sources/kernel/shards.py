@@ -17,8 +17,7 @@ from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.parquet.tables import ParquetSource
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.scores.kernel.params import KernelScoreParams
-from prune_cli.methods.scores.kernel.pieces.contract import Piece
-from prune_cli.methods.scores.kernel.pieces.kinds import SetPiece
+from prune_cli.methods.scores.kernel.pieces.kinds import Piece, SetPiece
 from prune_cli.methods.scores.kernel.pieces.solving import piece_of
 from prune_cli.methods.scores.kernel.solver.problem import Problem
 from prune_cli.stages.score.contract import Scored

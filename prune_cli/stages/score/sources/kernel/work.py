@@ -19,7 +19,7 @@ from prune_cli.io.parquet.provenance import Provenance
 from prune_cli.io.runs.finished import BlockFolder
 from prune_cli.methods.scores.kernel.kernels import ReluKernel
 from prune_cli.methods.scores.kernel.params import KernelScoreParams
-from prune_cli.methods.scores.kernel.pieces.contract import KernelName, Piece, Settings
+from prune_cli.methods.scores.kernel.pieces.kinds import KernelName, Piece, Settings
 from prune_cli.methods.scores.kernel.samples import Samples
 from prune_cli.stages.score.request import ScoreOptions
 from prune_cli.stages.score.sources.kernel.plan import BLOCK_PROCESS_BYTES

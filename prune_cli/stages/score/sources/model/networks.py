@@ -15,7 +15,7 @@ from prune_cli.io.ids.columns import Labels
 from prune_cli.io.manifests.data import DataOptions
 from prune_cli.io.parquet.provenance import InputFile, hash_stream
 from prune_cli.io.runs.folder import FinishedRun, read_run, read_safetensors, run_files
-from prune_cli.methods.training.networks.weights import pretrained_model, tensors_of_torch_file
+from prune_cli.methods.training.networks.exchange import pretrained_model, tensors_of_torch_file
 from prune_cli.stages.evaluate.command import as_trained
 from prune_cli.stages.score.reading import Channels
 

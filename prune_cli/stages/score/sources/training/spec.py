@@ -111,7 +111,7 @@ class TrainingSpec:
 
     def figures(self, input_shape: tuple[int, ...], n_rows: int, n_classes: int) -> dict[str, Any]:
         """Return the figures of ``--plan`` for the trainings."""
-        from prune_cli.methods.training.loop.estimate import training_cost
+        from prune_cli.methods.training.loop.timetable import training_cost
 
         budget = Budget(epochs=self.stop_epoch)
         cost = training_cost(self.architecture, input_shape, n_classes, budget, n_rows, self.runtime)

@@ -1,20 +1,21 @@
-"""Weights of networks that others trained: read without running anything that a file may hold."""
+"""Networks as others have them: weights read without running anything that a file may hold, and ONNX files written."""
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prune_cli.core.errors import InputError
+from prune_cli.core.errors import InputError, UnavailableError
 from prune_cli.methods.training.networks.architectures import TORCHVISION, parse_architecture
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What torchvision's weights were trained with, pixels from 0 to 1."""
-
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 def tensors_of_torch_file(raw: bytes, name: str) -> dict[str, NDArray[np.float32]]:
@@ -43,7 +44,7 @@ def tensors_of_torch_file(raw: bytes, name: str) -> dict[str, NDArray[np.float32
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise InputError(f"{name} is not a file of torch weights: {str(error).splitlines()[0]}", "check it") from error
-    for wrapper in _WRAPPERS:
+    for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]
     tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
@@ -85,9 +86,69 @@ def pretrained_model(
         "input_size": list(input_shape),
         "n_classes": int(tensors[head].shape[0]),
         "normalization": {
-            "mean": list(IMAGENET_MEAN) if input_shape[2] == 3 else [float(np.mean(IMAGENET_MEAN))],
-            "std": list(IMAGENET_STD) if input_shape[2] == 3 else [float(np.mean(IMAGENET_STD))],
+            name: list(values) if input_shape[2] == 3 else [float(np.mean(values))]
+            for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
         },
     }
     auxiliary = {n for n in tensors if n not in own and (n.endswith("num_batches_tracked") or "aux" in n.lower())}
     return {n: t for n, t in tensors.items() if n not in auxiliary}, model
+
+
+def require() -> None:
+    """Raise where the packages that write ONNX are missing.
+
+    Raises:
+        UnavailableError: they are.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UnavailableError(f"ONNX is written by packages that are not installed: {', '.join(missing)}", "pip install 'prune-cli[onnx]'")
+
+
+def to_onnx(tensors: Mapping[str, NDArray[np.float32]], model: Mapping[str, Any]) -> bytes:
+    """Return a network as an ONNX model, the normalization of its inputs within.
+
+    The input ``inputs`` is (B, C, H, W) float32, pixels from 0 to 1, or (B, D) float32 vectors; the output ``logits`` is (B, classes)
+    float32. B is free.
+
+    Args:
+        tensors, model: as `prune_cli.methods.training.recipes.job.TrainedModel` has them.
+    Raises:
+        UnavailableError: the packages that write ONNX are missing.
+        InputError: weights that do not fit the architecture.
+    """
+    require()
+    import torch
+    from torch import nn
+
+    from prune_cli.methods.training.networks.network import zero_input
+    from prune_cli.methods.training.networks.predict import rebuild
+
+    class Normalized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = rebuild(tensors, model).eval()
+            mean, std = (torch.tensor(model["normalization"][key], dtype=torch.float32) for key in ("mean", "std"))
+            shape = (1, -1, 1, 1) if len(model["input_size"]) == 3 else (1, -1)
+            self.register_buffer("mean", mean.view(shape))
+            self.register_buffer("scale", (1 / std).view(shape))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            normal = (inputs - self.mean) * self.scale  # type: ignore[operator]
+            logits: torch.Tensor = self.network(normal)
+            return logits
+
+    example = zero_input(tuple(model["input_size"])).repeat(2, *[1] * len(model["input_size"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            Normalized().eval(),
+            (example,),
+            input_names=["inputs"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    serialized: bytes = program.model_proto.SerializeToString()
+    return serialized
