@@ -46,7 +46,7 @@ def test_one_training_gives_every_score_and_the_record_gives_them_again(prune: P
     assert again.equals(table)
     stated = parameters(tmp_path / "a.parquet")
     assert stated["el2n"]["epochs_used"] == [1] and stated["el2n"]["mode"] == "eval"
-    assert stated["aum"] == {"epochs_used": [1, 6], "mode": "train", "runs": 1, "source": "training"}
+    assert stated["aum"] == {"epochs": None, "epochs_used": [1, 6], "mode": "train", "runs": 1, "source": "training"}
     assert stated["training"]["epochs"] == 6 and stated["training"]["standard"]["momentum"] == 0.9
     features = pq.read_table(tmp_path / "f.parquet")
     assert features.column_names == ["id", "embedding", "prob", "prediction"] and features["id"].equals(table["id"])

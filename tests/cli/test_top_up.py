@@ -47,7 +47,7 @@ def kept(path: Path) -> list[str]:
 
 
 def test_by_hand(prune: Prune, old: str, new: str, tmp_path: Path) -> None:
-    done = prune("manifest", "top-up", old, "--scores", new, "--count", "4", "--json")
+    done = prune("manifest", "top-up", "--no-per-class", old, "--scores", new, "--count", "4", "--json")
     table = pq.read_table(tmp_path / "old.top-up.parquet")
     # d and b as they were, though b scores lowest; then by the score g 9, c 5 | f 4, e 3, a 1, h 0.
     assert table["id"].to_pylist() == list("hgfedcba")
@@ -60,22 +60,22 @@ def test_by_hand(prune: Prune, old: str, new: str, tmp_path: Path) -> None:
     told = read_provenance(table.schema)
     assert told is not None and told["command"] == "manifest top-up" and told["parameters"]["keep"] is True
     assert [i["name"] for i in told["inputs"]] == [new, old]
-    prune("manifest", "top-up", old, "--scores", new, "--count", "4", "-o", "again.parquet")
+    prune("manifest", "top-up", "--no-per-class", old, "--scores", new, "--count", "4", "-o", "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "old.top-up.parquet").read_bytes()
 
 
 def test_it_may_be_topped_up_again(prune: Prune, old: str, new: str, tmp_path: Path) -> None:
     more = ["-p", "order=easiest", "--selected-only"]
-    prune("manifest", "top-up", old, "--scores", new, "--fraction", "0.5", *more, "-o", "half.parquet")
+    prune("manifest", "top-up", "--no-per-class", old, "--scores", new, "--fraction", "0.5", *more, "-o", "half.parquet")
     assert kept(tmp_path / "half.parquet") == ["d", "b", "h", "a"]
-    prune("manifest", "top-up", "half.parquet", "--scores", new, "--count", "6", "-o", "six.parquet")
+    prune("manifest", "top-up", "--no-per-class", "half.parquet", "--scores", new, "--count", "6", "-o", "six.parquet")
     assert kept(tmp_path / "six.parquet") == ["d", "b", "h", "a", "g", "c"]
-    prune("manifest", "top-up", "six.parquet", "--scores", new, "--count", "6", "-o", "same.parquet")
+    prune("manifest", "top-up", "--no-per-class", "six.parquet", "--scores", new, "--count", "6", "-o", "same.parquet")
     assert kept(tmp_path / "same.parquet") == kept(tmp_path / "six.parquet"), "nothing to add"
 
 
 def test_classes_share_what_is_added(prune: Prune, old: str, new: str, tmp_path: Path) -> None:
-    prune("manifest", "top-up", old, "--scores", new, "--count", "4,6", "--per-class", "-o", "s.parquet")
+    prune("manifest", "top-up", "--no-per-class", old, "--scores", new, "--count", "4,6", "--per-class", "-o", "s.parquet")
     # Both that were kept are of class 1, of four rows each: the other class is caught up first, c 5 and f 4.
     assert kept(tmp_path / "s-4.parquet") == ["d", "b", "c", "f"]
     assert set(kept(tmp_path / "s-6.parquet")) == {"d", "b", "c", "f", "g", "e"}
@@ -99,7 +99,7 @@ def test_what_was_kept_keeps_its_rank_whatever_the_method(prune: Prune, method: 
     write(tmp_path / "o.parquet", columns)
     uses = methods_of("selection")[method].uses
     more = [*(["-p", "key=dual"] if "score" in uses else []), *(["--features", "f.parquet"] if "features" in uses else [])]
-    arguments = ["manifest", "top-up", "o.parquet", "--scores", "s.parquet", "--method", method, "--device", "cpu", *more]
+    arguments = ["manifest", "top-up", "--no-per-class", "o.parquet", "--scores", "s.parquet", "--method", method, "--device", "cpu", *more]
     prune(*arguments, "--count", "25", "-o", "t.parquet")
     found = kept(tmp_path / "t.parquet")
     assert len(found) == len(set(found)) == 25 and found[:10] == before
@@ -111,7 +111,7 @@ def test_what_was_kept_keeps_its_rank_whatever_the_method(prune: Prune, method: 
 def test_gaps_in_ranks_are_closed_and_weights_stay(prune: Prune, new: str, tmp_path: Path) -> None:
     columns = {"id": list("fdab"), "selected": [True] * 4, "weight": [1.5, 2.0, None, 4.0]}
     write(tmp_path / "w.parquet", {**columns, "rank": pa.array([7, None, None, 3], pa.int64())})
-    done = prune("manifest", "top-up", "w.parquet", "--scores", new, "--count", "5", "-o", "t.parquet")
+    done = prune("manifest", "top-up", "--no-per-class", "w.parquet", "--scores", new, "--count", "5", "-o", "t.parquet")
     assert b"have gaps or are missing" in done.stderr and b"rows that are added have no weight" in done.stderr
     assert kept(tmp_path / "t.parquet") == ["b", "f", "a", "d", "g"], "those without a rank come after, by id"
     table = pq.read_table(tmp_path / "t.parquet")
@@ -121,10 +121,10 @@ def test_gaps_in_ranks_are_closed_and_weights_stay(prune: Prune, new: str, tmp_p
 
 def test_it_pipes_and_plans(prune: Prune, old: str, new: str, tmp_path: Path) -> None:
     piped = (tmp_path / old).read_bytes()
-    done = prune("manifest", "top-up", "-", "--scores", new, "--count", "3", "-o", "-", stdin=piped)
+    done = prune("manifest", "top-up", "--no-per-class", "-", "--scores", new, "--count", "3", "-o", "-", stdin=piped)
     (tmp_path / "t.parquet").write_bytes(done.stdout)
     assert kept(tmp_path / "t.parquet") == ["d", "b", "g"]
-    plan = json.loads(prune("manifest", "top-up", old, "--scores", new, "--count", "3", "--plan", "--json").stdout)
+    plan = json.loads(prune("manifest", "top-up", "--no-per-class", old, "--scores", new, "--count", "3", "--plan", "--json").stdout)
     assert plan["command"] == "manifest top-up" and plan["plan"]["rows"] == 8
     assert not (tmp_path / "old.top-up.parquet").exists()
 
@@ -150,16 +150,18 @@ def test_what_cannot_be_is_refused(prune: Prune, old: str, new: str, tmp_path: P
         ([old, "--scores", "holes.parquet", *count, "--max-errors", "1"], b"1 row(s) that old.selection.parquet keeps have no"),
         (["nowhere.parquet", "--scores", new, *count], b"nowhere.parquet does not exist"),
     ):  # fmt: skip
-        assert said in prune("manifest", "top-up", *arguments, check=2).stderr, arguments
+        assert said in prune("manifest", "top-up", "--no-per-class", *arguments, check=2).stderr, arguments
         assert {p.name for p in tmp_path.iterdir()} == before
-    done = prune("manifest", "top-up", old, "--scores", "gone.parquet", "--count", "3", "-o", "t.parquet")
+    done = prune("manifest", "top-up", "--no-per-class", old, "--scores", "gone.parquet", "--count", "3", "-o", "t.parquet")
     assert b"3 row(s) that old.selection.parquet leaves out are not in gone.parquet" in done.stderr
     assert kept(tmp_path / "t.parquet") == ["d", "b", "h"]
-    assert b"exists already" in prune("manifest", "top-up", old, "--scores", new, *count, "-o", "t.parquet", check=2).stderr
+    assert (
+        b"exists already" in prune("manifest", "top-up", "--no-per-class", old, "--scores", new, *count, "-o", "t.parquet", check=2).stderr
+    )
 
 
 def test_numbers_and_texts_as_ids_meet(prune: Prune, tmp_path: Path) -> None:
     write(tmp_path / "o.parquet", {"id": ["2", "x"], "selected": [True, False], "rank": [1, 2]})
     write(tmp_path / "s.parquet", {"id": [1, 2, 3], "cg": [1.0, 2.0, 3.0]})
-    done = prune("manifest", "top-up", "o.parquet", "--scores", "s.parquet", "--count", "2", "-o", "t.parquet")
+    done = prune("manifest", "top-up", "--no-per-class", "o.parquet", "--scores", "s.parquet", "--count", "2", "-o", "t.parquet")
     assert kept(tmp_path / "t.parquet") == [2, 3] and b"1 row(s) that o.parquet leaves out" in done.stderr

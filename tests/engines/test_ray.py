@@ -22,7 +22,7 @@ from warm import WarmCommands
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 
-SCORE = ["--method", "cg,ntk_margin", "-p", "ntk_margin.mode=partition", "-p", "ntk_margin.ridge=0.1"]
+SCORE = ["--method", "cg,ntk_margin", "-p", "cg.repeats=1", "-p", "ntk_margin.mode=partition", "-p", "ntk_margin.ridge=0.1"]
 
 
 def clean_environment() -> dict[str, str]:

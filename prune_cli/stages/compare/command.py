@@ -35,9 +35,9 @@ from prune_cli.stages.compare.inputs import (
     steps_of,
     verify_rows,
 )
-from prune_cli.stages.compare.options import CompareOptions, budgets_of, check_options, check_params, seeds_of, split_params
+from prune_cli.stages.compare.options import FULL, CompareOptions, budgets_of, check_options, check_params, seeds_of, split_params
 from prune_cli.stages.compare.output import report_rows, summary, tables
-from prune_cli.stages.compare.subsets import FULL, Subset, SubsetMaker
+from prune_cli.stages.compare.subsets import Subset, SubsetMaker
 from prune_cli.stages.evaluate.relabels import wrong_labels
 from prune_cli.stages.frame.outcome import Outcome, Stopwatch, plan_outcome
 from prune_cli.stages.select.request import row_count

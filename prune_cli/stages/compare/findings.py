@@ -11,7 +11,8 @@ import numpy as np
 from prune_cli.methods.evidence import Gate, Interval, Ruling, break_even_trainings, decide, mean_interval
 from prune_cli.stages.compare.cells import CellResult
 from prune_cli.stages.compare.costs import Cost
-from prune_cli.stages.compare.subsets import FULL, Subset
+from prune_cli.stages.compare.options import FULL
+from prune_cli.stages.compare.subsets import Subset
 
 SHARES = ("accuracy", "worst_class_accuracy", "top5", "ece", "true_label_accuracy", "true_label_top5", "true_label_ece")
 OTHERS = ("loss", "true_label_loss")

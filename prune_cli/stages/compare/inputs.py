@@ -23,8 +23,8 @@ from prune_cli.io.stores.reading import fetch
 from prune_cli.methods.devices import free_memory
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.training.loop.timetable import Budget, planned_steps, training_cost
-from prune_cli.stages.compare.options import CompareOptions, budgets_of, seeds_of
-from prune_cli.stages.compare.subsets import FULL, SubsetMaker
+from prune_cli.stages.compare.options import FULL, CompareOptions, budgets_of, seeds_of
+from prune_cli.stages.compare.subsets import SubsetMaker
 from prune_cli.stages.select.request import row_count
 from prune_cli.stages.train.inputs import network_sizes
 

@@ -16,8 +16,14 @@ from prune_cli.io.stores.locations import STDIN
 from prune_cli.methods.evidence import CONFIDENCE
 from prune_cli.methods.registry.lookup import find_method
 from prune_cli.methods.training.loop.timetable import planned_steps
-from prune_cli.stages.compare.subsets import BASELINES, FULL
 from prune_cli.stages.train.options import DEFAULT_EPOCHS, TrainOptions, training_params
+
+FULL = "full"
+BASELINES: Mapping[str, str] = {
+    "random": "as many rows, drawn anew with every seed",
+    "random_per_class": "as many rows, drawn with every seed, the classes in proportion",
+    FULL: "all rows",
+}
 
 EQUAL = ("steps", "epochs", "both")
 _OF_SELECT = ("key", "tie")

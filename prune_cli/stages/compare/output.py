@@ -12,7 +12,8 @@ import numpy as np
 from prune_cli.io.manifests.report import COMPARISON, ReportRows
 from prune_cli.methods.evidence import Interval
 from prune_cli.stages.compare.findings import OTHERS, SHARES, Findings, Judged, break_even, class_means, difference, typical_seconds
-from prune_cli.stages.compare.subsets import FULL, Subset
+from prune_cli.stages.compare.options import FULL
+from prune_cli.stages.compare.subsets import Subset
 from prune_cli.stages.evaluate.relabels import noise_share
 
 

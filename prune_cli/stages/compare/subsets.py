@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,18 +27,9 @@ from prune_cli.io.parquet.tables import ParquetSource, write_table
 from prune_cli.io.stores.atomic import atomic_file, guarding
 from prune_cli.io.stores.locations import STDIN, is_remote, name_of
 from prune_cli.methods.registry.lookup import find_method
+from prune_cli.stages.compare.options import FULL, CompareOptions
 from prune_cli.stages.select.command import select
 from prune_cli.stages.select.request import SelectOptions
-
-if TYPE_CHECKING:
-    from prune_cli.stages.compare.options import CompareOptions
-
-FULL = "full"
-BASELINES: Mapping[str, str] = {
-    "random": "as many rows, drawn anew with every seed",
-    "random_per_class": "as many rows, drawn with every seed, the classes in proportion",
-    FULL: "all rows",
-}
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def plan_of(request: Request, inputs: Inputs, budgets: Sequence[Budget]) -> dict
         division, streamed = vectors.division, vectors.streamed
         memory += LIBRARY_BYTES + (0 if streamed else 2 * inputs.features.nbytes)
         if streamed:
-            passes = 4 if division is None else 3 * division.count
+            passes = 7 if division is None else 3 * division.count
         if division is not None:
             more["partitions"] = division.words(rows)
         n_classes = len(inputs.scores.labels.classes) if inputs.scores.labels is not None else 1

@@ -78,7 +78,8 @@ def test_what_is_passed_over_is_counted(folder: Path) -> None:
         "pipes and devices": 1,
         "without an extension": 1,
     }
-    assert listing.notes == ["'b' holds no images and is no class"]
+    assert listing.notes[0] == "'b' holds no images and is no class"
+    assert len(listing.notes) == 2 and "their images are not read: a/up, c (" in listing.notes[1]
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Train", "validation"), ("val", "dev")])

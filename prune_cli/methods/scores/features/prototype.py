@@ -85,9 +85,7 @@ def prototype_scores(
     spherical = params.metric == "cosine"
     if spherical:
         _refuse_zeros(features_nd)
-    center_d = np.zeros(n_features)
-    for part in chunks(n_samples, n_features):
-        center_d += features_nd[order_n[part]].sum(axis=0, dtype=np.float64) / n_samples
+    center_d = (features_nd.min(axis=0).astype(np.float64) + features_nd.max(axis=0)) / 2  # any order gives the same bits
     scale = 1.0 if spherical else power_of_two(features_nd, center_d)
 
     def rows(part: slice) -> FloatArray:
