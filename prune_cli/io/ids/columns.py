@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from prune_cli.core.errors import InputError
 from prune_cli.io.parquet.provenance import class_names
-from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource
+from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource, cast_whole
 
 ID = "id"
 MISSING = -1
@@ -70,9 +70,13 @@ def id_type(source: ParquetSource, column: str) -> pa.DataType:
 
 
 def cast_ids(ids: pa.Array) -> pa.Array:
-    """Return ids, as a file has them, as strings or int64."""
+    """Return ids, as a file has them, as strings or int64.
+
+    Raises:
+        InputError: one does not fit.
+    """
     ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
-    return ids.cast(pa.int64() if pa.types.is_integer(ids.type) else pa.string())
+    return cast_whole(ids, pa.int64() if pa.types.is_integer(ids.type) else pa.string(), "the ids", "id")
 
 
 def position_ids(rows: int, start: int = 0) -> pa.Array:
@@ -161,6 +165,13 @@ class Labels:
         """Return a name for each class."""
         return list(self.names) if self.names is not None else [str(c) for c in self.classes]
 
+    def doubts(self) -> list[str]:
+        """Return what the user should know of labels that could be read in two ways."""
+        negative = [str(value) for value in self.classes if isinstance(value, int) and value < 0]
+        if self.names is not None or not negative:
+            return []
+        return [f"label {', '.join(negative[:5])} is taken as a class of its own: if it stands for no label, make it null"]
+
     def take(self, positions: np.ndarray | slice) -> Labels:
         """Return the labels of some rows."""
         return Labels(self.codes_n[positions], self.classes, self.names, self.type)
@@ -191,7 +202,7 @@ class Labels:
 def read_labels(source: ParquetSource, column: str, option: str = "--label-column", *, compact: bool = False) -> Labels:
     """Return a label column: integers (with names where the metadata has them) or strings.
 
-    Null labels, and -1 where class names are known (unlabeled, as Hugging Face writes it), are missing.
+    Null labels, and negative ones where class names are known (-1 and -100 are written for none), are missing.
 
     Args:
         column, option: name of the labels, and the option that says it.
@@ -225,7 +236,7 @@ def _label_arrays(source: ParquetSource, column: str, texts: bool) -> Iterator[p
     for batch in source.batches([column], ROW_GROUP_ROWS):
         array = batch.column(0)
         array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-        yield array.cast(pa.string() if texts else pa.int64(), safe=False)
+        yield cast_whole(array, pa.string() if texts else pa.int64(), source.location, column)
 
 
 def _classes(arrays: Iterable[pa.Array]) -> tuple[ClassValue, ...]:
@@ -234,8 +245,8 @@ def _classes(arrays: Iterable[pa.Array]) -> tuple[ClassValue, ...]:
 
 
 def _refuse_unknown(source: ParquetSource, column: str, array: pa.Array, codes: np.ndarray, row: int, n: int) -> None:
-    """Raise where a label is not -1, null or one of the named classes."""
-    unlabeled = array.fill_null(MISSING).to_numpy() == MISSING
+    """Raise where a label is not negative, null or one of the named classes."""
+    unlabeled = array.fill_null(MISSING).to_numpy() < 0
     outside = (codes < 0) & ~unlabeled
     if outside.any():
         place = int(outside.argmax())

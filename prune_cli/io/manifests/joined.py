@@ -16,7 +16,7 @@ from prune_cli.io.ids.columns import ID, MISSING, ClassValue, Labels, canonical_
 from prune_cli.io.ids.rows import RowIds
 from prune_cli.io.manifests.selection import Selection, read_selection
 from prune_cli.io.parquet.provenance import InputFile, read_provenance
-from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource, regrouped
+from prune_cli.io.parquet.tables import ROW_GROUP_ROWS, ParquetSource, cast_whole, regrouped
 from prune_cli.io.stores.locations import STDIN, name_of
 
 
@@ -179,7 +179,7 @@ class Joined:
         number = self._source_of[name]
         values_n, done = np.empty(len(self.ids)), 0
         for batch in self.sources[number].batches([name], ROW_GROUP_ROWS):
-            column = batch.column(0).cast(pa.float64()).fill_null(np.nan)
+            column = cast_whole(batch.column(0), pa.float64(), self.sources[number].location, name).fill_null(np.nan)
             values_n[done : done + len(column)] = column.to_numpy()
             done += len(column)
         rows = self.rows[number]

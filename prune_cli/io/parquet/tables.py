@@ -72,9 +72,9 @@ class ParquetSource:
         self.names = [STDIN] if location == STDIN else [name_of(place) for place, _ in found]
         self._opened = [opened for _, opened in found]
         self._files = [_open_parquet(opened, place) for place, opened in found]
-        self.schema: pa.Schema = self._files[0].schema_arrow
+        self.schema: pa.Schema = _plain(self._files[0].schema_arrow)
         for name, file in zip(self.names[1:], self._files[1:], strict=True):
-            if not file.schema_arrow.equals(self.schema, check_metadata=False):
+            if not _plain(file.schema_arrow).equals(self.schema, check_metadata=False):
                 raise InputError(
                     f"{name} has other columns than {self.names[0]}: {_columns(file.schema_arrow)} against {_columns(self.schema)}",
                     "put only files of one dataset in the folder",
@@ -121,7 +121,13 @@ class ParquetSource:
         """
         if column not in self.schema.names:
             raise self.lacking(column, option)
+        self._refuse_twice([column])
         return self.schema.field(column)
+
+    def _refuse_twice(self, columns: Sequence[str]) -> None:
+        for name in columns:
+            if self.schema.names.count(name) > 1:
+                raise InputError(f"{self.location}: column '{name}' stands twice", "rename or drop one of the two")
 
     def lacking(self, column: str, option: str | None = None) -> InputError:
         """Return the error of a column that is not there; it names those there are."""
@@ -137,12 +143,15 @@ class ParquetSource:
         """Yield batches of the columns in file order, one row group in memory at a time.
 
         Raises:
-            InputError: the file's bytes are damaged.
+            InputError: the file's bytes are damaged, or a column stands twice.
         """
+        self._refuse_twice(columns)
+        schema = pa.schema([self.schema.field(c) for c in columns])
         for name, file in zip(self.names, self._files, strict=True):
             try:
                 for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
-                    yield batch.select(list(columns)).replace_schema_metadata(None)
+                    batch = batch.select(list(columns)).replace_schema_metadata(None)
+                    yield batch if batch.schema.types == schema.types else batch.cast(schema)
             except (pa.ArrowException, OSError) as error:
                 raise InputError(f"{name} is damaged: {_first_line(error)}", "make or fetch the file again") from error
 
@@ -228,6 +237,41 @@ def _open_parquet(place: Path | BinaryIO, name: str) -> pq.ParquetFile:
         raise InputError(f"{name} cannot be read: {error.strerror}", "check its permissions") from error
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{name} is not a whole Parquet file: {_first_line(error)}", "make or fetch the file again") from error
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Return the schema without views, which hold the same values in a layout that few functions know."""
+    fields = [field.with_type(_plain_type(field.type)) for field in schema]
+    return pa.schema(fields, schema.metadata)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
+    if pa.types.is_large_list_view(kind) or pa.types.is_list_view(kind):
+        return (pa.large_list if pa.types.is_large_list_view(kind) else pa.list_)(_plain_type(kind.value_type))
+    if pa.types.is_list(kind) and _plain_type(kind.value_type) != kind.value_type:
+        return pa.list_(_plain_type(kind.value_type))
+    return kind
+
+
+def cast_whole(array: pa.Array, kind: pa.DataType, where: str, column: str) -> pa.Array:
+    """Return the values of a column as another type.
+
+    Raises:
+        InputError: one of them does not fit it; the cure names the cast.
+    """
+    try:
+        return array.cast(kind)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{where}: column '{column}' is {array.type}, and a value does not fit {kind}: {_first_line(error)}",
+            f"cast the column to {kind}, or to strings",
+        ) from error
 
 
 def _columns(schema: pa.Schema) -> str:

@@ -29,6 +29,7 @@ def check(options: DataOptions, workers: int, progress: Progress = silent) -> Ou
         outcome.warnings.append(f"no column '{options.id_column}': commands would use the positions, row-00000000 and on")
     if options.label_column in dataset.source.schema.names:
         labels = dataset.labels
+        outcome.warnings += labels.doubts()
         ledger.add_all(np.flatnonzero(labels.codes_n < 0), "missing label")
         sizes = np.bincount(labels.codes_n[labels.codes_n >= 0], minlength=len(labels.classes))
         facts.append(["classes", f"{len(labels.classes):,}"])

@@ -17,7 +17,7 @@ from prune_cli.io.manifests.data import Dataset
 from prune_cli.io.manifests.ledger import LEDGER_COLUMNS
 from prune_cli.io.manifests.selection import SELECTED
 from prune_cli.io.parquet.provenance import InputFile, read_provenance
-from prune_cli.io.parquet.tables import ParquetSource
+from prune_cli.io.parquet.tables import ParquetSource, cast_whole
 from prune_cli.io.runs.folder import HISTORY, MODEL, FinishedRun, read_run, run_files
 from prune_cli.io.stores.locations import is_remote, name_of
 from prune_cli.methods.registry.lookup import published_direction
@@ -193,7 +193,8 @@ def _add_scores(rows: JoinedRows, file: ReportFile, place: np.ndarray, there: np
 
 
 def _add_column(rows: JoinedRows, file: ReportFile, name: str, shown: str, place: np.ndarray, there: np.ndarray) -> None:
-    values = file.source.read([name]).column(0).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    column = file.source.read([name]).column(0).combine_chunks()
+    values = cast_whole(column, pa.float64(), file.source.location, name).to_numpy(zero_copy_only=False)
     column = np.full(len(rows.ids), np.nan)
     column[place[there]] = values[there]
     rows.scores[shown] = column

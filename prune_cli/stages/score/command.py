@@ -82,6 +82,8 @@ def _check_classes(dataset: Dataset, compares: bool, note: Callable[[str], None]
     if dataset.ids_made_up:
         note(f"no column '{dataset.options.id_column}': ids are the positions, row-00000000 and on")
     labels = dataset.labels
+    for doubt in labels.doubts():
+        note(doubt)
     counts = np.bincount(labels.codes_n[labels.codes_n >= 0], minlength=len(labels.classes))
     empty = [name for name, count in zip(labels.display_names(), counts, strict=True) if count == 0]
     if empty:

@@ -107,6 +107,8 @@ def check_stated(options: SelectOptions, method: Method) -> None:
         if len(set(values)) != len(values):
             raise InputError(f"{name} names a budget twice", "name each once")
     if threshold is not None:
+        if not math.isfinite(threshold):
+            raise InputError(f"--threshold {threshold} is no number that a score can be compared with", "give a finite one")
         if not issubclass(method.params_class(), ByThreshold):
             raise InputError(f"--threshold has no meaning for {method.name}", f"use --fraction or --count, or --method {DEFAULT_BY_SCORE}")
         if options.per_class:

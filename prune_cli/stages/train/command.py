@@ -72,6 +72,7 @@ def train(options: TrainOptions, progress: Progress = silent) -> Outcome:
     if opened.dataset.ids_made_up:
         outcome.warnings.append(f"no column '{options.data.id_column}': ids are the positions, row-00000000 and on")
     inputs = read_inputs(options, opened)
+    outcome.warnings += inputs.labels.doubts()
     if options.plan:
         return plan_outcome("train", _plan(asked, inputs))
     settings = _settings(asked, inputs)
