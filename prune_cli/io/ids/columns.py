@@ -219,6 +219,12 @@ def read_labels(source: ParquetSource, column: str, option: str = "--label-colum
             f"name the labels with {option}",
         )
     names = None if texts else class_names(source.schema, column)
+    for place, schema in zip(source.names, source.schemas, strict=True) if not texts else ():
+        if class_names(schema, column) != names:
+            raise InputError(
+                f"{place} has other class names, or another order of them, than {source.names[0]}: the same number is another class",
+                "write the files with one list of classes",
+            )
     classes = tuple(range(len(names))) if names is not None else _classes(_label_arrays(source, column, texts))
     codes_n = np.empty(source.rows, np.min_scalar_type(-max(1, len(classes))) if compact else np.int64)
     known, done = pa.array(classes, pa.string() if texts else pa.int64()), 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prune_cli.core.errors import ClosedPipeError, InputError
+from prune_cli.io.images.folders import SPLITS
 from prune_cli.io.parquet.provenance import InputFile, Provenance, hash_file, hash_stream, with_provenance
 from prune_cli.io.stores.atomic import atomic_file
 from prune_cli.io.stores.locations import STDIN as STDIN
@@ -54,10 +56,11 @@ class ParquetSource:
     """One dataset of one or more Parquet files with the same columns, read by row group and never wholly held.
 
     Args:
-        location: a file, a folder (its ``*.parquet`` in name order), or ``-`` for Parquet bytes on standard input; of a store an
-            object or a prefix, read by the ranges that are asked for.
+        location: a file, a folder (its ``*.parquet`` and ``*.pq`` in name order), or ``-`` for Parquet bytes on standard input; of a store
+            an object or a prefix, read by the ranges that are asked for.
     Raises:
-        InputError: missing, empty, truncated, not Parquet, or files whose columns differ.
+        InputError: missing, empty, truncated, not Parquet, files whose columns differ, shards of several splits, or Parquet files in
+            folders below, which would not be read.
     """
 
     def __init__(self, location: str) -> None:
@@ -71,7 +74,9 @@ class ParquetSource:
             found = [(str(path), path) for path in _parquet_paths(Path(location))]
         self.names = [STDIN] if location == STDIN else [name_of(place) for place, _ in found]
         self._opened = [opened for _, opened in found]
+        _refuse_several_splits(location, self.names)
         self._files = [_open_parquet(opened, place) for place, opened in found]
+        self.schemas = [file.schema_arrow for file in self._files]
         self.schema: pa.Schema = _plain(self._files[0].schema_arrow)
         for name, file in zip(self.names[1:], self._files[1:], strict=True):
             if not _plain(file.schema_arrow).equals(self.schema, check_metadata=False):
@@ -221,13 +226,38 @@ def _spool_stdin() -> BinaryIO:
 
 def _parquet_paths(place: Path) -> list[Path]:
     if place.is_dir():
-        paths = sorted(p for p in place.iterdir() if p.suffix == ".parquet" and not p.name.startswith("."))
+        paths = sorted(p for p in place.iterdir() if _is_parquet(p))
         if not paths:
             raise InputError(f"{place} is a folder without *.parquet files", f"for a folder of images: prune manifest create {place}")
+        below = sorted(str(p.relative_to(place)) for p in place.glob("*/**/*") if _is_parquet(p))
+        if below:
+            shown = ", ".join(below[:3]) + (", ..." if len(below) > 3 else "")
+            raise InputError(
+                f"{place} has Parquet files, and {len(below)} more in folders below, which would not be read: {shown}",
+                "put all files of the dataset into one folder, and no others",
+            )
         return paths
     if not place.exists():
         raise InputError(f"{place} does not exist", "check the path")
     return [place]
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in {".parquet", ".pq"} and not path.name.startswith(".") and path.is_file()
+
+
+_SHARD = re.compile(r"([a-z]+)(?:-\d+-of-\d+|-\d+|_\d+)?\.(?:parquet|pq)", re.IGNORECASE)
+
+
+def _refuse_several_splits(location: str, names: Sequence[str]) -> None:
+    """Raise where the names of files say that they are shards of more than one split."""
+    found = [match[1].lower() for name in names if (match := _SHARD.fullmatch(name)) and match[1].lower() in SPLITS]
+    splits = sorted(set(found))
+    if len(splits) > 1:
+        raise InputError(
+            f"{location} holds files of several splits, by their names: {', '.join(splits)}",
+            "name one file, or a folder that holds the files of one split",
+        )
 
 
 def _open_parquet(place: Path | BinaryIO, name: str) -> pq.ParquetFile:
