@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from making import png
@@ -82,3 +85,55 @@ def test_a_negative_label_is_none_where_classes_have_names_and_told_where_not(pr
     pq.write_table(table, tmp_path / data)
     prune("score", data, "--method", "cg", "--max-errors", "2", "-o", "n.parquet")
     assert pq.read_table(tmp_path / "n.errors.parquet")["reason"].to_pylist() == ["missing label"] * 2
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array([None, 1.0, 0.0] * 4),
+        pa.array([float("nan"), 1.0, 0.0] * 4),
+        pa.array([True, False, None] * 4),
+        pa.array([Decimal(1), Decimal(0), None] * 4, pa.decimal128(9, 0)),
+    ],
+)
+def test_whole_numbers_and_truths_are_labels(prune: Any, tmp_path: Path, labels: pa.Array) -> None:
+    data = put(tmp_path, label=labels)
+    prune("score", data, "--method", "cg", "--max-errors", "4", "-o", "s.parquet")
+    scores = pq.read_table(tmp_path / "s.parquet")
+    assert scores.schema.field("label").type == pa.int64() and set(scores["label"].to_pylist()) == {0, 1}
+    assert pq.read_table(tmp_path / "s.errors.parquet")["reason"].to_pylist() == ["missing label"] * 4
+
+
+def test_labels_that_are_not_whole_are_refused_with_the_cast(prune: Any, tmp_path: Path) -> None:
+    refused = prune("score", put(tmp_path, label=pa.array([0.0, 1.0, 0.5] * 4)), "--method", "cg", check=2).stderr
+    assert b"column 'label' is double" in refused and b"cast the column to int64, or to strings" in refused
+
+
+def test_uuids_and_texts_in_bytes_are_ids(prune: Any, tmp_path: Path) -> None:
+    known = [uuid.UUID(int=7 * i) for i in range(12)]
+    stored = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([u.bytes for u in known], pa.binary(16)))
+    prune("score", put(tmp_path, id=stored), "--method", "cg", "-o", "u.parquet")
+    assert pq.read_table(tmp_path / "u.parquet")["id"].to_pylist() == [str(u) for u in known]
+    prune("score", put(tmp_path, id=pa.array([i.encode() for i in IDS])), "--method", "cg", "-o", "b.parquet")
+    assert pq.read_table(tmp_path / "b.parquet")["id"].to_pylist() == IDS
+    for ids in (
+        pa.array([b"\xff" + bytes([i]) for i in range(12)]),
+        pa.array([u.bytes for u in known], pa.binary(16)),
+        pa.array(np.arange(12.0)),
+    ):
+        assert b"cast" in prune("score", put(tmp_path, id=ids), "--method", "cg", check=2).stderr
+
+
+def test_scores_may_be_decimals(prune: Any, tmp_path: Path) -> None:
+    data = put(tmp_path, el2n=pa.array([Decimal(i) / 4 for i in range(12)], pa.decimal128(9, 2)))
+    prune("select", data, "--method", "top", "-p", "key=el2n", "--fraction", "0.25", "-o", "k.parquet")
+    kept = pq.read_table(tmp_path / "k.parquet").filter(pc.field("selected"))
+    assert kept["id"].to_pylist() == ["09", "10", "11"]
+
+
+def test_tensors_of_one_dimension_are_vectors(prune: Any, tmp_path: Path) -> None:
+    prune("score", put(tmp_path), "--method", "cg", "-o", "plain.parquet")
+    kind = pa.fixed_shape_tensor(pa.float32(), [3])
+    tensors = pa.ExtensionArray.from_storage(kind, pa.array(VECTORS, pa.list_(pa.float32(), 3)))
+    prune("score", put(tmp_path, embedding=tensors), "--method", "cg", "-o", "t.parquet")
+    assert pq.read_table(tmp_path / "t.parquet")["cg"].equals(pq.read_table(tmp_path / "plain.parquet")["cg"])

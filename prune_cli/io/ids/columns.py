@@ -66,7 +66,12 @@ def id_type(source: ParquetSource, column: str) -> pa.DataType:
         return pa.string()
     if pa.types.is_integer(kind):
         return pa.int64()
-    raise InputError(f"{source.location}: column '{column}' is {kind}, not a string or an integer", "name the ids with --id-column")
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return pa.string()
+    raise InputError(
+        f"{source.location}: column '{column}' is {kind}, not a string or an integer",
+        "cast it to strings or to int64, or name other ids with --id-column",
+    )
 
 
 def cast_ids(ids: pa.Array) -> pa.Array:
@@ -200,7 +205,7 @@ class Labels:
 
 
 def read_labels(source: ParquetSource, column: str, option: str = "--label-column", *, compact: bool = False) -> Labels:
-    """Return a label column: integers (with names where the metadata has them) or strings.
+    """Return a label column: integers (with names where the metadata has them) or strings; whole numbers and truths count as integers.
 
     Null labels, and negative ones where class names are known (-1 and -100 are written for none), are missing.
 
@@ -213,10 +218,11 @@ def read_labels(source: ParquetSource, column: str, option: str = "--label-colum
     kind = source.require(column, option).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if not texts and not pa.types.is_integer(kind):
+    whole = pa.types.is_boolean(kind) or pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    if not texts and not whole and not pa.types.is_integer(kind):
         raise InputError(
             f"{source.location}: column '{column}' is {source.schema.field(column).type}, not integers or strings",
-            f"name the labels with {option}",
+            f"cast it to int64 or to strings, or name other labels with {option}",
         )
     names = None if texts else class_names(source.schema, column)
     for place, schema in zip(source.names, source.schemas, strict=True) if not texts else ():
@@ -234,7 +240,7 @@ def read_labels(source: ParquetSource, column: str, option: str = "--label-colum
             _refuse_unknown(source, column, array, codes, done, len(names))
         codes_n[done : done + len(codes)] = codes
         done += len(codes)
-    return Labels(codes_n, classes, names, pa.string() if texts else kind)
+    return Labels(codes_n, classes, names, pa.string() if texts else pa.int64() if whole else kind)
 
 
 def _label_arrays(source: ParquetSource, column: str, texts: bool) -> Iterator[pa.Array]:
@@ -242,6 +248,8 @@ def _label_arrays(source: ParquetSource, column: str, texts: bool) -> Iterator[p
     for batch in source.batches([column], ROW_GROUP_ROWS):
         array = batch.column(0)
         array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        if pa.types.is_floating(array.type):  # as pandas writes integers with gaps
+            array = pc.if_else(pc.is_nan(array), None, array)
         yield cast_whole(array, pa.string() if texts else pa.int64(), source.location, column)
 
 

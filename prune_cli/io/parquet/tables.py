@@ -12,7 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prune_cli.core.errors import ClosedPipeError, InputError
@@ -156,7 +158,7 @@ class ParquetSource:
             try:
                 for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
                     batch = batch.select(list(columns)).replace_schema_metadata(None)
-                    yield batch if batch.schema.types == schema.types else batch.cast(schema)
+                    yield batch if batch.schema.types == schema.types else _plain_batch(batch, schema)
             except (pa.ArrowException, OSError) as error:
                 raise InputError(f"{name} is damaged: {_first_line(error)}", "make or fetch the file again") from error
 
@@ -270,12 +272,45 @@ def _open_parquet(place: Path | BinaryIO, name: str) -> pq.ParquetFile:
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
-    """Return the schema without views, which hold the same values in a layout that few functions know."""
+    """Return the schema without views, UUIDs and tensors of one dimension: as the strings, binaries and lists that they are."""
     fields = [field.with_type(_plain_type(field.type)) for field in schema]
     return pa.schema(fields, schema.metadata)
 
 
+def _plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch of which some columns are of types that `_plain_type` changes."""
+    columns = []
+    for column, field in zip(batch.columns, schema, strict=True):
+        if isinstance(column, pa.ExtensionArray) and column.type != field.type:
+            column = _uuid_texts(column.storage) if pa.types.is_string(field.type) else column.storage
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+
+def _uuid_texts(storage: pa.Array) -> pa.Array:
+    """Return UUIDs, of 16 bytes each, as their usual texts.
+
+    >>> _uuid_texts(pa.array([bytes(range(16)), None], pa.binary(16))).to_pylist()
+    ['00010203-0405-0607-0809-0a0b0c0d0e0f', None]
+    """
+    raw = storage.fill_null(bytes(16)).cast(pa.binary()).to_numpy(zero_copy_only=False)
+    bytes_nb = np.frombuffer(b"".join(raw), np.uint8).reshape(-1, 16)
+    digits = np.stack([_HEX[bytes_nb >> 4], _HEX[bytes_nb & 15]], axis=2).reshape(-1, 32)
+    dash = np.full((len(digits), 1), ord("-"), np.uint8)
+    parts = np.split(digits, (8, 12, 16, 20), axis=1)
+    texts = np.concatenate([p for part in parts for p in (part, dash)][:-1], axis=1)
+    found = pa.array(np.ascontiguousarray(texts).view("S36").ravel()).cast(pa.string())
+    return pc.if_else(storage.is_valid(), found, None) if storage.null_count else found
+
+
 def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        if kind.extension_name == "arrow.uuid":
+            return pa.string()
+        return kind.storage_type if kind.extension_name == "arrow.fixed_shape_tensor" and len(kind.shape) == 1 else kind
     if pa.types.is_string_view(kind):
         return pa.large_string()
     if pa.types.is_binary_view(kind):

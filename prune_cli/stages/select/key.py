@@ -122,4 +122,4 @@ def _numeric_columns(scores: Joined) -> list[str]:
 
 
 def _numeric(field: pa.Field) -> bool:
-    return bool(pa.types.is_floating(field.type) or pa.types.is_integer(field.type))
+    return bool(pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_decimal(field.type))

@@ -72,7 +72,7 @@ def test_a_label_outside_the_named_classes_is_an_error(tmp_path: Path) -> None:
 
 
 def test_labels_of_another_type_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not integers or strings"):
+    with pytest.raises(InputError, match="does not fit int64"):
         read_labels(source(tmp_path, label=[0.5]), "label")
     with pytest.raises(InputError, match="no column 'y'"):
         read_labels(source(tmp_path, label=[1]), "y")
