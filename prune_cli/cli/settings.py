@@ -253,7 +253,7 @@ def _settings(command: Any) -> dict[str, Setting]:
         if parameter.is_eager or parameter.name not in annotations:
             continue
         long = [o.lstrip("-").replace("-", "_") for o in parameter.opts if o.startswith("--")]
-        for name in {parameter.name, *long}:
+        for name in dict.fromkeys([*long, parameter.name]):  # in order: of two variables for one option the first one counts
             found[name] = Setting(parameter, annotations[parameter.name])
     return found
 

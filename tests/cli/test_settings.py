@@ -245,3 +245,15 @@ def test_shared_options_are_options(prune: Prune) -> None:
     documented = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
     listed = documented[documented.index("`[defaults]` and `PRUNE_NAME` take") :].split("\n\n")[0]
     assert set(re.findall(r"`([a-z-]+)`", listed)) == {name.replace("_", "-") for name in SHARED}
+
+
+def test_of_two_variables_for_one_option_the_one_named_as_the_option_counts() -> None:
+    """``train`` takes ``--recipe`` and ``--method`` for one option: their order is the same in every process."""
+    import typer
+
+    from prune_cli.cli import settings
+    from prune_cli.cli.app import app
+
+    train = dict(settings._commands(typer.main.get_command(app)))[("train",)]
+    names = [name for name in settings._settings(train) if name in ("recipe", "method")]
+    assert names == ["recipe", "method"]

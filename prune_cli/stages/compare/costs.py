@@ -57,17 +57,17 @@ def read_costs(files: Sequence[str]) -> list[Spent]:
     Raises:
         InputError: no such file, or not what a command of ours printed; names the file and the line.
     """
-    found = []
+    found: list[Spent] = []
     for file in files:
         require_local(file, "--costs")
         path = Path(file)
         if not path.is_file():
             raise InputError(f"--costs {file} does not exist", "prune score DATA --json > FILE writes it")
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            if line.strip():
-                found.append(_spent(line, f"--costs {file}, line {number}", path.parent))
-        if not found:
+        lines = enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        here = [_spent(line, f"--costs {file}, line {number}", path.parent) for number, line in lines if line.strip()]
+        if not here:
             raise InputError(f"--costs {file} is empty", "prune score DATA --json > FILE writes it")
+        found += here
     return found
 
 

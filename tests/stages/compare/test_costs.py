@@ -90,3 +90,10 @@ def test_a_file_that_is_not_there_or_empty(tmp_path: Path) -> None:
     (tmp_path / "e.json").touch()
     with pytest.raises(InputError, match="is empty"):
         read_costs([str(tmp_path / "e.json")])
+
+
+def test_an_empty_file_is_named_after_a_full_one_as_well(tmp_path: Path) -> None:
+    full = said(tmp_path, "c.json", command="score", output="el2n.parquet", seconds=1)
+    (tmp_path / "e.json").touch()
+    with pytest.raises(InputError, match=r"e\.json is empty"):
+        read_costs([full, str(tmp_path / "e.json")])
